@@ -1,0 +1,35 @@
+"""`effnetv2 train`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from effnetv2_jax.cli.config_file import add_config_argument, load_config
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the command's arguments."""
+    add_config_argument(parser)
+    parser.add_argument("--workdir", required=True, help="the run's folder, a path or gs://…; the same one goes on")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Trains, and prints where everything lies."""
+    from effnetv2_jax.train.preemption import EXIT_CODE, Stopped
+    from effnetv2_jax.train.trainer import train
+
+    config = load_config(arguments)
+    try:
+        summary = train(config, arguments.workdir)
+    except Stopped as stopped:
+        print(f"effnetv2 train: {stopped}; the same command goes on from there", file=sys.stderr)
+        return EXIT_CODE
+    suffix = "_averaged" if summary["reported_weights"] == "averaged" else ""
+    print(
+        f"top-1 {summary['top1' + suffix]:.2f} % and top-5 {summary['top5' + suffix]:.2f} % of "
+        f"{summary['evaluated_images']:,} evaluation images ({summary['reported_weights']} weights), "
+        f"{summary['steps']:,} steps, {summary['wall_seconds']:.0f} s"
+    )
+    print(f"curves {arguments.workdir}/curves.png, images {arguments.workdir}/stage_*.png, all of it in {arguments.workdir}")
+    return 0

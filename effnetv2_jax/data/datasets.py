@@ -1,0 +1,178 @@
+"""The data sets as rows: where each comes from, its splits, its classes. Imports no TensorFlow until a split is parsed."""
+
+import dataclasses
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Literal
+
+FOLDER = "folder"
+
+
+@dataclasses.dataclass(frozen=True)
+class ShardFiles:
+    """The record files of one split: those matching `pattern`, sorted, from `start` up to `stop`."""
+
+    pattern: str
+    start: int | None = None
+    stop: int | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class DatasetSpec:
+    """One data set.
+
+    Attributes:
+      name: the key in `DATASETS`.
+      kind: "tfds" is read through TensorFlow Datasets, "tfrecords" are the official EfficientNetV2 shards, "folder" is
+        a directory of images.
+      train: the split trained on by default, in TFDS's notation.
+      evaluation: the split evaluated on by default; disjoint from `train`.
+      num_classes: 0 where only the data can tell (folders).
+      split_sizes: examples in each split as stored; empty for folders.
+      aliases: further named splits, in TFDS's notation.
+      tfds_name: the TFDS builder, also the source of the class names; "" if there is none.
+      shards: for "tfrecords", the files of each split.
+      multi_hot: labels are float32 `[num_classes]`, 1 for every class of the image, instead of one int32.
+    """
+
+    name: str
+    kind: Literal["tfds", "tfrecords", "folder"]
+    train: str
+    evaluation: str
+    num_classes: int = 0
+    split_sizes: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    aliases: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    tfds_name: str = ""
+    shards: Mapping[str, ShardFiles] = dataclasses.field(default_factory=dict)
+    multi_hot: bool = False
+
+
+_ROWS = (
+    # Source: scikit-learn's load_digits (UCI optical recognition of handwritten digits); split rule in digits.py.
+    DatasetSpec("digits", "tfds", "train", "test", 10, {"train": 1437, "test": 360}, tfds_name="digits"),
+    # Source of the sizes below: the TFDS catalogue and google/automl efficientnetv2/datasets.py.
+    DatasetSpec("cifar10", "tfds", "train", "test", 10, {"train": 50_000, "test": 10_000}, tfds_name="cifar10"),
+    DatasetSpec("cifar100", "tfds", "train", "test", 100, {"train": 50_000, "test": 10_000}, tfds_name="cifar100"),
+    DatasetSpec(
+        "oxford_flowers102",
+        "tfds",
+        "train+validation",
+        "test",
+        102,
+        {"train": 1020, "validation": 1020, "test": 6149},
+        tfds_name="oxford_flowers102",
+    ),
+    DatasetSpec("cars196", "tfds", "train", "test", 196, {"train": 8144, "test": 8041}, tfds_name="cars196"),
+    # Deviation: the official evaluation split train[30%:] holds four sevenths of its training split train[:70%].
+    DatasetSpec("tf_flowers", "tfds", "train[:70%]", "train[70%:]", 5, {"train": 3670}, tfds_name="tf_flowers"),
+    # Deviation: the official TFDS minival train[2%:] is nearly the training split; minival is train[98%:].
+    DatasetSpec(
+        "imagenet2012",
+        "tfds",
+        "train[:98%]",
+        "validation",
+        1000,
+        {"train": 1_281_167, "validation": 50_000},
+        aliases={"minival": "train[98%:]", "trainval": "train"},
+        tfds_name="imagenet2012",
+    ),
+    DatasetSpec(
+        "imagenet2012_tfrecords",
+        "tfrecords",
+        "train",
+        "validation",
+        1000,
+        {"train": 1_256_144, "minival": 25_021, "validation": 50_000},
+        aliases={"trainval": "minival+train"},
+        tfds_name="imagenet2012",
+        shards={
+            "minival": ShardFiles("train*", 0, 20),
+            "train": ShardFiles("train*", 20, None),
+            "validation": ShardFiles("val*"),
+        },
+    ),
+    DatasetSpec(
+        "imagenet21k",
+        "tfrecords",
+        "train",
+        "validation",
+        21_843,
+        {"train": 12_720_275, "minival": 25_089, "validation": 100_357},
+        aliases={"trainval": "minival+train"},
+        shards={
+            "validation": ShardFiles("imagenet21k*", 0, 16),
+            "minival": ShardFiles("imagenet21k*", 16, 20),
+            "train": ShardFiles("imagenet21k*", 20, None),
+        },
+        multi_hot=True,
+    ),
+    DatasetSpec(FOLDER, "folder", "train", "val"),
+)
+
+DATASETS: Mapping[str, DatasetSpec] = MappingProxyType({row.name: row for row in _ROWS})
+
+
+def dataset_spec(name: str) -> DatasetSpec:
+    """Returns the row called `name`.
+
+    Raises:
+      ValueError: there is no such data set; the message lists the allowed names.
+    """
+    if name not in DATASETS:
+        raise ValueError(f"unknown data set {name!r}; allowed: {', '.join(DATASETS)}")
+    return DATASETS[name]
+
+
+def resolve_splits(spec: DatasetSpec, train: str = "", evaluation: str = "") -> tuple[str, str]:
+    """Returns the training and the evaluation split of `spec` in TFDS's notation.
+
+    Args:
+      spec: the data set.
+      train: "" for the row's own, an alias of the row, or any TFDS split expression such as "train[:90%]".
+      evaluation: the same.
+
+    Raises:
+      ValueError: a split is unknown or malformed, or the two share an example.
+    """
+    train = spec.aliases.get(train, train) or spec.train
+    evaluation = spec.aliases.get(evaluation, evaluation) or spec.evaluation
+    if spec.split_sizes:
+        shared = _shared_examples(*(ranges(spec, split, spec.split_sizes) for split in (train, evaluation)))
+        if shared:
+            raise ValueError(
+                f"{spec.name}: the training split {train!r} and the evaluation split {evaluation!r} share {shared} examples"
+            )
+    elif train == evaluation:
+        raise ValueError(f"{spec.name}: {train!r} cannot be both the training and the evaluation split")
+    return train, evaluation
+
+
+def ranges(spec: DatasetSpec, split: str, sizes: Mapping[str, int]) -> list[tuple[str, int, int]]:
+    """Returns the `(stored split, first, end)` ranges that a split expression reads, given the stored splits' sizes.
+
+    Raises:
+      ValueError: a stored split is unknown or the expression is malformed.
+    """
+    import tensorflow_datasets as tfds
+
+    stored = {
+        name: tfds.core.SplitInfo(name=name, shard_lengths=[size], num_bytes=0, filename_template=None)
+        for name, size in sizes.items()
+    }
+    try:
+        parts = tfds.core.ReadInstruction.from_spec(split).to_absolute(stored)
+    except (AssertionError, KeyError, ValueError) as error:
+        allowed = ", ".join([*spec.aliases, *sizes])
+        raise ValueError(
+            f"{spec.name}: unknown split {split!r}; allowed: {allowed}, or parts such as train[:90%]"
+        ) from error
+    return [(part.splitname, part.from_ or 0, sizes[part.splitname] if part.to is None else part.to) for part in parts]
+
+
+def _shared_examples(left: list[tuple[str, int, int]], right: list[tuple[str, int, int]]) -> int:
+    return sum(
+        max(0, min(left_end, right_end) - max(left_start, right_start))
+        for left_name, left_start, left_end in left
+        for right_name, right_start, right_end in right
+        if left_name == right_name
+    )

@@ -1,0 +1,153 @@
+"""The layers that the blocks are made of, with EfficientNetV2's initialisers and defaults."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jax import Array
+
+from effnetv2_jax.model import convolution
+from effnetv2_jax.model.convolution import Padding
+
+Initializer = Callable[..., Array]
+
+# Normal with a standard deviation of √(2 / fan-out), not truncated.
+# Source: conv_kernel_initializer of the official effnetv2_model.py.
+conv_init: Initializer = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
+# A depthwise kernel [k, k, 1, C] has a fan-out of k² a channel, which its layout here calls the fan-in.
+depthwise_init: Initializer = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
+
+
+def dense_init(key: Array, shape: tuple[int, int], dtype: Any = jnp.float32) -> Array:
+    """Uniform in ±1/√outputs. Source: dense_kernel_initializer of the official effnetv2_model.py."""
+    limit = shape[1] ** -0.5
+    return jax.random.uniform(key, shape, dtype, -limit, limit)
+
+
+def article_dense_init(key: Array, shape: tuple[int, int], dtype: Any = jnp.float32) -> Array:
+    """Normal with a standard deviation of 0.001. Source: the article's `_initialize_weights`."""
+    return 0.001 * jax.random.normal(key, shape, dtype)
+
+
+class Conv(nn.Module):
+    """A convolution without bias: `[N, H, W, I]` → `[N, H', W', features]`, computed in the input's dtype."""
+
+    features: int
+    kernel_size: int
+    stride: int = 1
+    padding: Padding = "same"
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        shape = (self.kernel_size, self.kernel_size, x.shape[-1], self.features)
+        kernel = self.param("kernel", conv_init, shape, jnp.float32)
+        return convolution.conv(x, kernel.astype(x.dtype), stride=self.stride, padding=self.padding)
+
+
+class DepthwiseConv(nn.Module):
+    """A convolution of each channel by itself: `[N, H, W, C]` → `[N, H', W', C]`."""
+
+    kernel_size: int
+    stride: int = 1
+    padding: Padding = "same"
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        shape = (self.kernel_size, self.kernel_size, 1, x.shape[-1])
+        kernel = self.param("kernel", depthwise_init, shape, jnp.float32)
+        return convolution.depthwise_conv(x, kernel.astype(x.dtype), stride=self.stride, padding=self.padding)
+
+
+class BatchNorm(nn.Module):
+    """Batch normalisation over groups of images, with statistics and factors in float32 whatever the dtype.
+
+    In training each group of `group_size` images (0: the whole global batch) is normalised by its own mean and
+    variance E[x²] − E[x]², and the moving averages take the mean over the groups, with the biased variance.
+    Source: the official tpu_normalization.py; TensorFlow's fused CPU kernel differs in storing the unbiased one.
+
+    Raises:
+      ValueError: if the batch is not a multiple of `group_size`.
+    """
+
+    momentum: float
+    epsilon: float
+    group_size: int = 0
+
+    @nn.compact
+    def __call__(self, x: Array, *, train: bool) -> Array:
+        shape = (x.shape[-1],)
+        scale = self.param("scale", nn.initializers.ones, shape, jnp.float32)
+        bias = self.param("bias", nn.initializers.zeros, shape, jnp.float32)
+        moving_mean = self.variable("batch_stats", "mean", jnp.zeros, shape, jnp.float32)
+        moving_var = self.variable("batch_stats", "var", jnp.ones, shape, jnp.float32)
+        groups = _group_count(x.shape[0], self.group_size) if train else 1
+        grouped = x.reshape(groups, -1, *x.shape[1:])  # [G, N/G, H, W, C]
+        if train:
+            mean, var = _moments(grouped)  # [G, C]
+            if not self.is_initializing():
+                moving_mean.value = self._averaged(moving_mean.value, mean.mean(0))
+                moving_var.value = self._averaged(moving_var.value, var.mean(0))
+        else:
+            mean, var = moving_mean.value[None], moving_var.value[None]
+        factor = scale[None] * jax.lax.rsqrt(var + self.epsilon)
+        offset = bias[None] - mean * factor
+        factor, offset = factor[:, None, None, None, :], offset[:, None, None, None, :]
+        return (grouped.astype(jnp.float32) * factor + offset).astype(x.dtype).reshape(x.shape)
+
+    def _averaged(self, old: Array, new: Array) -> Array:
+        return self.momentum * old + (1.0 - self.momentum) * new
+
+
+def _group_count(images: int, group_size: int) -> int:
+    if group_size in (0, images):
+        return 1
+    if images % group_size:
+        raise ValueError(f"a batch of {images} images does not divide into BatchNorm groups of {group_size}")
+    return images // group_size
+
+
+def _moments(x: Array) -> tuple[Array, Array]:
+    """Returns mean and variance of `[G, N, H, W, C]` over N, H and W in one pass, as float32 `[G, C]`."""
+    x = x.astype(jnp.float32)
+    mean = x.mean((1, 2, 3))
+    mean_of_square = jax.lax.square(x).mean((1, 2, 3))
+    return mean, jnp.maximum(mean_of_square - jax.lax.square(mean), 0.0)
+
+
+class SqueezeExcite(nn.Module):
+    """Scales each channel by a gate computed from all channels' means: `[N, H, W, C]` → `[N, H, W, C]`."""
+
+    features: int
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        squeezed = x.mean((1, 2), dtype=jnp.float32).astype(x.dtype)
+        gate = nn.silu(Pointwise(self.features, name="reduce")(squeezed))
+        gate = nn.sigmoid(Pointwise(x.shape[-1], name="expand")(gate))
+        return x * gate[:, None, None, :]
+
+
+class Pointwise(nn.Module):
+    """A 1×1 convolution with bias of a feature map that is one pixel: `[N, I]` → `[N, features]`."""
+
+    features: int
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        kernel = self.param("kernel", conv_init, (1, 1, x.shape[-1], self.features), jnp.float32)
+        bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
+        return x @ kernel[0, 0].astype(x.dtype) + bias[None].astype(x.dtype)
+
+
+def drop_path(x: Array, rate: float, rng: Array) -> Array:
+    """Zeroes whole examples of `x` `[N, …]` with probability `rate` and scales the others by 1 / (1 − rate).
+
+    Source: Huang et al., Deep Networks with Stochastic Depth, arXiv 1603.09382; drop_connect of the official utils.py.
+    """
+    keep = 1.0 - rate
+    kept = jax.random.bernoulli(rng, keep, (x.shape[0],) + (1,) * (x.ndim - 1))
+    return x * (kept.astype(jnp.float32) / keep).astype(x.dtype)

@@ -1,0 +1,83 @@
+"""Checkpoints of a run: written in the background, the latest ones and the best kept.
+
+The only module that knows Orbax.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from etils import epath
+from orbax.checkpoint import v1 as ocp
+
+from effnetv2_jax.train.state import TrainState
+
+METRIC = "top1"
+
+
+@dataclasses.dataclass
+class CheckpointConfig:
+    """How often the state is saved, and how many of the latest checkpoints stay besides the best one."""
+
+    every_epochs: float = 1.0
+    keep: int = 3
+
+
+class Checkpoints:
+    """The checkpoints under a folder, one a step; a context that waits for what is being written."""
+
+    def __init__(self, folder: epath.Path, keep: int) -> None:
+        policies = ocp.training.preservation_policies
+        best = policies.BestN(
+            get_metric_fn=lambda metrics: metrics[METRIC], n=1, keep_checkpoints_without_metrics=False
+        )
+        self._checkpointer = ocp.training.Checkpointer(
+            folder,
+            cleanup_tmp_directories=True,
+            preservation_policy=policies.AnyPreservationPolicy([policies.LatestN(keep), best]),
+            save_decision_policy=ocp.training.save_decision_policies.FixedIntervalPolicy(1),
+        )
+        self._pending: Any = None
+
+    def __enter__(self) -> Checkpoints:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.wait()
+        self._checkpointer.close()
+
+    @property
+    def steps(self) -> list[int]:
+        """The steps saved, in order."""
+        return [checkpoint.step for checkpoint in self._checkpointer.checkpoints]
+
+    def save(self, step: int, state: TrainState, top1: float | None = None) -> None:
+        """Starts writing the state after `step` steps; a step that is there already stays as it is.
+
+        Raises:
+          OSError, ValueError: what the write before this one failed with.
+        """
+        self.wait()
+        if step in self.steps:
+            return
+        metrics = None if top1 is None else {METRIC: top1}
+        self._pending = self._checkpointer.save_checkpointables_async(step, {"state": state}, metrics=metrics)
+
+    def wait(self) -> None:
+        """Waits until the last save is committed, and raises what it failed with."""
+        pending, self._pending = self._pending, None
+        if pending is not None:
+            pending.result()
+
+    def restore(self, abstract: TrainState, step: int | None = None) -> TrainState:
+        """Returns the state saved at `step` (None: the latest) in the shapes and shardings of `abstract`.
+
+        Raises:
+          FileNotFoundError: if there is none.
+          ValueError: if it does not have the leaves and shapes of `abstract`.
+        """
+        if not self.steps or (step is not None and step not in self.steps):
+            known = ", ".join(map(str, self.steps)) or "none"
+            raise FileNotFoundError(f"no checkpoint of step {step} in {self._checkpointer.directory}; there: {known}")
+        return self._checkpointer.load_checkpointables(step, {"state": abstract})["state"]

@@ -1,0 +1,72 @@
+"""Evaluation that counts each image exactly once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from effnetv2_jax.train.losses import one_hot
+from effnetv2_jax.train.state import Variables
+from effnetv2_jax.train.step import Batch, Recipe, normalize
+
+EvalStep = Callable[[Variables, Batch], dict[str, Array]]
+
+
+def make_eval_step(recipe: Recipe) -> EvalStep:
+    """Returns (variables, batch) → sums over the batch's images: `top1`, `top5`, `loss` and their `count`.
+
+    The batch has `image` uint8 `[N, H, W, 3]`, `label` `[N]` (or multi-hot `[N, classes]`, where any of an image's
+    classes counts as right) and `mask` `[N]`: images with a mask of 0 are padding and count nowhere.
+    """
+    model = recipe.model
+
+    def eval_step(variables: Variables, batch: Batch) -> dict[str, Array]:
+        logits = model.apply(variables, normalize(batch["image"], recipe.family), train=False)
+        targets = one_hot(batch["label"], model.num_classes)
+        mask = batch["mask"].astype(jnp.float32)
+        _, best = jax.lax.top_k(logits, min(5, model.num_classes))
+        hits = jnp.take_along_axis(targets, best, axis=-1) > 0  # [N, 5]
+        return {
+            "top1": jnp.sum(mask * hits[:, 0]),
+            "top5": jnp.sum(mask * hits.any(-1)),
+            "loss": jnp.sum(mask * recipe.loss(logits, targets)),
+            "count": jnp.sum(mask),
+        }
+
+    return eval_step
+
+
+def evaluate(
+    eval_step: EvalStep, variables: Mapping[str, Variables], batches: Iterable[Batch], examples: int
+) -> dict[str, dict[str, float]]:
+    """Runs each set of variables over the batches.
+
+    Returns:
+      The sets' names → `top1` and `top5` in per cent, the mean `loss`, and the `count` of images seen.
+
+    Raises:
+      RuntimeError: if the batches hold another number of images than `examples`.
+    """
+    sums: dict[str, Any] = {name: None for name in variables}
+    for batch in batches:
+        for name, values in variables.items():
+            counted = eval_step(values, batch)
+            sums[name] = counted if sums[name] is None else jax.tree.map(jnp.add, sums[name], counted)
+    return {name: _means(jax.device_get(total), examples) for name, total in sums.items()}
+
+
+def _means(total: dict[str, np.ndarray] | None, examples: int) -> dict[str, float]:
+    count = round(float(total["count"])) if total else 0
+    if total is None or count != examples:
+        raise RuntimeError(f"evaluation saw {count} images instead of the split's {examples}")
+    return {
+        "top1": 100.0 * float(total["top1"]) / count,
+        "top5": 100.0 * float(total["top5"]) / count,
+        "loss": float(total["loss"]) / count,
+        "count": float(count),
+    }

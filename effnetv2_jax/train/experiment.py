@@ -1,0 +1,167 @@
+"""Everything that follows from a config before any array exists."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from effnetv2_jax.data.families import preprocessing_family
+from effnetv2_jax.data.pipeline import DatasetFacts, dataset_facts
+from effnetv2_jax.model.efficientnetv2 import EfficientNetV2, create_model, variable_shapes
+from effnetv2_jax.model.specs import ModelSpec
+from effnetv2_jax.train.config import TrainConfig
+from effnetv2_jax.train.losses import make_loss
+from effnetv2_jax.train.optimizer import l2_in_loss, make_optimizer
+from effnetv2_jax.train.progressive import Stage, make_stages
+from effnetv2_jax.train.schedule import make_schedule
+from effnetv2_jax.train.sharding import check_batch_size
+from effnetv2_jax.train.state import TrainState, initial_state
+from effnetv2_jax.train.step import Recipe
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """A run, worked out: its data, model, stages and recipe, and its durations in steps."""
+
+    config: TrainConfig
+    facts: DatasetFacts
+    spec: ModelSpec
+    recipe: Recipe
+    stages: tuple[Stage, ...]
+    steps_per_epoch: float
+    total_steps: int
+    eval_size: int
+    eval_batch_size: int
+    evaluate_every: int
+    checkpoint_every: int
+
+    @property
+    def model(self) -> EfficientNetV2:
+        """The network, as evaluated."""
+        return self.recipe.model
+
+    def initial_state(self, rng: Array) -> TrainState:
+        """Returns the state before step 0 with fresh variables."""
+        return initial_state(self.model, self.recipe.optimizer, rng, averaged=self.config.ema_decay > 0)
+
+    def abstract_state(self) -> TrainState:
+        """Returns the shapes of the state."""
+        return jax.eval_shape(self.initial_state, jax.random.key(0))
+
+    def abstract_batch(self, batch_size: int, image_size: int, *, masked: bool = False) -> dict[str, jax.ShapeDtypeStruct]:
+        """Returns the shapes of a batch: `image`, `label`, and `mask` where the batch is one of evaluation."""
+        label = (batch_size, self.facts.num_classes) if self.facts.multi_hot else (batch_size,)
+        batch = {
+            "image": jax.ShapeDtypeStruct((batch_size, image_size, image_size, 3), jnp.uint8),
+            "label": jax.ShapeDtypeStruct(label, jnp.float32 if self.facts.multi_hot else jnp.int32),
+        }
+        return batch | ({"mask": jax.ShapeDtypeStruct((batch_size,), jnp.float32)} if masked else {})
+
+
+def make_experiment(config: TrainConfig, devices: int) -> Experiment:
+    """Works out a run on a number of devices.
+
+    Raises:
+      ValueError: for a field that is out of range or does not fit the others; the message says what is allowed.
+      FileNotFoundError: if the data is not there.
+    """
+    _check_numbers(config)
+    check_batch_size("batch_size", config.batch_size, devices)
+    eval_batch_size = config.evaluation.batch_size or config.batch_size
+    check_batch_size("evaluation.batch_size", eval_batch_size, devices)
+    facts = dataset_facts(config.data)
+    spec = config.model.spec()
+    steps_per_epoch = facts.train_examples / config.batch_size
+    total_steps = config.steps or max(config.min_steps, int(config.epochs * facts.train_examples) // config.batch_size)
+    eval_size = config.evaluation.image_size or spec.eval_size
+    if eval_size < spec.minimum_image_size:
+        raise ValueError(
+            f"{spec.name} needs images of at least {spec.minimum_image_size} px, evaluation.image_size is {eval_size}"
+        )
+    stages = make_stages(config.progressive, spec, total_steps)
+    return Experiment(
+        config=config,
+        facts=facts,
+        spec=spec,
+        recipe=_recipe(config, facts, steps_per_epoch, total_steps),
+        stages=stages,
+        steps_per_epoch=steps_per_epoch,
+        total_steps=total_steps,
+        eval_size=eval_size,
+        eval_batch_size=eval_batch_size,
+        evaluate_every=_steps(config.evaluation.every_epochs, steps_per_epoch),
+        checkpoint_every=_steps(config.checkpoint.every_epochs, steps_per_epoch),
+    )
+
+
+def make_model(config: TrainConfig, num_classes: int) -> EfficientNetV2:
+    """Creates the network of a config."""
+    fields: dict[str, Any] = {
+        name: getattr(config.model, name)
+        for name in ("padding", "bn_momentum", "bn_epsilon")
+        if getattr(config.model, name) not in ("", None)
+    }
+    if config.model.dtype not in ("float32", "bfloat16"):
+        raise ValueError(f"model.dtype must be float32 or bfloat16, got {config.model.dtype!r}")
+    return create_model(
+        config.model.spec(),
+        num_classes=num_classes,
+        dtype=config.model.dtype,
+        bn_group_size=config.model.bn_group_size,
+        **fields,
+    )
+
+
+def _recipe(config: TrainConfig, facts: DatasetFacts, steps_per_epoch: float, total_steps: int) -> Recipe:
+    model = make_model(config, facts.num_classes)
+    rate = make_schedule(
+        config.optimizer.schedule,
+        batch_size=config.batch_size,
+        steps_per_epoch=steps_per_epoch,
+        total_steps=total_steps,
+    )
+    shapes = variable_shapes(model)["params"]
+    return Recipe(
+        model=model,
+        optimizer=make_optimizer(config.optimizer, rate, shapes),
+        learning_rate=rate,
+        loss=make_loss(config.loss),
+        family=preprocessing_family(config.data.preprocessing),
+        seed=config.seed,
+        weight_decay=l2_in_loss(config.optimizer),
+        ema_decay=config.ema_decay,
+        accumulation_steps=config.accumulation_steps,
+        frozen=config.optimizer.frozen,
+    )
+
+
+def _steps(epochs: float, steps_per_epoch: float) -> int:
+    """Returns a duration in steps, at least one; 0 for 0 epochs, which means never."""
+    return max(1, round(epochs * steps_per_epoch)) if epochs else 0
+
+
+def _check_numbers(config: TrainConfig) -> None:
+    least = {
+        "batch_size": 1, "accumulation_steps": 1, "epochs": 0, "min_steps": 0, "steps": 0, "ema_decay": 0,
+        "log_every_steps": 1, "evaluation.every_epochs": 0, "evaluation.image_size": 0, "evaluation.batch_size": 0,
+        "checkpoint.every_epochs": 0, "checkpoint.keep": 1, "model.bn_group_size": 0,
+    }  # fmt: skip
+    for name, minimum in least.items():
+        value = functools.reduce(getattr, name.split("."), config)
+        if value < minimum:  # type: ignore[operator]
+            raise ValueError(f"{name} must be at least {minimum}, got {value}")
+    if config.ema_decay >= 1:
+        raise ValueError(f"ema_decay must be less than 1, got {config.ema_decay}")
+    if config.batch_size % config.accumulation_steps:
+        raise ValueError(
+            f"accumulation_steps {config.accumulation_steps} does not divide the batch_size {config.batch_size}"
+        )
+    if config.evaluation.weights not in ("averaged", "raw"):
+        raise ValueError(f"evaluation.weights must be 'averaged' or 'raw', got {config.evaluation.weights!r}")
+    if config.platform not in ("", "tpu", "gpu", "cpu"):
+        raise ValueError(f"platform must be '', 'tpu', 'gpu' or 'cpu', got {config.platform!r}")

@@ -1,0 +1,69 @@
+"""Mixup and CutMix of a batch, on the device.
+
+Source: Zhang et al., mixup, arXiv 1710.09412; Yun et al., CutMix, arXiv 1905.04899; `mixing` of the official datasets.py.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+
+def mix(rng: Array, images: Array, targets: Array, mixup_alpha: float, cutmix_alpha: float) -> tuple[Array, Array]:
+    """Mixes each image and its target with a partner's.
+
+    Partners are the images in reverse order. With both alphas above 0 the first half of the batch gets mixup and the
+    second CutMix, each reversed inside its half; an alpha of 0 turns its kind off.
+    Deviation: a CutMix target is weighted by its own image's pasted area; the official code takes the mean area.
+
+    Args:
+      rng: a key.
+      images: `[N, H, W, C]`, float.
+      targets: `[N, classes]`, float.
+      mixup_alpha: of the Beta(α, α) that the weights are drawn from.
+      cutmix_alpha: of the Beta(α, α) that the kept areas are drawn from.
+
+    Returns:
+      Images and targets of the same shapes.
+    """
+    if not (mixup_alpha or cutmix_alpha):
+        return images, targets
+    batch, height, width = images.shape[:3]
+    mixed_up = batch // 2 if mixup_alpha and cutmix_alpha else batch if mixup_alpha else 0
+    partners = np.concatenate([np.arange(mixed_up)[::-1], np.arange(mixed_up, batch)[::-1]])
+    mixup_rng, cutmix_rng = jax.random.split(rng)
+    parts = []
+    if mixed_up:
+        parts.append(jnp.broadcast_to(_mixup_weights(mixup_rng, mixed_up, mixup_alpha), (mixed_up, height, width, 1)))
+    if mixed_up < batch:
+        parts.append(_cutmix_weights(cutmix_rng, batch - mixed_up, height, width, cutmix_alpha))
+    weights = jnp.concatenate(parts)  # [N, H, W, 1], the share of the image itself in each pixel
+    shares = weights.mean((1, 2))  # [N, 1]
+    return _blend(images, images[partners], weights.astype(images.dtype)), _blend(targets, targets[partners], shares)
+
+
+def _blend(own: Array, other: Array, share: Array) -> Array:
+    return own * share + other * (1 - share)
+
+
+def _mixup_weights(rng: Array, batch: int, alpha: float) -> Array:
+    weights = jax.random.beta(rng, alpha, alpha, (batch, 1, 1, 1))
+    return jnp.maximum(weights, 1.0 - weights)
+
+
+def _cutmix_weights(rng: Array, batch: int, height: int, width: int, alpha: float) -> Array:
+    """Returns `[N, H, W, 1]`: 0 inside each image's box, whose area before clipping is 1 − Beta(α, α), 1 outside."""
+    area_rng, row_rng, column_rng = jax.random.split(rng, 3)
+    ratio = jnp.sqrt(1.0 - jax.random.beta(area_rng, alpha, alpha, (batch,)))
+    rows = _inside(jax.random.randint(row_rng, (batch,), 0, height), ratio, height)
+    columns = _inside(jax.random.randint(column_rng, (batch,), 0, width), ratio, width)
+    return 1.0 - (rows[:, :, None] & columns[:, None, :])[..., None].astype(jnp.float32)
+
+
+def _inside(centre: Array, ratio: Array, size: int) -> Array:
+    """Returns `[N, size]`: which pixels lie within a segment of `ratio` × size about the centre."""
+    half = (ratio * size).astype(jnp.int32) // 2
+    position = jnp.arange(size)[None, :]
+    return (position >= (centre - half)[:, None]) & (position < (centre + half)[:, None])

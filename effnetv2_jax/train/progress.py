@@ -1,0 +1,91 @@
+"""What a person sees while a run goes on: a bar on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+
+import rich.console
+import rich.progress
+import rich.table
+
+from effnetv2_jax.train.progressive import Stage
+
+
+class Progress:
+    """Shows how far a run is; a context. Processes other than the first of a pod show nothing."""
+
+    def __init__(self, stages: Sequence[Stage], first_step: int, *, shown: bool) -> None:
+        self._stages = stages
+        self._console = rich.console.Console(quiet=not shown, highlight=False, soft_wrap=True)
+        self._bar = rich.progress.Progress(
+            rich.progress.TextColumn("{task.description}"),
+            rich.progress.BarColumn(),
+            rich.progress.TextColumn("{task.fields[numbers]}"),
+            console=self._console,
+            disable=not self._console.is_terminal,
+            transient=True,
+        )
+        total = stages[-1].end_step
+        self._task = self._bar.add_task("", total=total, completed=first_step, numbers="")
+        self._clock = _Clock(stages, first_step)
+
+    def __enter__(self) -> Progress:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def say(self, text: str | rich.table.Table) -> None:
+        """Prints a line, or a table, above the bar."""
+        self._console.print(text, markup=False) if isinstance(text, str) else self._console.print(text)
+
+    def update(self, step: int, stage: Stage, metrics: Mapping[str, float]) -> None:
+        """Shows a stage, the steps done, loss, learning rate, images a second and the time left."""
+        left = _duration(self._clock.seconds_left(step))
+        numbers = (
+            f"step {step}/{self._stages[-1].end_step}  loss {metrics['loss']:.4f}  lr {metrics['learning_rate']:.3g}  "
+            f"{metrics['images_per_second']:.0f} images/s  {left} left"
+        )
+        title = f"stage {stage.index + 1}/{len(self._stages)} ({stage.image_size} px)"
+        self._bar.update(self._task, completed=step, description=title, numbers=numbers)
+        if not self._console.is_terminal:
+            self.say(f"{title}  {numbers}")
+
+
+class _Clock:
+    """Estimates the time left from the pixels left, since later stages have larger images."""
+
+    def __init__(self, stages: Sequence[Stage], first_step: int) -> None:
+        self._stages = stages
+        self._start = time.monotonic()
+        self._before = self._pixels_until(first_step)
+
+    def seconds_left(self, step: int) -> float:
+        done = self._pixels_until(step) - self._before
+        left = self._pixels_until(self._stages[-1].end_step) - self._pixels_until(step)
+        return (time.monotonic() - self._start) * left / done if done else 0.0
+
+    def _pixels_until(self, step: int) -> float:
+        """Returns the pixels of one image a step, summed over the steps done."""
+        return sum(max(0, min(step, s.end_step) - s.first_step) * s.image_size**2 for s in self._stages)
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def stage_table(stages: Sequence[Stage], augmentation: str) -> rich.table.Table:
+    """Returns the stages as a table, a row each."""
+    table = rich.table.Table(title="Progressive learning", title_justify="left")
+    for name in ("stage", "steps", "image size", augmentation, "mixup α", "cutmix α", "dropout", "drop path"):
+        table.add_column(name, justify="right")
+    for stage in stages:
+        magnitude = f"{stage.magnitude:.4g}" if augmentation == "randaugment" else "–"
+        rates = (stage.mixup_alpha, stage.cutmix_alpha, stage.dropout_rate, stage.drop_path_rate)
+        steps = f"{stage.first_step}–{stage.end_step}"
+        table.add_row(str(stage.index + 1), steps, str(stage.image_size), magnitude, *(f"{rate:.3g}" for rate in rates))
+    return table

@@ -1,0 +1,215 @@
+"""Progressive learning: image size and regularisation by training stage, as one pure schedule.
+
+A stage is the unit of compilation: everything in a `Stage` is a constant of its compiled step.
+"""
+
+from __future__ import annotations
+
+import bisect
+import dataclasses
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+
+import numpy as np
+
+from effnetv2_jax.model.specs import ModelSpec
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """A stretch of training with one image size and one strength of regularisation.
+
+    It covers the steps `first_step` ≤ step < `end_step`. `image_size` is a side in pixels.
+    """
+
+    index: int
+    first_step: int
+    end_step: int
+    image_size: int
+    magnitude: float
+    mixup_alpha: float
+    cutmix_alpha: float
+    dropout_rate: float
+    drop_path_rate: float
+
+    @property
+    def steps(self) -> int:
+        """Number of steps."""
+        return self.end_step - self.first_step
+
+
+@dataclasses.dataclass
+class ProgressiveConfig:
+    """A preset and what replaces its ranges.
+
+    `preset` is `official` (the published code), `paper` (Table 6) or `custom`. A range that is not empty takes the
+    preset's place: its first and last value are interpolated over the stages, or it gives each stage its value;
+    `custom` needs `image_size` and leaves the rest at the variant's constant rates without augmentation.
+    """
+
+    preset: str = "official"
+    stages: int = 4
+    image_size: tuple[int, ...] = ()
+    magnitude: tuple[float, ...] = ()
+    mixup_alpha: tuple[float, ...] = ()
+    cutmix_alpha: tuple[float, ...] = ()
+    dropout_rate: tuple[float, ...] = ()
+    drop_path_rate: tuple[float, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class _Strength:
+    """How far a variant's regularisation goes: the values of the last stage."""
+
+    magnitude: float
+    alpha: float
+
+
+# Source: effnetv2_configs.py @6a54c87, `data.ram`, `data.mixup_alpha`, `data.cutmix_alpha`. Variants without a row are
+# trained with AutoAugment, which has no magnitude; with RandAugment they take S's.
+# Deviation: there the official ramp would go down from 5 to 0.
+_OFFICIAL: Mapping[str, _Strength] = MappingProxyType(
+    {"s": _Strength(10, 0.0), "m": _Strength(15, 0.2), "l": _Strength(20, 0.5), "xl": _Strength(20, 0.5)}
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class _PaperRow:
+    image_size: int
+    magnitude: float
+    mixup_alpha: float
+    dropout_rate: float
+
+
+# Source: arXiv 2104.00298, Table 6, the columns "max"; its "min" are 128, 5, 0 and 0.1. The paper has no CutMix.
+_PAPER: Mapping[str, _PaperRow] = MappingProxyType(
+    {"s": _PaperRow(300, 15, 0.0, 0.3), "m": _PaperRow(380, 20, 0.2, 0.4), "l": _PaperRow(380, 25, 0.4, 0.5)}
+)
+
+_Values = dict[str, list[float]]
+
+
+def _letter(spec: ModelSpec) -> str:
+    """Returns the row of the tables for a variant: s, m, l or xl (also of the article's and of scaled ones), or ""."""
+    name = spec.name.split(" ")[0]
+    family, _, letter = name.rpartition("-")
+    return letter if family in ("efficientnetv2", "article") and letter in _OFFICIAL else ""
+
+
+def _official(spec: ModelSpec, stages: int) -> _Values:
+    strength = _OFFICIAL.get(_letter(spec), _OFFICIAL["s"])
+    sizes = [int(128 + (spec.train_size - 128) * (k + 1) / stages) for k in range(stages)]
+    alphas = _interpolated((0.0, strength.alpha), stages)
+    return {
+        "image_size": [float(size) for size in sizes],
+        "magnitude": _interpolated((5.0, strength.magnitude), stages),
+        "mixup_alpha": alphas,
+        "cutmix_alpha": alphas,
+        # The code computes a ramp of the dropout rate and then deletes it: it is constant.
+        "dropout_rate": [spec.dropout_rate] * stages,
+        "drop_path_rate": [spec.drop_path_rate] * stages,
+    }
+
+
+def _paper(spec: ModelSpec, stages: int) -> _Values:
+    row = _PAPER.get(_letter(spec))
+    if row is None:
+        raise ValueError(f"the paper has no progressive schedule for {spec.name}; only for the sizes {', '.join(_PAPER)}")
+    return {
+        "image_size": [float(int(size)) for size in _interpolated((128, row.image_size), stages)],
+        "magnitude": _interpolated((5.0, row.magnitude), stages),
+        "mixup_alpha": _interpolated((0.0, row.mixup_alpha), stages),
+        "cutmix_alpha": [0.0] * stages,
+        "dropout_rate": _interpolated((0.1, row.dropout_rate), stages),
+        "drop_path_rate": [spec.drop_path_rate] * stages,
+    }
+
+
+def _custom(spec: ModelSpec, stages: int) -> _Values:
+    return {
+        "image_size": [],
+        "magnitude": [0.0] * stages,
+        "mixup_alpha": [0.0] * stages,
+        "cutmix_alpha": [0.0] * stages,
+        "dropout_rate": [spec.dropout_rate] * stages,
+        "drop_path_rate": [spec.drop_path_rate] * stages,
+    }
+
+
+PRESETS = MappingProxyType({"official": _official, "paper": _paper, "custom": _custom})
+
+# The allowed ends of each quantity: lowest, highest, whether the highest itself is allowed.
+_LIMITS = MappingProxyType(
+    {
+        "magnitude": (0.0, 40.0, True),
+        "mixup_alpha": (0.0, 100.0, True),
+        "cutmix_alpha": (0.0, 100.0, True),
+        "dropout_rate": (0.0, 1.0, False),
+        "drop_path_rate": (0.0, 1.0, False),
+    }
+)
+
+
+def make_stages(config: ProgressiveConfig, spec: ModelSpec, total_steps: int) -> tuple[Stage, ...]:
+    """Returns the stages of a run of `total_steps`, equal in steps as far as these divide.
+
+    With one stage, the last value of each range holds throughout.
+
+    Raises:
+      ValueError: for an unknown preset, ranges or sizes out of their limits, more stages than steps.
+    """
+    if config.preset not in PRESETS:
+        raise ValueError(f"unknown progressive preset {config.preset!r}; known presets: {', '.join(PRESETS)}")
+    if not 1 <= config.stages <= total_steps:
+        raise ValueError(f"stages must be between 1 and the number of steps ({total_steps}), got {config.stages}")
+    values = PRESETS[config.preset](spec, config.stages)
+    for name in values:
+        given = getattr(config, name)
+        if given:
+            values[name] = _stage_values(name, given, config.stages)
+    _check(values, spec)
+    ends = [total_steps * (k + 1) // config.stages for k in range(config.stages)]
+    return tuple(
+        Stage(
+            index=k,
+            first_step=ends[k - 1] if k else 0,
+            end_step=ends[k],
+            image_size=int(values["image_size"][k]),
+            **{name: values[name][k] for name in _LIMITS},
+        )
+        for k in range(config.stages)
+    )
+
+
+def stage_at(stages: Sequence[Stage], step: int) -> Stage:
+    """Returns the stage that takes the given step; the last one for a finished run."""
+    index = bisect.bisect_right([stage.end_step for stage in stages], step)
+    return stages[min(index, len(stages) - 1)]
+
+
+def _interpolated(ends: Sequence[float], stages: int) -> list[float]:
+    """Returns a value a stage from the first to the last, both included; with one stage the last."""
+    return [float(value) for value in np.linspace(*ends, stages)] if stages > 1 else [float(ends[-1])]
+
+
+def _stage_values(name: str, given: Sequence[float], stages: int) -> list[float]:
+    if len(given) == stages:
+        return [float(value) for value in given]
+    if len(given) == 2:
+        return _interpolated(given, stages)
+    raise ValueError(f"progressive.{name} takes 2 values (first, last) or one for each of {stages} stages, got {given}")
+
+
+def _check(values: _Values, spec: ModelSpec) -> None:
+    if not values["image_size"]:
+        raise ValueError("the preset 'custom' needs progressive.image_size, as in (128, 224)")
+    for size in values["image_size"]:
+        if size < spec.minimum_image_size:
+            raise ValueError(
+                f"{spec.name} needs images of at least {spec.minimum_image_size} px, progressive.image_size has {size:g}"
+            )
+    for name, (lowest, highest, inclusive) in _LIMITS.items():
+        for value in values[name]:
+            if not (lowest <= value < highest or (inclusive and value == highest)):
+                bracket = "]" if inclusive else ")"
+                raise ValueError(f"progressive.{name} must lie in [{lowest:g}, {highest:g}{bracket}, got {value:g}")

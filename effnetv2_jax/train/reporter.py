@@ -1,0 +1,181 @@
+"""What a run tells: rows of metrics, progress, pictures and the summary."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import itertools
+import json
+import math
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from etils import epath
+
+from effnetv2_jax.train import pictures
+from effnetv2_jax.train.experiment import Experiment
+from effnetv2_jax.train.metrics import MetricsWriter
+from effnetv2_jax.train.progress import Progress, stage_table
+from effnetv2_jax.train.progressive import Stage
+from effnetv2_jax.train.sharding import HostBatch
+from effnetv2_jax.train.step import Metrics, prepare
+
+SUMMARY = "summary.json"
+_GRID_IMAGES = 32
+_PACKAGES = ("effnetv2_jax", "jax", "flax", "optax", "orbax-checkpoint", "tensorflow-datasets", "numpy")
+
+Results = dict[str, dict[str, float]]
+
+
+class Reporter:
+    """Writes the files of a run's folder and shows its progress; a context. Only the first process of a pod does."""
+
+    def __init__(self, experiment: Experiment, folder: epath.Path, first_step: int) -> None:
+        self._experiment = experiment
+        self._folder = folder
+        self._shown = jax.process_index() == 0
+        self._first_step = first_step
+        self._started = time.monotonic()
+        self._progress = Progress(experiment.stages, first_step, shown=self._shown)
+        self._writer = MetricsWriter(folder, first_step) if self._shown else None
+        self._mark = (time.monotonic(), first_step)
+
+    def __enter__(self) -> Reporter:
+        self._progress.__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._progress.__exit__(*error)
+        if self._writer:
+            self._writer.close()
+
+    def introduce(self) -> None:
+        """Prints what is about to be trained, on what, and the stages."""
+        experiment, say = self._experiment, self._progress.say
+        facts, config = experiment.facts, experiment.config
+        size = sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(experiment.abstract_state().params))
+        device = jax.devices()[0]
+        say(
+            f"{experiment.spec.name}, {size:,} parameters, {config.model.dtype}, on {jax.device_count()} × "
+            f"{device.device_kind} ({device.platform})"
+        )
+        say(
+            f"{config.data.dataset}: {facts.train_examples:,} training and {facts.eval_examples:,} evaluation images, "
+            f"{facts.num_classes:,} classes; batch {config.batch_size:,}, {experiment.total_steps:,} steps, "
+            f"{experiment.total_steps / experiment.steps_per_epoch:.4g} epochs"
+        )
+        say(stage_table(experiment.stages, getattr(config.data,"augmentation","none")))
+        say(f"everything goes to {self._folder}")
+        if self._first_step:
+            say(f"going on from step {self._first_step}")
+
+    def start(self, stage: Stage, step: int, waited: float) -> None:
+        """Notes that a stage begins (or is resumed) at a step, after waiting for its program."""
+        self._mark = (time.monotonic(), step)
+        if waited >= 0.1:
+            self._progress.say(f"stage {stage.index + 1} waited {waited:.1f} s for its program to compile")
+
+    def with_pictures(self, stage: Stage, step: int, batches: Iterator[HostBatch]) -> Iterator[HostBatch]:
+        """Passes a stage's batches on; draws the first as the network sees it, unless that picture is there."""
+        path = self._folder / f"stage_{stage.index + 1}.png"
+        if not self._shown or path.exists():
+            return batches
+        first = next(batches)
+        few = {name: array[:_GRID_IMAGES] for name, array in first.items()}
+        seen = jax.jit(lambda batch: prepare(self._experiment.recipe, stage, batch, step))
+        images, targets = (np.asarray(value) for value in seen(few))
+        family = self._experiment.recipe.family
+        pixels = np.clip(np.rint(images * np.array(family.std) + np.array(family.mean)), 0, 255).astype(np.uint8)
+        captions = pictures.target_captions(targets, self._experiment.facts.class_names)
+        title = f"stage {stage.index + 1}: {stage.image_size} px, as the network sees them"
+        pictures.draw_grid(path, pixels, captions, title)
+        return itertools.chain([first], batches)
+
+    def step(self, step: int, stage: Stage, metrics: Metrics, skipped: int) -> None:
+        """Reports the training metrics after a step, and the images skipped as broken since the start.
+
+        Raises:
+          FloatingPointError: if the loss is not finite.
+        """
+        values = {name: float(value) for name, value in jax.device_get(metrics).items()}
+        check_finite(values, step, stage)
+        now = time.monotonic()
+        then, since = self._mark
+        self._mark = (now, step)
+        rate = (step - since) * self._experiment.config.batch_size / max(now - then, 1e-9)
+        values |= {"image_size": stage.image_size, "stage": stage.index + 1, "images_per_second": rate}
+        if skipped:
+            values["skipped_images"] = skipped
+        self._progress.update(step, stage, values)
+        self._write(step, values, "train")
+
+    def evaluation(self, step: int, results: Results) -> None:
+        """Reports the results of an evaluation after a step."""
+        for name, values in results.items():
+            self._write(step, values, name)
+        parts = ", ".join(f"{name} weights {values['top1']:.2f} %" for name, values in results.items())
+        self._progress.say(f"step {step}: top-1 on {results['raw']['count']:,.0f} images: {parts}")
+
+    @contextlib.contextmanager
+    def paused(self, step: int) -> Iterator[None]:
+        """Leaves what happens within out of the images a second."""
+        start = time.monotonic()
+        yield
+        then, since = self._mark
+        self._mark = (then + time.monotonic() - start, since)
+
+    def results_at(self, step: int) -> Results | None:
+        """Returns the results of the evaluation after a step, if there was one."""
+        found: Results = {}
+        for row in self._writer.rows if self._writer else []:
+            for key, value in row.items():
+                name, _, metric = key.partition("/")
+                if row["step"] == step and name in ("raw", "averaged"):
+                    found.setdefault(name, {})[metric] = value
+        return found or None
+
+    def finish(self, results: Results, programs: Mapping[str, Any]) -> dict[str, Any]:
+        """Draws the curves, writes the summary and returns it."""
+        experiment = self._experiment
+        done = experiment.total_steps - self._first_step
+        summary: dict[str, Any] = {
+            "variant": experiment.spec.name,
+            "steps": experiment.total_steps,
+            "examples": experiment.total_steps * experiment.config.batch_size,
+            "wall_seconds": round(time.monotonic() - self._started, 1),
+            "steps_of_this_process": done,
+            "programs": programs,
+            "reported_weights": experiment.config.evaluation.weights,
+        }
+        for name, suffix in (("raw", ""), ("averaged", "_averaged")):
+            summary |= {f"{metric}{suffix}": round(results[name][metric], 4) for metric in ("top1", "top5", "loss")}
+        summary["evaluated_images"] = int(results["raw"]["count"])
+        summary["versions"] = {package: importlib.metadata.version(package) for package in _PACKAGES}
+        summary["devices"] = [f"{jax.device_count()} × {jax.devices()[0].device_kind}"]
+        if self._writer:
+            title = f"{experiment.spec.name} on {experiment.config.data.dataset}"
+            pictures.draw_curves(self._folder / "curves.png", self._writer.rows, experiment.stages, title)
+            (self._folder / SUMMARY).write_text(json.dumps(summary, indent=1) + "\n")
+        return summary
+
+    def _write(self, step: int, values: Mapping[str, float], prefix: str) -> None:
+        if self._writer:
+            self._writer.write(step, values, prefix)
+
+
+def check_finite(metrics: Mapping[str, Any], step: int, stage: Stage) -> None:
+    """Refuses to go on with a loss that is no number.
+
+    Raises:
+      FloatingPointError: saying where it happened.
+    """
+    loss = float(metrics["loss"])
+    if not math.isfinite(loss):
+        raise FloatingPointError(
+            f"the loss is {loss} at step {step} (stage {stage.index + 1}, learning rate "
+            f"{float(metrics['learning_rate']):.4g}); the last good checkpoint is kept. "
+            "Lower the learning rate or set optimizer.clip_norm"
+        )

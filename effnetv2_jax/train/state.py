@@ -1,0 +1,73 @@
+"""The state of a run: everything that a checkpoint holds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import flax
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array
+
+from effnetv2_jax.model.efficientnetv2 import EfficientNetV2, init_variables
+
+Variables = dict[str, Any]
+
+
+class TrainState(flax.struct.PyTreeNode):
+    """Parameters, statistics, optimiser and averages after `step` steps, an int32 scalar.
+
+    The averages `ema_params` and `ema_batch_stats` are exponential moving ones; None where the run keeps none.
+    """
+
+    step: Array
+    params: Any
+    batch_stats: Any
+    opt_state: Any
+    ema_params: Any
+    ema_batch_stats: Any
+
+    @property
+    def variables(self) -> Variables:
+        """The model's variables as trained."""
+        return {"params": self.params, "batch_stats": self.batch_stats}
+
+    @property
+    def averaged_variables(self) -> Variables:
+        """The model's variables averaged over the last steps; the raw ones where the run keeps no averages."""
+        if self.ema_params is None:
+            return self.variables
+        return {"params": self.ema_params, "batch_stats": self.ema_batch_stats}
+
+
+def create_state(variables: Variables, optimizer: optax.GradientTransformation, *, averaged: bool) -> TrainState:
+    """Returns the state before step 0 of a model's variables; the averages start equal to them."""
+    copies = jax.tree.map(jnp.array, variables) if averaged else {"params": None, "batch_stats": None}
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=variables["params"],
+        batch_stats=variables["batch_stats"],
+        opt_state=optimizer.init(variables["params"]),
+        ema_params=copies["params"],
+        ema_batch_stats=copies["batch_stats"],
+    )
+
+
+def initial_state(model: EfficientNetV2, optimizer: optax.GradientTransformation, rng: Array, *, averaged: bool) -> TrainState:
+    """Returns the state before step 0 with fresh variables."""
+    return create_state(init_variables(model, rng), optimizer, averaged=averaged)
+
+
+def ema_decay(maximum: float, updates: Array) -> Array:
+    """Returns the decay of the moving averages at the given count of steps done, rising from 2/11 to the maximum.
+
+    Source: tf.train.ExponentialMovingAverage with num_updates.
+    """
+    count = updates.astype(jnp.float32)
+    return jnp.minimum(jnp.float32(maximum), (1.0 + count) / (10.0 + count))
+
+
+def update_averages(averages: Any, values: Any, decay: Array) -> Any:
+    """Moves the averages towards the values by 1 − decay."""
+    return jax.tree.map(lambda average, value: average - (1.0 - decay) * (average - value), averages, values)

@@ -1,0 +1,228 @@
+"""The training run."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+from etils import epath
+
+from effnetv2_jax.data.pipeline import eval_batches, train_batches
+from effnetv2_jax.model.efficientnetv2 import EfficientNetV2
+from effnetv2_jax.train import config as configs
+from effnetv2_jax.train import sharding
+from effnetv2_jax.train.checkpoint import Checkpoints
+from effnetv2_jax.train.compilation import Programs, enable_cache
+from effnetv2_jax.train.config import TrainConfig
+from effnetv2_jax.train.evaluate import evaluate, make_eval_step
+from effnetv2_jax.train.experiment import Experiment, make_experiment
+from effnetv2_jax.train.preemption import Stopped, StopSignal
+from effnetv2_jax.train.progressive import Stage, stage_at
+from effnetv2_jax.train.reporter import Reporter, Results, check_finite
+from effnetv2_jax.train.state import TrainState, Variables, create_state
+from effnetv2_jax.train.step import make_train_step
+
+InitialVariables = Callable[[EfficientNetV2], Variables]
+
+_EVALUATION = "evaluation"
+_CONFIG = "config.json"
+_RUN_FILES = ("checkpoints", "metrics.jsonl", "summary.json")
+
+
+def train(config: TrainConfig, workdir: str, initial_variables: InitialVariables | None = None) -> dict[str, Any]:
+    """Trains a model, or goes on with what lies in the workdir, and returns its summary.
+
+    Args:
+      config: the run.
+      workdir: the run's folder, a path or `gs://…`. It gets `config.json`, `checkpoints/`, `metrics.jsonl`,
+        `tensorboard/`, `curves.png`, `stage_*.png` and `summary.json`.
+      initial_variables: model → its variables before step 0, in place of fresh ones.
+
+    Raises:
+      ValueError: for a config that can't run, or one that differs from the workdir's.
+      RuntimeError: without the platform that the config demands.
+      FloatingPointError: when the loss is no longer finite; the last good checkpoint stays.
+      Stopped: after saving, at SIGTERM or Ctrl-C.
+    """
+    require_platform(config.platform)
+    enable_cache(config.compilation_cache)
+    experiment = make_experiment(config, jax.device_count())
+    folder = _claimed(workdir, config)
+    mesh = sharding.make_mesh()
+    with contextlib.ExitStack() as stack:
+        stop = stack.enter_context(StopSignal())
+        checkpoints = stack.enter_context(Checkpoints(folder / "checkpoints", config.checkpoint.keep))
+        step = max(checkpoints.steps, default=0)
+        report = stack.enter_context(Reporter(experiment, folder, step))
+        report.introduce()
+        programs = stack.enter_context(_programs(experiment, mesh, step))
+        state = _state(experiment, mesh, checkpoints, initial_variables)
+
+        def evaluated(step: int) -> Results:
+            with report.paused(step):
+                results = _evaluate(experiment, mesh, programs, state)
+            report.evaluation(step, results)
+            return results
+
+        for stage in _stages_from(experiment, step):
+            train_step = programs.get(_name(stage))
+            report.start(stage, step, programs.waited(_name(stage)))
+            host_batches = _host_batches(experiment, stage, step)
+            pictured = report.with_pictures(stage, step, host_batches)
+            for step, batch in enumerate(_on_devices(pictured, stage, step, mesh), step + 1):
+                state, metrics = train_step(state, batch)
+                if _due(step, config.log_every_steps, stage):
+                    report.step(step, stage, metrics, host_batches.skipped)
+                results = evaluated(step) if _due(step, experiment.evaluate_every) else None
+                stopping = stop.stops_at(step)
+                if stopping or results or _due(step, experiment.checkpoint_every, stage):
+                    check_finite(metrics, step, stage)
+                    checkpoints.save(step, state, results and results[config.evaluation.weights]["top1"])
+                if stopping and step < experiment.total_steps:
+                    checkpoints.wait()
+                    raise Stopped(step)
+            programs.check_retraces()
+        checkpoints.wait()
+        return report.finish(report.results_at(step) or evaluated(step), programs.facts())
+
+
+def require_platform(platform: str) -> None:
+    """Refuses to run on anything but the given platform; "" takes what there is.
+
+    Raises:
+      RuntimeError: if JAX found another one.
+    """
+    found = jax.default_backend()
+    if platform and found != platform:
+        raise RuntimeError(f"the config demands the platform {platform!r}, but JAX found only {found!r}")
+
+
+def _claimed(workdir: str, config: TrainConfig) -> epath.Path:
+    """Returns the run's folder, with the config written into it if it is new.
+
+    Raises:
+      ValueError: if the folder holds a run with another config, or the files of one without its config.
+    """
+    folder = epath.Path(workdir) if "://" in workdir else epath.Path(workdir).expanduser().resolve()
+    path = folder / _CONFIG
+    if path.exists():
+        different = configs.differences(config, path.read_text())
+        if different:
+            raise ValueError(
+                f"{folder} holds a run with another config; take another --workdir or the same config. "
+                f"Different: {'; '.join(different)}"
+            )
+        return folder
+    found = [name for name in _RUN_FILES if (folder / name).exists()]
+    if found:
+        raise ValueError(f"{folder} has {', '.join(found)} but no {_CONFIG}: not a run to go on with; take another --workdir")
+    if jax.process_index() == 0:
+        folder.mkdir(parents=True, exist_ok=True)
+        path.write_text(configs.to_json(config))
+    return folder
+
+
+def _name(stage: Stage) -> str:
+    return f"stage_{stage.index + 1}"
+
+
+def _stages_from(experiment: Experiment, step: int) -> tuple[Stage, ...]:
+    """Returns the stages with steps still to take."""
+    if step >= experiment.total_steps:
+        return ()
+    return experiment.stages[stage_at(experiment.stages, step).index :]
+
+
+def _due(step: int, every: int, stage: Stage | None = None) -> bool:
+    """Tells whether something that happens every so many steps (0: never), or at a stage's end, happens after a step."""
+    return (every > 0 and step % every == 0) or (stage is not None and step == stage.end_step)
+
+
+def _programs(experiment: Experiment, mesh: jax.sharding.Mesh, step: int) -> Programs:
+    """Returns the programs from a step on, lowered and being compiled in the order of their use."""
+    config, whole, divided = experiment.config, sharding.replicated(mesh), sharding.batch_sharded(mesh)
+    state = sharding.with_sharding(experiment.abstract_state(), whole)
+    programs = Programs()
+    for stage in _stages_from(experiment, step):
+        programs.add(
+            _name(stage),
+            make_train_step(experiment.recipe, stage),
+            (state, sharding.with_sharding(experiment.abstract_batch(config.batch_size, stage.image_size), divided)),
+            in_shardings=(whole, divided),
+            out_shardings=(whole, whole),
+            donate_argnums=0,
+        )
+        if len(programs) == 1:
+            _add_evaluation(programs, experiment, state, divided, whole)
+    if not len(programs):
+        _add_evaluation(programs, experiment, state, divided, whole)
+    programs.compile_all()
+    return programs
+
+
+def _add_evaluation(programs: Programs, experiment: Experiment, state: TrainState, divided: Any, whole: Any) -> None:
+    batch = experiment.abstract_batch(experiment.eval_batch_size, experiment.eval_size, masked=True)
+    programs.add(
+        _EVALUATION,
+        make_eval_step(experiment.recipe),
+        (state.variables, sharding.with_sharding(batch, divided)),
+        in_shardings=(whole, divided),
+        out_shardings=whole,
+    )
+
+
+def _state(
+    experiment: Experiment,
+    mesh: jax.sharding.Mesh,
+    checkpoints: Checkpoints,
+    initial_variables: InitialVariables | None,
+) -> TrainState:
+    """Returns the latest state saved, or the one before step 0."""
+    whole = sharding.replicated(mesh)
+    if checkpoints.steps:
+        return checkpoints.restore(sharding.with_sharding(experiment.abstract_state(), whole))
+    if initial_variables is None:
+        return jax.jit(experiment.initial_state, out_shardings=whole)(jax.random.key(experiment.config.seed))
+    variables = jax.device_put(initial_variables(experiment.model), whole)
+    return create_state(variables, experiment.recipe.optimizer, averaged=experiment.config.ema_decay > 0)
+
+
+def _host_batches(experiment: Experiment, stage: Stage, step: int) -> Any:
+    """Returns this host's batches from a step on."""
+    config = experiment.config
+    return train_batches(
+        config.data,
+        image_size=stage.image_size,
+        magnitude=stage.magnitude,
+        batch_size=config.batch_size // jax.process_count(),
+        start_step=step,
+        seed=config.seed,
+        host_index=jax.process_index(),
+        host_count=jax.process_count(),
+    )
+
+
+def _on_devices(batches: Iterator[Any], stage: Stage, step: int, mesh: jax.sharding.Mesh) -> Iterator[Any]:
+    """Yields the global batches of the rest of a stage."""
+    rest = itertools.islice(batches, stage.end_step - step)
+    return sharding.on_devices(rest, sharding.batch_sharded(mesh))
+
+
+def _evaluate(experiment: Experiment, mesh: jax.sharding.Mesh, programs: Programs, state: TrainState) -> Results:
+    batches = eval_batches(
+        experiment.config.data,
+        image_size=experiment.eval_size,
+        batch_size=experiment.eval_batch_size // jax.process_count(),
+        host_index=jax.process_index(),
+        host_count=jax.process_count(),
+    )
+    variables = {"raw": state.variables, "averaged": state.averaged_variables}
+    return evaluate(
+        programs.get(_EVALUATION),
+        variables,
+        sharding.on_devices(batches, sharding.batch_sharded(mesh)),
+        experiment.facts.eval_examples,
+    )
