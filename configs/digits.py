@@ -1,9 +1,9 @@
 """EfficientNetV2 on scikit-learn's handwritten digits, which come with the package: four progressive stages.
 
-    effnetv2 train --config configs/digits.py --workdir runs/digits
+effnetv2 train --config configs/digits.py --workdir runs/digits
 """
 
-from effnetv2_jax.data.pipeline import DataConfig
+from effnetv2_jax.data.config import DataConfig
 from effnetv2_jax.train.checkpoint import CheckpointConfig
 from effnetv2_jax.train.config import EvaluationConfig, ModelConfig, TrainConfig
 from effnetv2_jax.train.losses import LossConfig
@@ -16,7 +16,7 @@ def get_config() -> TrainConfig:
     """Returns the built-in default."""
     return TrainConfig(
         model=ModelConfig(variant="efficientnetv2-b0", width=0.5, depth=0.34),
-        data=DataConfig(dataset="digits", flip=False, min_crop_area=0.7),
+        data=DataConfig(dataset="digits", augmentation="none", flip=False, min_crop_area=0.7, eval_crop="whole"),
         progressive=ProgressiveConfig(
             preset="custom",
             stages=4,

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from effnetv2_jax.cli.config_file import UsageError
 
-# Command → what it does. Each is a module of this package with `add_arguments(parser)` and `run(arguments) -> exit code`.
+# Command → what it does. Each is a module here with `add_arguments(parser)` and `run(arguments) -> exit code`.
 COMMANDS = {
     "train": "train a model, or go on with what lies in the run's folder",
     "evaluate": "count the right answers over an evaluation split",

@@ -31,5 +31,8 @@ def run(arguments: argparse.Namespace) -> int:
         f"{summary['evaluated_images']:,} evaluation images ({summary['reported_weights']} weights), "
         f"{summary['steps']:,} steps, {summary['wall_seconds']:.0f} s"
     )
-    print(f"curves {arguments.workdir}/curves.png, images {arguments.workdir}/stage_*.png, all of it in {arguments.workdir}")
+    print(
+        f"curves {arguments.workdir}/curves.png, images {arguments.workdir}/stage_*.png, "
+        f"weights {arguments.workdir}/checkpoints"
+    )
     return 0

@@ -71,7 +71,7 @@ def _prefix(path: Path) -> Path:
 
 def _open(prefix: Path, moving_average: bool, digest: str, said: str) -> TensorFile:
     tf = _tensorflow()
-    damage = (tf.errors.OpError, RuntimeError, ValueError)
+    damage = (tf.errors.OpError, RuntimeError, ValueError, LookupError)
     try:
         reader = tf.train.load_checkpoint(str(prefix))
         shapes = {name: tuple(shape) for name, shape in reader.get_variable_to_shape_map().items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 from flax import traverse_util
+from jax import Array
 
 from effnetv2_jax.convert.architectures import architecture
 from effnetv2_jax.convert.names import Convention, tensor_rows
@@ -17,15 +19,13 @@ from effnetv2_jax.convert.provenance import Provenance
 from effnetv2_jax.convert.safetensors_io import open_safetensors
 from effnetv2_jax.convert.tensor_file import read_rows
 from effnetv2_jax.convert.torch_models import foreign_logits
-from effnetv2_jax.model.efficientnetv2 import create_model
+from effnetv2_jax.model.efficientnetv2 import EfficientNetV2, create_model
 from effnetv2_jax.model.specs import ModelSpec
 
 TOLERANCE = 2e-5
 """Relative to the largest logit: what float32 in another order of operations may differ by in networks this deep."""
 
 _IMAGES = 2
-
-_Network = Callable[[Mapping[str, Any], np.ndarray], np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,15 +76,13 @@ def verify(variables: Mapping[str, Any], provenance: Provenance, file: Path, tar
     source_fields = provenance.fields
     target_fields = source_fields if target == "flax" else known.fields
     images = fixed_images(provenance.spec)
-    run = _network(provenance, source_fields)
-    expected = run(variables, images)
+    expected = _logits(variables, provenance, source_fields, images)
     foreign = foreign_logits(target, known, provenance.num_classes, file, images)
     if foreign is not None:
         against, got = foreign
     else:
-        same = source_fields == target_fields
-        against = "the file read back" + ("" if same else f", computed as {target} does")
-        got = (run if same else _network(provenance, target_fields))(_read_back(file, provenance, target), images)
+        against = "the file read back" + ("" if source_fields == target_fields else f", computed as {target} does")
+        got = _logits(_read_back(file, provenance, target), provenance, target_fields, images)
     return Verification(
         difference=float(np.abs(got - expected).max()),
         largest_logit=float(np.abs(expected).max()),
@@ -93,10 +91,16 @@ def verify(variables: Mapping[str, Any], provenance: Provenance, file: Path, tar
     )
 
 
-def _network(provenance: Provenance, fields: Mapping[str, Any]) -> _Network:
+@functools.lru_cache(maxsize=2)
+def _compiled(model: EfficientNetV2) -> Callable[[Mapping[str, Any], np.ndarray], Array]:
+    return jax.jit(functools.partial(model.apply, train=False))
+
+
+def _logits(
+    variables: Mapping[str, Any], provenance: Provenance, fields: Mapping[str, Any], images: np.ndarray
+) -> np.ndarray:
     model = create_model(provenance.spec, num_classes=provenance.num_classes, **fields)
-    apply = jax.jit(lambda variables, images: model.apply(variables, images, train=False))
-    return lambda variables, images: np.asarray(apply(variables, images))
+    return np.asarray(_compiled(model)(variables, images))
 
 
 def _read_back(file: Path, provenance: Provenance, target: Convention) -> dict[str, Any]:

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 from flax import traverse_util
 
@@ -20,7 +19,6 @@ from effnetv2_jax.convert.targets import check_target, is_folder, write_weights
 from effnetv2_jax.convert.tensor_file import check_names, read_rows
 from effnetv2_jax.convert.torch_state import counter_names
 from effnetv2_jax.model.efficientnetv2 import EfficientNetV2, create_model
-from effnetv2_jax.model.layers import article_dense_init, dense_init
 from effnetv2_jax.model.specs import ModelSpec, get_spec
 
 Variables = dict[str, Any]
@@ -122,9 +120,9 @@ def load_weights(
 def _new_head(spec: ModelSpec, num_classes: int, seed: int) -> dict[str, np.ndarray]:
     if not num_classes:
         return {}
-    init = article_dense_init if spec.projects_expand_1 else dense_init
-    kernel = init(jax.random.key(seed), (spec.head_width, num_classes))
-    return {f"{_HEAD}kernel": np.asarray(kernel), f"{_HEAD}bias": np.zeros(num_classes, np.float32)}
+    draw = create_model(spec, num_classes=num_classes).classifier_init.draw
+    kernel = draw(np.random.default_rng(seed), (spec.head_width, num_classes))
+    return {f"{_HEAD}kernel": kernel, f"{_HEAD}bias": np.zeros(num_classes, np.float32)}
 
 
 def save_variables(

@@ -5,9 +5,8 @@ from collections.abc import Callable
 import numpy as np
 
 from effnetv2_jax.data.cpu_tensorflow import tf
-from effnetv2_jax.data.randaugment import Draws, Scales, chosen_operation
-
-SCALES = Scales(translate=250.0, cutout=100.0)
+from effnetv2_jax.data.operations import AUTOAUGMENT_SCALES, Draws, Scales
+from effnetv2_jax.data.randaugment import chosen_operation
 
 # (operation, probability, magnitude), two a row.
 # Source: google/automl efficientnetv2/autoaugment.py, policy_v0 (AutoAugment, arXiv 1805.09501).
@@ -43,7 +42,7 @@ _WITHOUT_MAGNITUDE = ("AutoContrast", "Equalize", "Invert")
 
 
 def autoaugment(
-    *, operations: str = "official", scales: Scales = SCALES
+    *, operations: str = "official", scales: Scales = AUTOAUGMENT_SCALES
 ) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
     """Returns AutoAugment v0.
 

@@ -1,4 +1,4 @@
-"""The data sets as rows: where each comes from, its splits, its classes. Imports no TensorFlow until a split is parsed."""
+"""The data sets as rows: where each comes from, its splits, its classes. Only parsing a split imports TFDS."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -140,7 +140,7 @@ def resolve_splits(spec: DatasetSpec, train: str = "", evaluation: str = "") -> 
         shared = _shared_examples(*(ranges(spec, split, spec.split_sizes) for split in (train, evaluation)))
         if shared:
             raise ValueError(
-                f"{spec.name}: the training split {train!r} and the evaluation split {evaluation!r} share {shared} examples"
+                f"{spec.name}: training split {train!r} and evaluation split {evaluation!r} share {shared} examples"
             )
     elif train == evaluation:
         raise ValueError(f"{spec.name}: {train!r} cannot be both the training and the evaluation split")

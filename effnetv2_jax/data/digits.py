@@ -1,7 +1,7 @@
 """scikit-learn's handwritten digits as a TFDS data set: 1,797 real images that come with an installed package."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -26,12 +26,14 @@ def test_rows(labels: np.ndarray) -> np.ndarray:
 
 with tfds.core.registered.skip_registration():
 
-    class Digits(tfds.core.GeneratorBasedBuilder):  # type: ignore[misc]
+    class Digits(tfds.core.GeneratorBasedBuilder):
         """8 x 8 grey images of the digits 0..9, stored losslessly as PNG; splits "train" (1,437) and "test" (360)."""
 
         name = "digits"
         VERSION = tfds.core.Version("1.0.0")
-        RELEASE_NOTES = {"1.0.0": "Every fifth example of the class-sorted list is the test split."}
+        RELEASE_NOTES: ClassVar[dict[str, str]] = {
+            "1.0.0": "Every fifth example of the class-sorted list is the test split."
+        }
 
         def _info(self) -> tfds.core.DatasetInfo:
             features = tfds.features.FeaturesDict(

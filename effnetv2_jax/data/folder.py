@@ -80,9 +80,7 @@ def list_folder(data_dir: str, train: str, evaluation: str, *, holdout: float, h
     return FolderSplits(names, _labelled(classes, names), _labelled(held_out, names), rule)
 
 
-def open_folder(
-    splits: FolderSplits, data_dir: str, host_index: int, host_count: int, *, evaluation: bool
-) -> Source:
+def open_folder(splits: FolderSplits, data_dir: str, host_index: int, host_count: int, *, evaluation: bool) -> Source:
     """Opens one host's share of a listed folder.
 
     Raises:
@@ -103,7 +101,9 @@ def open_folder(
             positions = positions.map(lambda position: tf.random.experimental.index_shuffle(position, key, count - 1))
         return positions.map(
             lambda position: {
-                "id": tf.gather(ids, position), "image": tf.gather(ids, position), "label": tf.gather(labels, position)
+                "id": tf.gather(ids, position),
+                "image": tf.gather(ids, position),
+                "label": tf.gather(labels, position),
             }
         )
 
@@ -123,12 +123,7 @@ def _images_by_class(data_dir: str, split: str) -> dict[str, list[str]]:
     root = posixpath.join(data_dir, split)
     names = sorted(name.rstrip("/") for name in tf.io.gfile.listdir(root))
     names = [name for name in names if not name.startswith(".") and tf.io.gfile.isdir(posixpath.join(root, name))]
-    if not names:
-        raise ValueError(f"folder: {root} holds no class folders")
-    folded: dict[str, str] = {}
-    for name in names:
-        if folded.setdefault(name.casefold(), name) != name:
-            raise ValueError(f"folder: classes {folded[name.casefold()]!r} and {name!r} in {root} differ only by case")
+    _check_class_names(names, root)
     with ThreadPoolExecutor(32) as pool:
         listings = list(pool.map(lambda name: tf.io.gfile.listdir(posixpath.join(root, name)), names))
     classes = {}
@@ -136,13 +131,22 @@ def _images_by_class(data_dir: str, split: str) -> dict[str, list[str]]:
     for name, listing in zip(names, listings, strict=True):
         files = sorted(file for file in listing if not file.startswith("."))
         images = [file for file in files if file.lower().endswith(EXTENSIONS)]
-        ignored += [posixpath.join(split, name, file) for file in files if file not in set(images)]
+        ignored += [posixpath.join(split, name, file) for file in files if not file.lower().endswith(EXTENSIONS)]
         if not images:
             raise ValueError(f"folder: class {name!r} in {root} holds no images ({', '.join(EXTENSIONS)})")
         classes[name] = [posixpath.join(split, name, file) for file in images]
     if ignored:
         _log.warning("ignored %d files that are no images by their name, such as %s", len(ignored), ignored[0])
     return classes
+
+
+def _check_class_names(names: list[str], root: str) -> None:
+    if not names:
+        raise ValueError(f"folder: {root} holds no class folders")
+    folded: dict[str, str] = {}
+    for name in names:
+        if folded.setdefault(name.casefold(), name) != name:
+            raise ValueError(f"folder: classes {folded[name.casefold()]!r} and {name!r} in {root} differ only by case")
 
 
 def _held_out(name: str, images: list[str], share_of_class: float, seed: int) -> list[str]:
@@ -153,4 +157,4 @@ def _held_out(name: str, images: list[str], share_of_class: float, seed: int) ->
 
 
 def _labelled(classes: dict[str, list[str]], names: tuple[str, ...]) -> tuple[tuple[str, int], ...]:
-    return tuple((path, names.index(name)) for name in sorted(classes) for path in sorted(classes[name]))
+    return tuple((path, label) for label, name in enumerate(names) for path in sorted(classes.get(name, ())))

@@ -1,12 +1,13 @@
 """Encoded bytes and a seed to one image: decode, crop, resize, flip. Pure functions of their arguments."""
 
+import functools
 from collections.abc import Callable
 
 import numpy as np
 
 from effnetv2_jax.data.cpu_tensorflow import tf
 from effnetv2_jax.data.families import PreprocessingFamily
-from effnetv2_jax.data.randaugment import cutout_mask
+from effnetv2_jax.data.operations import cutout_mask
 
 MAX_PIXELS = 89_478_485  # Source: Pillow's MAX_IMAGE_PIXELS, a quarter of a gigabyte of RGB
 
@@ -22,7 +23,13 @@ def seed_for(seed: tf.Tensor, use: int) -> tf.Tensor:
 
 
 def training_crop(
-    data: tf.Tensor, seed: tf.Tensor, *, family: PreprocessingFamily, image_size: int, min_crop_area: float = 0.0
+    data: tf.Tensor,
+    seed: tf.Tensor,
+    *,
+    family: PreprocessingFamily,
+    image_size: int,
+    min_crop_area: float = 0.0,
+    scaled: bool = False,
 ) -> tf.Tensor:
     """Decodes a random crop of one image, or all of it where the family does not crop.
 
@@ -32,6 +39,7 @@ def training_crop(
       family: how to crop.
       image_size: height and width that the crop will be resized to, in pixels.
       min_crop_area: least share of the image that a crop covers; 0 for the family's own.
+      scaled: whether to decode a JPEG's crop at 1/2, 1/4 or 1/8 of its size where that is still `image_size` pixels.
 
     Returns:
       uint8 `[h, w, 3]`.
@@ -46,7 +54,7 @@ def training_crop(
             return tf.constant(0), tf.constant(0), height, width
         return _random_window(height, width, seed_for(seed, CROP), family, area, image_size)
 
-    return decode_window(data, window)
+    return decode_window(data, window, least_size=image_size if scaled else 0)
 
 
 def flipped(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
@@ -55,11 +63,17 @@ def flipped(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     return tf.cond(mirrored, lambda: tf.reverse(image, [1]), lambda: image)
 
 
-def evaluation_crop(image: tf.Tensor, *, family: PreprocessingFamily, image_size: int) -> tf.Tensor:
-    """The central square of a decoded image, uint8 `[side, side, 3]`, by the family's rule."""
-    height, width = tf.unstack(tf.shape(image)[:2])
-    top, left, side, _ = _centre_window(height, width, family, image_size)
-    return image[top : top + side, left : left + side]
+def evaluation_image(image: tf.Tensor, *, family: PreprocessingFamily, image_size: int, crop: bool) -> tf.Tensor:
+    """Resizes a decoded image: its central square if `crop`, else the whole of it, squashed.
+
+    Returns:
+      float32 `[image_size, image_size, 3]`, 0..255; bicubic may overshoot.
+    """
+    if crop:
+        height, width = tf.unstack(tf.shape(image)[:2])
+        top, left, side, _ = _centre_window(height, width, family, image_size)
+        image = image[top : top + side, left : left + side]
+    return resize(image, image_size, family)
 
 
 def resize(image: tf.Tensor, image_size: int, family: PreprocessingFamily) -> tf.Tensor:
@@ -101,8 +115,14 @@ def noise_cutout(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     return tf.where(cutout_mask(size, size, size // 4, centre), tf.cast(noise, tf.uint8), image)
 
 
-def decode_window(data: tf.Tensor, window: Callable[[tf.Tensor, tf.Tensor], Window]) -> tf.Tensor:
+def decode_window(data: tf.Tensor, window: Callable[[tf.Tensor, tf.Tensor], Window], least_size: int = 0) -> tf.Tensor:
     """Decodes the part of an image that `window(height, width)` names; of a JPEG nothing else is decoded.
+
+    Args:
+      data: scalar string.
+      window: where the part lies.
+      least_size: if not 0, a JPEG may be decoded at 1/2, 1/4 or 1/8 of its size as long as the part keeps this many
+        pixels in both directions.
 
     Returns:
       uint8 `[height, width, 3]`.
@@ -111,7 +131,15 @@ def decode_window(data: tf.Tensor, window: Callable[[tf.Tensor, tf.Tensor], Wind
     def jpeg() -> tf.Tensor:
         shape = tf.io.extract_jpeg_shape(data)
         _require_allowed_size(shape[0], shape[1])
-        return tf.io.decode_and_crop_jpeg(data, tf.stack(window(shape[0], shape[1])), channels=3)
+        part = tf.stack(window(shape[0], shape[1]))
+        if not least_size:
+            return tf.io.decode_and_crop_jpeg(data, part, channels=3)
+        halvings = sum(tf.cast(tf.reduce_min(part[2:]) >= ratio * least_size, tf.int32) for ratio in (2, 4, 8))
+        at_ratio = [
+            functools.partial(tf.io.decode_and_crop_jpeg, data, part // ratio, channels=3, ratio=ratio)
+            for ratio in (1, 2, 4, 8)
+        ]
+        return tf.switch_case(halvings, at_ratio)
 
     def other() -> tf.Tensor:
         image = _decode_other(data)
@@ -121,6 +149,7 @@ def decode_window(data: tf.Tensor, window: Callable[[tf.Tensor, tf.Tensor], Wind
     return tf.cond(tf.io.is_jpeg(data), jpeg, other)
 
 
+@functools.partial(tf.function, input_signature=[tf.TensorSpec([], tf.string)], autograph=False)
 def decode(data: tf.Tensor) -> tf.Tensor:
     """Decodes a JPEG, PNG, GIF (first frame), WebP or BMP to uint8 `[H, W, 3]`, told apart by content, not by name.
 
@@ -162,9 +191,7 @@ def _decode_with_pillow(data: bytes) -> np.ndarray:
 
 def _require_allowed_size(height: tf.Tensor, width: tf.Tensor) -> None:
     pixels = tf.cast(height, tf.int64) * tf.cast(width, tf.int64)
-    tf.debugging.Assert(
-        (height > 0) & (width > 0) & (pixels <= MAX_PIXELS), [f"image size outside 1..{MAX_PIXELS} pixels:", height, width]
-    )
+    tf.debugging.Assert((height > 0) & (width > 0) & (pixels <= MAX_PIXELS), ["too many pixels", height, width])
 
 
 def _random_window(

@@ -1,286 +1,22 @@
-"""The sixteen operations of RandAugment on uint8 images, as one table, and RandAugment itself.
+"""RandAugment: one of sixteen operations, and another one after it, drawn for each image."""
 
-Every operation gives the official code's pixels exactly. The kernels hold no floating-point multiplication that is
-followed by an addition: products come from small tables computed once with NumPy. So the same bits come out whether
-TensorFlow runs them one by one or XLA fuses them (which may contract `a * b + c` into one rounding), on any machine.
-
-Source of the operations and their arguments: google/automl efficientnetv2/autoaugment.py, RandAugment (arXiv
-1909.13719). Its quirks are in the "official" set; the "corrected" set differs in three rows, see `OPERATION_SETS`.
-"""
-
-import dataclasses
 import functools
 import math
-from collections.abc import Callable, Mapping, Sequence
-from types import MappingProxyType
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from effnetv2_jax.data import geometry
 from effnetv2_jax.data.cpu_tensorflow import tf
-
-_FILL = 128
-_LEVELS = np.arange(256)
-_REFERENCE_SIZE = 224  # pixels; the ImageNet size for which RandAugment's pixel constants were chosen
-
-
-class Draws(NamedTuple):
-    """What is random about one application of an operation.
-
-    Attributes:
-      negative: scalar bool; the argument of a signed operation changes its sign.
-      centre: float32 `[2]` in 0..1, the centre of a cutout as shares of height and width.
-    """
-
-    negative: tf.Tensor
-    centre: tf.Tensor
-
-
-class Scales(NamedTuple):
-    """Pixels per level 10 of the operations whose argument counts pixels."""
-
-    translate: float = 100.0
-    cutout: float = 40.0
-
-    def relative_to(self, image_size: int) -> "Scales":
-        """The same shares of an image of `image_size` pixels as these are of one of 224."""
-        return Scales(*(scale * image_size / _REFERENCE_SIZE for scale in self))
-
-
-Kernel = Callable[[tf.Tensor, float, Draws], tf.Tensor]
-
-
-@dataclasses.dataclass(frozen=True)
-class Operation:
-    """One row: `kernel(image, argument(level, scales), draws)` with level = magnitude / 10."""
-
-    kernel: Kernel
-    argument: Callable[[float, Scales], float]
-
-
-# --- point operations: a table of 256 values, or one a channel ------------------------------------------------------
-
-
-def _look_up(image: tf.Tensor, table: tf.Tensor | np.ndarray) -> tf.Tensor:
-    """`table[image]`; a table `[3, 256]` has a row a channel."""
-    index = tf.cast(image, tf.int32)
-    if len(table.shape) == 2:
-        index += tf.constant([0, 256, 512])
-        table = tf.reshape(table, [768])
-    return tf.gather(table, index)
-
-
-def _invert(image: tf.Tensor, argument: float, draws: Draws) -> tf.Tensor:
-    return 255 - image
-
-
-def _posterize(image: tf.Tensor, shift: float, draws: Draws) -> tf.Tensor:
-    return _look_up(image, (_LEVELS >> int(shift) << int(shift)).astype(np.uint8))
-
-
-def _solarize(image: tf.Tensor, threshold: float, draws: Draws) -> tf.Tensor:
-    return _look_up(image, np.where(threshold > _LEVELS, _LEVELS, 255 - _LEVELS).astype(np.uint8))
-
-
-def _solarize_add(image: tf.Tensor, addition: float, draws: Draws) -> tf.Tensor:
-    brighter = np.clip(_LEVELS + int(addition), 0, 255)
-    return _look_up(image, np.where(_LEVELS < 128, brighter, _LEVELS).astype(np.uint8))
-
-
-def _auto_contrast(image: tf.Tensor, argument: float, draws: Draws) -> tf.Tensor:
-    # Rows first: a reduction over a long last axis is the one that XLA's CPU code vectorises.
-    low = tf.cast(tf.reduce_min(tf.reduce_min(image, 0), 0), tf.int32)
-    span = tf.cast(tf.reduce_max(tf.reduce_max(image, 0), 0), tf.int32) - low
-    scaled = tf.gather(_stretched(), span)  # [3, 256]
-    offset = tf.where(span > 0, tf.gather(scaled, low, axis=1, batch_dims=1), 0.0)
-    table = scaled - offset[:, None]
-    return _look_up(image, tf.cast(tf.clip_by_value(table, 0.0, 255.0), tf.uint8))
-
-
-@functools.cache
-def _stretched() -> np.ndarray:
-    """float32 `[256, 256]`: (span, value) → value · 255 / span; the value itself where the span is 0."""
-    spans = np.maximum(_LEVELS, 1).astype(np.float32)
-    scale = np.where(_LEVELS > 0, np.float32(255) / spans, np.float32(1)).astype(np.float32)
-    return scale[:, None] * _LEVELS.astype(np.float32)
-
-
-def _equalize(image: tf.Tensor, argument: float, draws: Draws) -> tf.Tensor:
-    bins = tf.reshape(tf.cast(image, tf.int32) + tf.constant([0, 256, 512]), [-1])
-    counts = tf.reshape(tf.math.unsorted_segment_sum(tf.ones_like(bins), bins, 768), [3, 256])
-    last = tf.reduce_max(tf.where(counts > 0, tf.constant(_LEVELS, tf.int32), 0), axis=1)
-    step = (tf.reduce_sum(counts, axis=1) - tf.gather(counts, last, axis=1, batch_dims=1)) // 255
-    step = step[:, None]
-    darker = tf.cumsum(counts, axis=1, exclusive=True)
-    table = (darker + step // 2) // tf.maximum(step, 1)
-    table = tf.where(step > 0, tf.clip_by_value(table, 0, 255), tf.constant(_LEVELS, tf.int32))
-    return _look_up(image, tf.cast(table, tf.uint8))
-
-
-# --- blends: degenerate + factor · (image − degenerate), truncated --------------------------------------------------
-
-
-def _blend(degenerate: tf.Tensor, image: tf.Tensor, factor: float) -> tf.Tensor:
-    if factor == 1.0:
-        return image
-    products = np.arange(-255, 256).astype(np.float32) * np.float32(factor)
-    degenerate = tf.cast(degenerate, tf.int32)
-    scaled = tf.gather(products, tf.cast(image, tf.int32) - degenerate + 255)
-    return tf.cast(tf.clip_by_value(tf.cast(degenerate, tf.float32) + scaled, 0.0, 255.0), tf.uint8)
-
-
-def _grey(image: tf.Tensor) -> tf.Tensor:
-    """TensorFlow's rgb_to_grayscale, uint8 `[H, W, 1]`; equal for each of the 2^24 colours."""
-    values = _LEVELS.astype(np.float32) * np.float32(1 / 255)
-    red, green, blue = (values * np.float32(weight) for weight in (0.2989, 0.5870, 0.1140))
-    index = tf.cast(image, tf.int32)
-    luma = tf.gather(red, index[..., :1]) + tf.gather(green, index[..., 1:2]) + tf.gather(blue, index[..., 2:])
-    return tf.cast(luma * 255.5, tf.uint8)
-
-
-def _brightness(image: tf.Tensor, factor: float, draws: Draws) -> tf.Tensor:
-    return _look_up(image, _blend(tf.zeros(256, tf.uint8), tf.constant(_LEVELS, tf.uint8), factor))
-
-
-def _color(image: tf.Tensor, factor: float, draws: Draws) -> tf.Tensor:
-    return _blend(_grey(image), image, factor)
-
-
-def _contrast_with_pixel_count(image: tf.Tensor, factor: float, draws: Draws) -> tf.Tensor:
-    # The official code takes the sum of the histogram for the mean: the number of pixels / 256, white above 256 px.
-    shape = tf.shape(image)
-    flat = tf.minimum(tf.cast(shape[0] * shape[1], tf.float32) / 256.0, 255.0)
-    return _look_up(image, _blend(tf.cast(flat, tf.uint8), tf.constant(_LEVELS, tf.uint8), factor))
-
-
-def _contrast_with_mean(image: tf.Tensor, factor: float, draws: Draws) -> tf.Tensor:
-    # Source: Pillow's ImageEnhance.Contrast: int(mean of the grey image + 0.5).
-    grey = tf.cast(_grey(image), tf.int32)
-    pixels = tf.size(grey)
-    flat = (2 * tf.reduce_sum(grey) + pixels) // (2 * pixels)
-    return _look_up(image, _blend(tf.cast(flat, tf.uint8), tf.constant(_LEVELS, tf.uint8), factor))
-
-
-def _sharpness(image: tf.Tensor, factor: float, draws: Draws) -> tf.Tensor:
-    outer = _LEVELS.astype(np.float32) * np.float32(np.float32(1) / np.float32(13))
-    inner = _LEVELS.astype(np.float32) * np.float32(np.float32(5) / np.float32(13))
-    index = tf.cast(image, tf.int32)
-    light, heavy = tf.gather(outer, index), tf.gather(inner, index)[1:-1, 1:-1]
-    height, width = image.shape[0], image.shape[1]
-    total = tf.zeros_like(heavy)
-    for row in range(3):  # in the order in which the official convolution adds up
-        for column in range(3):
-            centre = row == column == 1
-            total += heavy if centre else light[row : row + height - 2, column : column + width - 2]
-    smooth = tf.cast(tf.clip_by_value(total, 0.0, 255.0), tf.uint8)
-    inside = _blend(smooth, image[1:-1, 1:-1], factor)
-    middle = tf.concat([image[1:-1, :1], inside, image[1:-1, -1:]], axis=1)
-    return tf.concat([image[:1], middle, image[-1:]], axis=0)
-
-
-# --- geometric operations and cutout --------------------------------------------------------------------------------
-
-
-def _geometric(transform: Callable[[float, int, int], geometry.Transform]) -> Kernel:
-    def kernel(image: tf.Tensor, argument: float, draws: Draws) -> tf.Tensor:
-        height, width = image.shape[0], image.shape[1]
-        positive, negative = (transform(sign * argument, height, width) for sign in (1.0, -1.0))
-        return geometry.apply(image, positive, negative, draws.negative, _FILL)
-
-    return kernel
-
-
-def _cutout(image: tf.Tensor, half_side: float, draws: Draws) -> tf.Tensor:
-    return tf.where(cutout_mask(image.shape[0], image.shape[1], int(half_side), draws.centre), np.uint8(_FILL), image)
-
-
-def cutout_mask(height: int, width: int, half_side: int, centre: tf.Tensor) -> tf.Tensor:
-    """Which pixels a cutout covers: `half_side` pixels before its centre, `half_side - 1` after it.
-
-    Args:
-      height: of the image in pixels.
-      width: of the image in pixels.
-      half_side: half the side of the square in pixels.
-      centre: float32 `[2]` in 0..1; the centre pixel is `floor(centre · [height, width])`.
-
-    Returns:
-      bool `[height, width, 1]`.
-    """
-    middle = tf.cast(centre * tf.constant([height, width], tf.float32), tf.int32)
-    rows, columns = tf.range(height)[:, None, None], tf.range(width)[None, :, None]
-    in_rows = (rows >= middle[0] - half_side) & (rows < middle[0] + half_side)
-    return in_rows & (columns >= middle[1] - half_side) & (columns < middle[1] + half_side)
-
-
-# --- the table ------------------------------------------------------------------------------------------------------
-
-
-def _nothing(level: float, scales: Scales) -> float:
-    return 0.0
-
-
-def _enhance(level: float, scales: Scales) -> float:
-    return level * 1.8 + 0.1
-
-
-def _shear(level: float, scales: Scales) -> float:
-    return level * 0.3
-
-
-def _translate(level: float, scales: Scales) -> float:
-    return level * scales.translate
-
-
-_OFFICIAL: dict[str, Operation] = {
-    "AutoContrast": Operation(_auto_contrast, _nothing),
-    "Equalize": Operation(_equalize, _nothing),
-    "Invert": Operation(_invert, _nothing),
-    "Rotate": Operation(_geometric(geometry.rotation), lambda level, scales: level * 30.0),
-    # The shift is an unsigned byte: below 0 it wraps, and TensorFlow takes 7 for anything above 7.
-    "Posterize": Operation(_posterize, lambda level, scales: min((8 - int(level * 4)) % 256, 7)),
-    # The threshold is an unsigned byte too.
-    "Solarize": Operation(_solarize, lambda level, scales: int(level * 256) % 256),
-    "Color": Operation(_color, _enhance),
-    "Contrast": Operation(_contrast_with_pixel_count, _enhance),
-    "Brightness": Operation(_brightness, _enhance),
-    "Sharpness": Operation(_sharpness, _enhance),
-    "ShearX": Operation(_geometric(geometry.shear_x), _shear),
-    "ShearY": Operation(_geometric(geometry.shear_y), _shear),
-    "TranslateX": Operation(_geometric(geometry.translation_x), _translate),
-    "TranslateY": Operation(_geometric(geometry.translation_y), _translate),
-    "Cutout": Operation(_cutout, lambda level, scales: int(level * scales.cutout)),
-    "SolarizeAdd": Operation(_solarize_add, lambda level, scales: int(level * 110)),
-}
-
-# Deviation: "corrected" mends three rows. Posterize keeps all bits above level 2 instead of one; Solarize inverts
-# nothing above level 1 instead of what the wrapped threshold says; Contrast blends with the image's mean grey.
-OPERATION_SETS: Mapping[str, Mapping[str, Operation]] = MappingProxyType(
-    {
-        "official": MappingProxyType(_OFFICIAL),
-        "corrected": MappingProxyType(
-            _OFFICIAL
-            | {
-                "Posterize": Operation(_posterize, lambda level, scales: min(max(8 - int(level * 4), 0), 7)),
-                "Solarize": Operation(_solarize, lambda level, scales: int(level * 256)),
-                "Contrast": Operation(_contrast_with_mean, _enhance),
-            }
-        ),
-    }
+from effnetv2_jax.data.operations import (
+    OPERATION_NAMES,
+    OPERATION_SETS,
+    RANDAUGMENT_SCALES,
+    Draws,
+    Scales,
+    operation_set,
 )
 
-OPERATION_NAMES = tuple(_OFFICIAL)
-
-
-def operation_set(name: str) -> Mapping[str, Operation]:
-    """Returns the operations called `name`.
-
-    Raises:
-      ValueError: there is no such set; the message lists the allowed names.
-    """
-    if name not in OPERATION_SETS:
-        raise ValueError(f"unknown operations {name!r}; allowed: {', '.join(OPERATION_SETS)}")
-    return OPERATION_SETS[name]
+__all__ = ["OPERATION_NAMES", "OPERATION_SETS", "apply_op", "chosen_operation", "randaugment"]
 
 
 def apply_op(
@@ -314,11 +50,16 @@ def apply_op(
     if not 0 <= magnitude < math.inf:
         raise ValueError(f"magnitude {magnitude} must be finite and not negative")
     pixels = tf.convert_to_tensor(image)
-    if pixels.dtype != tf.uint8 or pixels.shape.rank != 3 or pixels.shape[2] != 3 or not pixels.shape.is_fully_defined():
+    if (
+        pixels.dtype != tf.uint8
+        or pixels.shape.rank != 3
+        or pixels.shape[2] != 3
+        or not pixels.shape.is_fully_defined()
+    ):
         raise ValueError(f"image must be uint8 [H, W, 3], but is {pixels.dtype.name} {pixels.shape}")
     operation = table[name]
     draws = Draws(tf.constant(negate), tf.constant(centre, tf.float32))
-    result = operation.kernel(pixels, operation.argument(magnitude / 10.0, Scales()), draws)
+    result = operation.kernel(pixels, operation.argument(magnitude / 10.0, RANDAUGMENT_SCALES), draws)
     return result.numpy() if isinstance(image, np.ndarray) else result
 
 
@@ -349,7 +90,7 @@ def chosen_operation(
 
 
 def randaugment(
-    magnitude: float, *, layers: int = 2, operations: str = "official", scales: Scales = Scales()
+    magnitude: float, *, layers: int = 2, operations: str = "official", scales: Scales = RANDAUGMENT_SCALES
 ) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
     """Returns RandAugment: `layers` times one of the sixteen operations, each as likely as another, always applied.
 

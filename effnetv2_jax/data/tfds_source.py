@@ -8,9 +8,7 @@ from effnetv2_jax.data.cpu_tensorflow import tf
 from effnetv2_jax.data.datasets import DatasetSpec
 from effnetv2_jax.data.source import Source, share
 
-_ENCODED = tfds.decode.PartialDecoding(
-    {"image": True, "label": True}, decoders={"image": tfds.decode.SkipDecoding()}
-)
+_ENCODED = tfds.decode.PartialDecoding({"image": True, "label": True}, decoders={"image": tfds.decode.SkipDecoding()})
 
 
 def open_tfds(spec: DatasetSpec, split: str, data_dir: str, host_index: int, host_count: int) -> Source:

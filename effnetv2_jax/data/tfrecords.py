@@ -155,10 +155,16 @@ def _read(seed: tf.Tensor | None, spec: DatasetSpec, pieces: list[Piece]) -> tf.
     def records(path: tf.Tensor, skip: tf.Tensor, take: tf.Tensor) -> tf.data.Dataset:
         name = tf.strings.split(path, "/")[-1]
         numbered = tf.data.TFRecordDataset(path).enumerate().skip(skip).take(take)
-        return numbered.map(lambda number, record: (tf.strings.join([name, tf.strings.as_string(number)], "__"), record))
+        return numbered.map(
+            lambda number, record: (tf.strings.join([name, tf.strings.as_string(number)], "__"), record)
+        )
 
     entries = files.interleave(
-        records, cycle_length=_INTERLEAVED_FILES, block_length=16, num_parallel_calls=_INTERLEAVED_FILES, deterministic=True
+        records,
+        cycle_length=_INTERLEAVED_FILES,
+        block_length=16,
+        num_parallel_calls=_INTERLEAVED_FILES,
+        deterministic=True,
     )
     return entries.map(lambda name, record: _parsed(spec, name, record))
 

@@ -102,7 +102,10 @@ def _windows(x: Array, kernel_size: int, stride: int, pads: Pads, out: tuple[int
     x = jnp.pad(x, ((0, 0), *pads, (0, 0)))
     return [
         lax.slice(
-            x, (0, i, j, 0), (n, i + (out[0] - 1) * stride + 1, j + (out[1] - 1) * stride + 1, c), (1, stride, stride, 1)
+            x,
+            (0, i, j, 0),
+            (n, i + (out[0] - 1) * stride + 1, j + (out[1] - 1) * stride + 1, c),
+            (1, stride, stride, 1),
         )
         for i in range(kernel_size)
         for j in range(kernel_size)

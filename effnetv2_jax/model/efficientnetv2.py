@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array
@@ -13,7 +12,8 @@ from jax.typing import DTypeLike
 
 from effnetv2_jax.model.blocks import BLOCKS
 from effnetv2_jax.model.convolution import Padding
-from effnetv2_jax.model.layers import BatchNorm, Conv, article_dense_init, dense_init
+from effnetv2_jax.model.initialization import ARTICLE_CLASSIFIER, CLASSIFIER, Distribution
+from effnetv2_jax.model.layers import BatchNorm, Conv
 from effnetv2_jax.model.specs import ModelSpec, get_spec
 
 Endpoints = dict[str, Array]
@@ -77,9 +77,13 @@ class EfficientNetV2(nn.Module):
         ends["pooled_features"] = x
         x = nn.Dropout(self.dropout_rate, deterministic=not train)(x)
         if self.num_classes:
-            init = article_dense_init if self.spec.name.startswith("article-") else dense_init
-            x = nn.Dense(self.num_classes, dtype=jnp.float32, kernel_init=init, name="classifier")(x)
+            x = nn.Dense(self.num_classes, dtype=jnp.float32, kernel_init=self.classifier_init, name="classifier")(x)
         return (x, ends) if return_endpoints else x
+
+    @property
+    def classifier_init(self) -> Distribution:
+        """How the classifier's kernel is drawn."""
+        return ARTICLE_CLASSIFIER if self.spec.name.startswith("article-") else CLASSIFIER
 
     def _check(self, images: Array) -> None:
         if images.ndim != 4 or images.shape[-1] != 3:
@@ -123,14 +127,3 @@ def create_model(
         if not 0.0 <= fields[name] < 1.0:
             raise ValueError(f"{name} must be at least 0 and less than 1, got {fields[name]}")
     return EfficientNetV2(spec, num_classes, dtype, **fields)
-
-
-def init_variables(model: EfficientNetV2, rng: Array) -> dict[str, Any]:
-    """Returns fresh `{"params": …, "batch_stats": …}`; under `jax.eval_shape`, their shapes."""
-    size = max(model.spec.minimum_image_size, 32)
-    return dict(model.init(rng, jnp.zeros((1, size, size, 3)), train=False))
-
-
-def variable_shapes(model: EfficientNetV2) -> dict[str, Any]:
-    """Returns the tree of `jax.ShapeDtypeStruct` of the model's variables, without computing any."""
-    return jax.eval_shape(functools.partial(init_variables, model), jax.random.key(0))

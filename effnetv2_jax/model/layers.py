@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
@@ -12,25 +9,7 @@ from jax import Array
 
 from effnetv2_jax.model import convolution
 from effnetv2_jax.model.convolution import Padding
-
-Initializer = Callable[..., Array]
-
-# Normal with a standard deviation of √(2 / fan-out), not truncated.
-# Source: conv_kernel_initializer of the official effnetv2_model.py.
-conv_init: Initializer = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
-# A depthwise kernel [k, k, 1, C] has a fan-out of k² a channel, which its layout here calls the fan-in.
-depthwise_init: Initializer = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
-
-
-def dense_init(key: Array, shape: tuple[int, int], dtype: Any = jnp.float32) -> Array:
-    """Uniform in ±1/√outputs. Source: dense_kernel_initializer of the official effnetv2_model.py."""
-    limit = shape[1] ** -0.5
-    return jax.random.uniform(key, shape, dtype, -limit, limit)
-
-
-def article_dense_init(key: Array, shape: tuple[int, int], dtype: Any = jnp.float32) -> Array:
-    """Normal with a standard deviation of 0.001. Source: the article's `_initialize_weights`."""
-    return 0.001 * jax.random.normal(key, shape, dtype)
+from effnetv2_jax.model.initialization import CONV, DEPTHWISE
 
 
 class Conv(nn.Module):
@@ -44,7 +23,7 @@ class Conv(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         shape = (self.kernel_size, self.kernel_size, x.shape[-1], self.features)
-        kernel = self.param("kernel", conv_init, shape, jnp.float32)
+        kernel = self.param("kernel", CONV, shape, jnp.float32)
         return convolution.conv(x, kernel.astype(x.dtype), stride=self.stride, padding=self.padding)
 
 
@@ -58,7 +37,7 @@ class DepthwiseConv(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         shape = (self.kernel_size, self.kernel_size, 1, x.shape[-1])
-        kernel = self.param("kernel", depthwise_init, shape, jnp.float32)
+        kernel = self.param("kernel", DEPTHWISE, shape, jnp.float32)
         return convolution.depthwise_conv(x, kernel.astype(x.dtype), stride=self.stride, padding=self.padding)
 
 
@@ -138,7 +117,7 @@ class Pointwise(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        kernel = self.param("kernel", conv_init, (1, 1, x.shape[-1], self.features), jnp.float32)
+        kernel = self.param("kernel", CONV, (1, 1, x.shape[-1], self.features), jnp.float32)
         bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
         return x @ kernel[0, 0].astype(x.dtype) + bias[None].astype(x.dtype)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import jax
@@ -51,7 +51,7 @@ def classify(weights: Weights, paths: Sequence[Path], *, top: int = 5) -> Iterat
         raise ValueError(f"top must be 1 to {facts.num_classes}, got {top}")
     family, names = preprocessing_family(facts.preprocessing), class_names(facts)
     variables = jax.device_put(weights.variables)
-    probabilities = jax.jit(functools.partial(_probabilities, weights.model()))
+    probabilities = _compiled(weights.model())
     size = min(_BATCH, len(paths))
     for start in range(0, len(paths), _BATCH):
         chunk = paths[start : start + _BATCH]
@@ -63,5 +63,6 @@ def classify(weights: Weights, paths: Sequence[Path], *, top: int = 5) -> Iterat
             yield Prediction(path, tuple(guesses))
 
 
-def _probabilities(model: EfficientNetV2, variables: Variables, images: Array) -> Array:
-    return jax.nn.softmax(model.apply(variables, images, train=False))
+@functools.lru_cache(maxsize=2)
+def _compiled(model: EfficientNetV2) -> Callable[[Variables, np.ndarray], Array]:
+    return jax.jit(lambda variables, images: jax.nn.softmax(model.apply(variables, images, train=False)))

@@ -3,10 +3,8 @@
 The only module that knows Orbax.
 """
 
-from __future__ import annotations
-
 import dataclasses
-from typing import Any
+from typing import Any, Self
 
 from etils import epath
 from orbax.checkpoint import v1 as ocp
@@ -40,7 +38,7 @@ class Checkpoints:
         )
         self._pending: Any = None
 
-    def __enter__(self) -> Checkpoints:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -1,12 +1,10 @@
 """The configuration of a run: the parts' own configurations, composed."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 from typing import Any
 
-from effnetv2_jax.data.pipeline import DataConfig
+from effnetv2_jax.data.config import DataConfig
 from effnetv2_jax.model.specs import ModelSpec, get_spec
 from effnetv2_jax.train.checkpoint import CheckpointConfig
 from effnetv2_jax.train.losses import LossConfig

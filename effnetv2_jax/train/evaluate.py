@@ -52,7 +52,7 @@ def evaluate(
     Raises:
       RuntimeError: if the batches hold another number of images than `examples`.
     """
-    sums: dict[str, Any] = {name: None for name in variables}
+    sums: dict[str, Any] = dict.fromkeys(variables)
     for batch in batches:
         for name, values in variables.items():
             counted = eval_step(values, batch)

@@ -8,11 +8,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax import Array
 
 from effnetv2_jax.data.families import preprocessing_family
 from effnetv2_jax.data.pipeline import DatasetFacts, dataset_facts
-from effnetv2_jax.model.efficientnetv2 import EfficientNetV2, create_model, variable_shapes
+from effnetv2_jax.model.efficientnetv2 import EfficientNetV2, create_model
+from effnetv2_jax.model.initialization import variable_shapes
 from effnetv2_jax.model.specs import ModelSpec
 from effnetv2_jax.train.config import TrainConfig
 from effnetv2_jax.train.losses import make_loss
@@ -20,7 +20,7 @@ from effnetv2_jax.train.optimizer import l2_in_loss, make_optimizer
 from effnetv2_jax.train.progressive import Stage, make_stages
 from effnetv2_jax.train.schedule import make_schedule
 from effnetv2_jax.train.sharding import check_batch_size
-from effnetv2_jax.train.state import TrainState, initial_state
+from effnetv2_jax.train.state import TrainState, Variables, create_state
 from effnetv2_jax.train.step import Recipe
 
 
@@ -45,15 +45,17 @@ class Experiment:
         """The network, as evaluated."""
         return self.recipe.model
 
-    def initial_state(self, rng: Array) -> TrainState:
-        """Returns the state before step 0 with fresh variables."""
-        return initial_state(self.model, self.recipe.optimizer, rng, averaged=self.config.ema_decay > 0)
+    def initial_state(self, variables: Variables) -> TrainState:
+        """Returns the state before step 0 of the model's variables."""
+        return create_state(variables, self.recipe.optimizer, averaged=self.config.ema_decay > 0)
 
     def abstract_state(self) -> TrainState:
         """Returns the shapes of the state."""
-        return jax.eval_shape(self.initial_state, jax.random.key(0))
+        return jax.eval_shape(self.initial_state, variable_shapes(self.model))
 
-    def abstract_batch(self, batch_size: int, image_size: int, *, masked: bool = False) -> dict[str, jax.ShapeDtypeStruct]:
+    def abstract_batch(
+        self, batch_size: int, image_size: int, *, masked: bool = False
+    ) -> dict[str, jax.ShapeDtypeStruct]:
         """Returns the shapes of a batch: `image`, `label`, and `mask` where the batch is one of evaluation."""
         label = (batch_size, self.facts.num_classes) if self.facts.multi_hot else (batch_size,)
         batch = {

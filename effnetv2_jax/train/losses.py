@@ -1,7 +1,5 @@
 """Losses over a batch: cross-entropies and the L2 penalty."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable
 from types import MappingProxyType

@@ -1,6 +1,7 @@
 """Mixup and CutMix of a batch, on the device.
 
-Source: Zhang et al., mixup, arXiv 1710.09412; Yun et al., CutMix, arXiv 1905.04899; `mixing` of the official datasets.py.
+Source: Zhang et al., mixup, arXiv 1710.09412; Yun et al., CutMix, arXiv 1905.04899; `mixing` of the official
+datasets.py.
 """
 
 from __future__ import annotations

@@ -1,7 +1,5 @@
 """Optimisers, with clipping and frozen parts."""
 
-from __future__ import annotations
-
 import dataclasses
 from types import MappingProxyType
 from typing import Any
@@ -46,9 +44,7 @@ def _sgd(config: OptimizerConfig, rate: Schedule) -> optax.GradientTransformatio
 
 
 def _adamw(config: OptimizerConfig, rate: Schedule) -> optax.GradientTransformation:
-    return optax.adamw(
-        rate, b1=config.momentum, eps=config.epsilon, weight_decay=config.weight_decay, mask=_decay_mask
-    )
+    return optax.adamw(rate, b1=config.momentum, eps=config.epsilon, weight_decay=config.weight_decay, mask=_decay_mask)
 
 
 OPTIMIZERS = MappingProxyType({"rmsprop": _rmsprop, "sgd": _sgd, "adamw": _adamw})
@@ -62,10 +58,18 @@ def make_optimizer(config: OptimizerConfig, rate: Schedule, params: Any) -> opta
     """
     if config.name not in OPTIMIZERS:
         raise ValueError(f"unknown optimizer {config.name!r}; known optimizers: {', '.join(OPTIMIZERS)}")
-    for name, below in (("momentum", 1.0), ("decay", 1.0), ("epsilon", None), ("weight_decay", None), ("clip_norm", None)):
+    for name, below in (
+        ("momentum", 1.0),
+        ("decay", 1.0),
+        ("epsilon", None),
+        ("weight_decay", None),
+        ("clip_norm", None),
+    ):
         value = getattr(config, name)
         if value < 0 or (below is not None and value >= below):
-            raise ValueError(f"optimizer.{name} must be at least 0{f' and less than {below:g}' if below else ''}, got {value}")
+            raise ValueError(
+                f"optimizer.{name} must be at least 0{f' and less than {below:g}' if below else ''}, got {value}"
+            )
     parts = [OPTIMIZERS[config.name](config, rate)]
     if config.clip_norm:
         # Source: the official main.py clips each variable's norm first, then the global one.
@@ -90,6 +94,8 @@ def _decay_mask(params: Any) -> Any:
 def _clip_each(clip_norm: float) -> Any:
     def clip(updates: Any, params: Any = None) -> Any:
         del params
-        return jax.tree.map(lambda g: g * jnp.minimum(1.0, clip_norm / jnp.maximum(jnp.linalg.norm(g.ravel()), 1e-12)), updates)
+        return jax.tree.map(
+            lambda g: g * jnp.minimum(1.0, clip_norm / jnp.maximum(jnp.linalg.norm(g.ravel()), 1e-12)), updates
+        )
 
     return clip

@@ -34,9 +34,7 @@ def draw_curves(path: epath.Path, rows: Sequence[Mapping[str, Any]], stages: Seq
     save_figure(figure, path)
 
 
-def _draw_panel(
-    axes: Axes, name: str, lines: Sequence[tuple[str, str]], rows: Sequence[Mapping[str, Any]]
-) -> None:
+def _draw_panel(axes: Axes, name: str, lines: Sequence[tuple[str, str]], rows: Sequence[Mapping[str, Any]]) -> None:
     for key, label in lines:
         points = [(row["step"], row[key]) for row in rows if key in row]
         if points:

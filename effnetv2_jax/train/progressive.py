@@ -3,8 +3,6 @@
 A stage is the unit of compilation: everything in a `Stage` is a constant of its compiled step.
 """
 
-from __future__ import annotations
-
 import bisect
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -114,7 +112,9 @@ def _official(spec: ModelSpec, stages: int) -> _Values:
 def _paper(spec: ModelSpec, stages: int) -> _Values:
     row = _PAPER.get(_letter(spec))
     if row is None:
-        raise ValueError(f"the paper has no progressive schedule for {spec.name}; only for the sizes {', '.join(_PAPER)}")
+        raise ValueError(
+            f"the paper has no progressive schedule for {spec.name}; only for the sizes {', '.join(_PAPER)}"
+        )
     return {
         "image_size": [float(int(size)) for size in _interpolated((128, row.image_size), stages)],
         "magnitude": _interpolated((5.0, row.magnitude), stages),
@@ -189,7 +189,7 @@ def stage_at(stages: Sequence[Stage], step: int) -> Stage:
 
 def _interpolated(ends: Sequence[float], stages: int) -> list[float]:
     """Returns a value a stage from the first to the last, both included; with one stage the last."""
-    return [float(value) for value in np.linspace(*ends, stages)] if stages > 1 else [float(ends[-1])]
+    return [float(value) for value in np.linspace(ends[0], ends[-1], stages)] if stages > 1 else [float(ends[-1])]
 
 
 def _stage_values(name: str, given: Sequence[float], stages: int) -> list[float]:
@@ -206,7 +206,8 @@ def _check(values: _Values, spec: ModelSpec) -> None:
     for size in values["image_size"]:
         if size < spec.minimum_image_size:
             raise ValueError(
-                f"{spec.name} needs images of at least {spec.minimum_image_size} px, progressive.image_size has {size:g}"
+                f"{spec.name} needs images of at least {spec.minimum_image_size} px, "
+                f"progressive.image_size has {size:g}"
             )
     for name, (lowest, highest, inclusive) in _LIMITS.items():
         for value in values[name]:

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from etils import epath
 
@@ -67,7 +68,7 @@ class Reporter:
             f"{facts.num_classes:,} classes; batch {config.batch_size:,}, {experiment.total_steps:,} steps, "
             f"{experiment.total_steps / experiment.steps_per_epoch:.4g} epochs"
         )
-        say(stage_table(experiment.stages, getattr(config.data,"augmentation","none")))
+        say(stage_table(experiment.stages, config.data.augmentation))
         say(f"everything goes to {self._folder}")
         if self._first_step:
             say(f"going on from step {self._first_step}")
@@ -85,7 +86,7 @@ class Reporter:
             return batches
         first = next(batches)
         few = {name: array[:_GRID_IMAGES] for name, array in first.items()}
-        seen = jax.jit(lambda batch: prepare(self._experiment.recipe, stage, batch, step))
+        seen = jax.jit(lambda batch: prepare(self._experiment.recipe, stage, batch, jnp.asarray(step)))
         images, targets = (np.asarray(value) for value in seen(few))
         family = self._experiment.recipe.family
         pixels = np.clip(np.rint(images * np.array(family.std) + np.array(family.mean)), 0, 255).astype(np.uint8)

@@ -1,7 +1,5 @@
 """Learning rate by step."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable
 from types import MappingProxyType
@@ -54,16 +52,12 @@ def _constant(run: _Run, step: Array) -> Array:
     return jnp.full_like(step, run.peak)
 
 
-SCHEDULES = MappingProxyType(
-    {"exponential": _exponential, "cosine": _cosine, "linear": _linear, "constant": _constant}
-)
+SCHEDULES = MappingProxyType({"exponential": _exponential, "cosine": _cosine, "linear": _linear, "constant": _constant})
 
 Schedule = Callable[[Array | int], Array]
 
 
-def make_schedule(
-    config: ScheduleConfig, *, batch_size: int, steps_per_epoch: float, total_steps: int
-) -> Schedule:
+def make_schedule(config: ScheduleConfig, *, batch_size: int, steps_per_epoch: float, total_steps: int) -> Schedule:
     """Returns step → learning rate, float32.
 
     The decay is counted from step 0 and the linear warm-up overrides it, so the rate may jump where the warm-up ends.

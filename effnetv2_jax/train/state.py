@@ -10,8 +10,6 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
-from effnetv2_jax.model.efficientnetv2 import EfficientNetV2, init_variables
-
 Variables = dict[str, Any]
 
 
@@ -43,6 +41,7 @@ class TrainState(flax.struct.PyTreeNode):
 
 def create_state(variables: Variables, optimizer: optax.GradientTransformation, *, averaged: bool) -> TrainState:
     """Returns the state before step 0 of a model's variables; the averages start equal to them."""
+    variables = jax.tree.map(jnp.asarray, variables)
     copies = jax.tree.map(jnp.array, variables) if averaged else {"params": None, "batch_stats": None}
     return TrainState(
         step=jnp.zeros((), jnp.int32),
@@ -52,11 +51,6 @@ def create_state(variables: Variables, optimizer: optax.GradientTransformation, 
         ema_params=copies["params"],
         ema_batch_stats=copies["batch_stats"],
     )
-
-
-def initial_state(model: EfficientNetV2, optimizer: optax.GradientTransformation, rng: Array, *, averaged: bool) -> TrainState:
-    """Returns the state before step 0 with fresh variables."""
-    return create_state(init_variables(model, rng), optimizer, averaged=averaged)
 
 
 def ema_decay(maximum: float, updates: Array) -> Array:

@@ -80,7 +80,7 @@ def make_train_step(recipe: Recipe, stage: Stage) -> TrainStep:
         grads, batch_stats, metrics = _accumulated(
             jax.grad(loss_of, has_aux=True), state, images, targets, rng, recipe.accumulation_steps
         )
-        metrics |= {"learning_rate": recipe.learning_rate(state.step), "grad_norm": optax.global_norm(grads)}
+        metrics |= {"learning_rate": recipe.learning_rate(state.step), "grad_norm": optax.tree.norm(grads)}
         return _updated(recipe, state, grads, batch_stats), metrics
 
     return train_step

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -12,6 +13,7 @@ from etils import epath
 
 from effnetv2_jax.data.pipeline import eval_batches, train_batches
 from effnetv2_jax.model.efficientnetv2 import EfficientNetV2
+from effnetv2_jax.model.initialization import init_variables
 from effnetv2_jax.train import config as configs
 from effnetv2_jax.train import sharding
 from effnetv2_jax.train.checkpoint import Checkpoints
@@ -22,7 +24,7 @@ from effnetv2_jax.train.experiment import Experiment, make_experiment
 from effnetv2_jax.train.preemption import Stopped, StopSignal
 from effnetv2_jax.train.progressive import Stage, stage_at
 from effnetv2_jax.train.reporter import Reporter, Results, check_finite
-from effnetv2_jax.train.state import TrainState, Variables, create_state
+from effnetv2_jax.train.state import TrainState, Variables
 from effnetv2_jax.train.step import make_train_step
 
 InitialVariables = Callable[[EfficientNetV2], Variables]
@@ -75,12 +77,13 @@ def train(config: TrainConfig, workdir: str, initial_variables: InitialVariables
             for step, batch in enumerate(_on_devices(pictured, stage, step, mesh), step + 1):
                 state, metrics = train_step(state, batch)
                 if _due(step, config.log_every_steps, stage):
-                    report.step(step, stage, metrics, host_batches.skipped)
+                    report.step(step, stage, metrics, host_batches.broken.skipped)
                 results = evaluated(step) if _due(step, experiment.evaluate_every) else None
                 stopping = stop.stops_at(step)
                 if stopping or results or _due(step, experiment.checkpoint_every, stage):
                     check_finite(metrics, step, stage)
-                    checkpoints.save(step, state, results and results[config.evaluation.weights]["top1"])
+                    top1 = results[config.evaluation.weights]["top1"] if results else None
+                    checkpoints.save(step, state, top1)
                 if stopping and step < experiment.total_steps:
                     checkpoints.wait()
                     raise Stopped(step)
@@ -118,7 +121,9 @@ def _claimed(workdir: str, config: TrainConfig) -> epath.Path:
         return folder
     found = [name for name in _RUN_FILES if (folder / name).exists()]
     if found:
-        raise ValueError(f"{folder} has {', '.join(found)} but no {_CONFIG}: not a run to go on with; take another --workdir")
+        raise ValueError(
+            f"{folder} has {', '.join(found)} but no {_CONFIG}: not a run to go on with; take another --workdir"
+        )
     if jax.process_index() == 0:
         folder.mkdir(parents=True, exist_ok=True)
         path.write_text(configs.to_json(config))
@@ -184,10 +189,8 @@ def _state(
     whole = sharding.replicated(mesh)
     if checkpoints.steps:
         return checkpoints.restore(sharding.with_sharding(experiment.abstract_state(), whole))
-    if initial_variables is None:
-        return jax.jit(experiment.initial_state, out_shardings=whole)(jax.random.key(experiment.config.seed))
-    variables = jax.device_put(initial_variables(experiment.model), whole)
-    return create_state(variables, experiment.recipe.optimizer, averaged=experiment.config.ema_decay > 0)
+    variables = (initial_variables or functools.partial(init_variables, seed=experiment.config.seed))(experiment.model)
+    return jax.device_put(experiment.initial_state(variables), whole)
 
 
 def _host_batches(experiment: Experiment, stage: Stage, step: int) -> Any:

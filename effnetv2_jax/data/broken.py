@@ -1,0 +1,101 @@
+"""Images that cannot be decoded: noticed one by one, replaced in training, fatal in evaluation."""
+
+import io
+import logging
+from collections.abc import Callable, Mapping
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from effnetv2_jax.data import preprocess
+from effnetv2_jax.data.cpu_tensorflow import tf
+
+_log = logging.getLogger(__name__)
+
+_NAMES_SHOWN = 20
+
+
+def guard(
+    decode: Callable[[tf.Tensor, tf.Tensor], tf.Tensor], image: tf.Tensor, seed: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Decodes an image, or returns a black pixel and what is wrong with it.
+
+    TensorFlow has no `try`. The part that may fail is a data set of one element: dropped on error, it gives way to the
+    element after it.
+
+    Args:
+      decode: `(image, seed) → uint8 [h, w, 3]`; may raise.
+      image: scalar string.
+      seed: int64 `[2]`.
+
+    Returns:
+      The decoded image uint8 `[h, w, 3]`, and a scalar bool that says whether it is one.
+    """
+    decoded = tf.data.Dataset.from_tensors((image, seed)).map(lambda image, seed: (decode(image, seed), True))
+    black = tf.data.Dataset.from_tensors((tf.zeros([1, 1, 3], tf.uint8), False))
+    pixels, good = decoded.ignore_errors().concatenate(black).take(1).get_single_element()
+    return pixels, good
+
+
+class BrokenImages:
+    """What a training run had to leave out.
+
+    Attributes:
+      skipped: how many times an image was replaced.
+      reasons: name → what is wrong, for each broken image met.
+    """
+
+    def __init__(self, allowed: float, load: Callable[[tf.Tensor], tf.Tensor]):
+        """Allows `allowed` different images to be broken; `load` gives an entry's bytes."""
+        self.skipped = 0
+        self.reasons: dict[str, str] = {}
+        self._allowed = int(allowed)
+        self._load = load
+
+    def replaced(self, batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Puts the next good example of the batch, cyclically, in the place of each broken one.
+
+        Where an example stands decides what comes after it, so nothing moves up. Only `image` and `label` remain.
+
+        Raises:
+          ValueError: more images are broken than allowed, or all of this batch; the message names them.
+        """
+        good = batch["good"]
+        kept = {key: batch[key] for key in ("image", "label")}
+        if good.all():
+            return kept
+        for position in np.flatnonzero(~good):
+            self._note(batch["id"][position].decode(), batch["entry"][position])
+        if len(self.reasons) > self._allowed or not good.any():
+            named = [f"{name} {reason}" for name, reason in list(self.reasons.items())[:_NAMES_SHOWN]]
+            raise ValueError(
+                f"{len(self.reasons)} training images cannot be decoded, max_broken allows {self._allowed}: "
+                + "; ".join(named)
+            )
+        positions = np.flatnonzero(good)
+        stand_in = positions[np.searchsorted(positions, np.arange(len(good))) % len(positions)]
+        return {key: value[stand_in] for key, value in kept.items()}
+
+    def _note(self, name: str, entry: bytes) -> None:
+        self.skipped += 1
+        if name not in self.reasons:
+            self.reasons[name] = why_broken(entry, self._load)
+            _log.warning("skipped %s, which %s (broken image %d)", name, self.reasons[name], len(self.reasons))
+
+
+def why_broken(entry: bytes, load: Callable[[tf.Tensor], tf.Tensor]) -> str:
+    """What is wrong with the image of an entry that could not be decoded, in a few words."""
+    try:
+        data = load(tf.constant(entry)).numpy()
+    except tf.errors.OpError as error:
+        return f"cannot be read: {error.message}"
+    if not data:
+        return "is empty"
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            kind, width, height = image.format, image.width, image.height
+    except UnidentifiedImageError:
+        return "is no image, by its content"
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        return f"announces more than {preprocess.MAX_PIXELS:,} pixels"
+    return f"is a damaged, cut short or unsupported {kind} of {width} x {height} pixels"

@@ -1,0 +1,97 @@
+"""The stream of a run: entries epoch after epoch in a drawn order, then examples, then batches."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from effnetv2_jax.data.broken import guard
+from effnetv2_jax.data.cpu_tensorflow import tf
+from effnetv2_jax.data.source import Source
+from effnetv2_jax.data.transform import Transform
+
+
+def endless_entries(
+    source: Source, *, seed: int, first_epoch: int, shuffle_buffer: int, cached: bool = False
+) -> tf.data.Dataset:
+    """The entries of epoch after epoch, in the order drawn from `(seed, epoch)`, each with its image's own seed.
+
+    Args:
+      source: the entries of an epoch.
+      seed: of the order and of the images' seeds.
+      first_epoch: where to start.
+      shuffle_buffer: entries among which the next is drawn.
+      cached: whether to keep the entries in memory from the second epoch on; only for sources that fit the buffer.
+    """
+    # A buffer that holds the whole share shuffles it evenly by itself, so its files may be read in the stored order.
+    fits = source.num_examples <= shuffle_buffer
+    stored = source.read(None) if fits else None
+    if stored is not None and cached:
+        stored = stored.cache()
+
+    @tf.autograph.experimental.do_not_convert
+    def of_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
+        tf.compat.v1.set_random_seed(None)  # in this function's graph: a global seed of the program must not count
+        files, buffer, images = tf.unstack(
+            tf.random.stateless_uniform([3], tf.stack([seed, epoch]), None, None, tf.int64, alg="philox")
+        )
+        entries = source.read(files) if stored is None else stored
+        entries = entries.shuffle(min(shuffle_buffer, source.num_examples), seed=buffer, reshuffle_each_iteration=False)
+        return entries.map(lambda entry: entry | {"seed": tf.stack([images, _fingerprint(entry["id"])])})
+
+    return tf.data.Dataset.range(first_epoch, np.iinfo(np.int64).max).flat_map(of_epoch)
+
+
+def _fingerprint(name: tf.Tensor) -> tf.Tensor:
+    return tf.strings.to_hash_bucket_fast(name, np.iinfo(np.int64).max)
+
+
+def batched(
+    entries: tf.data.Dataset,
+    transform: Transform,
+    load: Callable[[tf.Tensor], tf.Tensor],
+    *,
+    batch_size: int,
+    threads: int,
+    classes: int = 0,
+    guarded: bool = False,
+    drop_remainder: bool = True,
+) -> tf.data.Dataset:
+    """Decodes, transforms and batches entries that carry a `seed`, in their order, on threads of its own.
+
+    Args:
+      entries: see `Source`, with `seed` int64 `[2]` added.
+      transform: what becomes of an image.
+      load: an entry's `image` → encoded bytes.
+      batch_size: examples in a batch.
+      threads: that work on it.
+      classes: if not 0, labels are sets of classes and become float32 `[classes]`.
+      guarded: whether an image that cannot be decoded yields a made-up one instead of an error.
+      drop_remainder: whether to leave out a last, smaller batch.
+
+    Returns:
+      `image` uint8, `label`, `id`, and `good`: False where `image` is made up because `entry` could not be decoded.
+    """
+
+    def decode(data: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+        return transform.decode(load(data), seed)
+
+    @tf.autograph.experimental.do_not_convert
+    def example(entry: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        data, seed = entry["image"], entry["seed"]
+        image, good = guard(decode, data, seed) if guarded else (decode(data, seed), tf.constant(True))
+        label = tf.cast(entry["label"], tf.int32)
+        return {
+            "image": transform.finish(image, seed),
+            "label": tf.reduce_max(tf.one_hot(label, classes), axis=0) if classes else label,
+            "good": good,
+            "id": entry["id"],
+            "entry": tf.cond(good, lambda: "", lambda: data) if guarded else tf.constant(""),
+        }
+
+    examples = entries.map(example, num_parallel_calls=threads, deterministic=True)
+    options = tf.data.Options()
+    options.deterministic = True
+    options.autotune.enabled = False
+    options.threading.private_threadpool_size = threads
+    options.threading.max_intra_op_parallelism = 1
+    return examples.batch(batch_size, drop_remainder=drop_remainder).prefetch(2).with_options(options)

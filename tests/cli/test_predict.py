@@ -1,0 +1,132 @@
+"""`effnetv2 predict`, as a user calls it."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from golden import reference
+from PIL import Image
+
+from effnetv2_jax.cli.main import main
+from effnetv2_jax.convert.provenance import Provenance
+from effnetv2_jax.convert.weights import load_weights, save_variables
+from effnetv2_jax.data.families import FAMILIES
+from effnetv2_jax.predict import classifier
+from effnetv2_jax.predict.images import evaluation_image, read_image
+
+PHOTO = reference.FOLDER / "photo.jpg"
+NAMES = tuple(f"digit {index}" for index in range(10))
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    """A file of the tiny network with names and a preprocessing of its own."""
+    path = tmp_path_factory.mktemp("weights") / "w.safetensors"
+    facts = Provenance(reference.TINY, 10, "same", 1e-3, "averaged", "finetune", 64, NAMES)
+    variables = reference.official_variables(reference.TINY, 10, moving_average=True)
+    variables["params"]["classifier"]["kernel"] *= 10  # probabilities that differ
+    save_variables(path, variables, reference.TINY, provenance=facts)
+    return path
+
+
+def expected(weights, preprocessing="finetune"):
+    """The probabilities, computed step by step."""
+    image = evaluation_image(read_image(PHOTO), FAMILIES[preprocessing], 64)
+    logits, _ = reference.network(reference.TINY, 10)(load_weights(weights).variables, image[None])
+    exponents = np.exp(np.asarray(logits[0], np.float64))
+    return exponents / exponents.sum()
+
+
+def predict(*arguments):
+    return main(["predict", *map(str, arguments)])
+
+
+def test_json_has_the_best_classes_with_the_stored_preprocessing(weights, capsys):
+    assert predict("--checkpoint", weights, "--json", PHOTO) == 0
+    [result] = json.loads(capsys.readouterr().out)
+    assert result["image"] == str(PHOTO)
+    probabilities = expected(weights)
+    order = np.argsort(-probabilities)[:5]
+    assert [guess["index"] for guess in result["top"]] == list(order)
+    assert [guess["name"] for guess in result["top"]] == [NAMES[index] for index in order]
+    np.testing.assert_allclose([guess["probability"] for guess in result["top"]], probabilities[order], rtol=1e-5)
+
+
+def test_another_preprocessing_may_be_stated(weights, capsys):
+    predict("--checkpoint", weights, "--json", "--top", 1, "--preprocessing", "v2", PHOTO)
+    [result] = json.loads(capsys.readouterr().out)
+    assert result["top"][0]["probability"] == pytest.approx(expected(weights, "v2").max(), rel=1e-5)
+
+
+def test_the_table_has_a_line_for_each_class(weights, capsys):
+    assert predict("--checkpoint", weights, "--top", 2, PHOTO) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == str(PHOTO)
+    assert len(lines) == 3
+    assert "digit" in lines[1]
+    assert "%" in lines[1]
+
+
+def test_many_pictures_in_order_are_batched_without_effect(weights, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(classifier, "_BATCH", 2)
+    paths = []
+    for index in range(3):
+        Image.fromarray(np.full((20, 30, 3), 60 * index, np.uint8)).save(tmp_path / f"{index}.png")
+        paths.append(tmp_path / f"{index}.png")
+    predict("--checkpoint", weights, "--json", *paths)
+    together = json.loads(capsys.readouterr().out)
+    assert [result["image"] for result in together] == [str(path) for path in paths]
+    predict("--checkpoint", weights, "--json", paths[2])
+    [alone] = json.loads(capsys.readouterr().out)
+    for left, right in zip(alone["top"], together[2]["top"], strict=True):
+        assert left["index"] == right["index"]
+        assert left["probability"] == pytest.approx(right["probability"], rel=1e-5)
+
+
+def test_a_picture_of_the_predictions(weights, tmp_path):
+    assert predict("--checkpoint", weights, "--picture", tmp_path / "out.png", PHOTO, PHOTO) == 0
+    with Image.open(tmp_path / "out.png") as image:
+        assert image.format == "PNG"
+        assert image.size[0] > 800
+        assert len(np.unique(np.asarray(image.convert("RGB")).reshape(-1, 3), axis=0)) > 1000
+
+
+def test_names_may_be_given(weights, tmp_path, capsys):
+    (tmp_path / "names.txt").write_text("\n".join(f"name {i}" for i in range(10)))
+    predict("--checkpoint", weights, "--class-names", tmp_path / "names.txt", PHOTO)
+    assert "name" in capsys.readouterr().out
+
+
+def test_weights_without_names_say_so(tmp_path, capsys):
+    save_variables(tmp_path / "w.safetensors", reference.official_variables(reference.TINY, 10), reference.TINY)
+    assert predict("--checkpoint", tmp_path / "w.safetensors", "--eval-size", 64, PHOTO) == 0
+    assert "name no classes" in capsys.readouterr().err
+
+
+def test_an_official_checkpoint_is_recognised(tmp_path, capsys):
+    pytest.importorskip("tensorflow")
+    shutil.copytree(reference.TINY_CHECKPOINT, tmp_path / "c")
+    assert predict("--checkpoint", tmp_path / "c", "--variant", "efficientnetv2-b0", PHOTO) == 1
+    assert "misshapen" in capsys.readouterr().err  # it is the tiny one: read, and not taken for B0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--checkpoint", "nowhere.safetensors", PHOTO], "nowhere.safetensors"),
+        (["--checkpoint", "nowhere", PHOTO], "no checkpoint"),
+        (["--checkpoint", "{weights}", "nowhere.jpg"], "nowhere.jpg"),
+        (["--checkpoint", "{weights}", reference.FOLDER / "torch_weights.py"], "no picture"),
+        (["--checkpoint", "{weights}", "--top", "11", PHOTO], "top must be 1 to 10"),
+        (["--checkpoint", "{weights}", "--source", "timm", PHOTO], "its names are those of flax"),
+        (["--checkpoint", "{weights}", "--picture", "out.txt", PHOTO], "the picture is a .png"),
+        (["--checkpoint", "{weights}", "--eval-size", "3", PHOTO], "at least 17 px"),
+    ],
+)
+def test_one_clear_line_for_what_is_wrong(weights, capsys, monkeypatch, tmp_path, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    assert predict(*(str(argument).replace("{weights}", str(weights)) for argument in arguments)) == 1
+    error = capsys.readouterr().err.strip()
+    assert message in error
+    assert "\n" not in error

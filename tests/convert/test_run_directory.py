@@ -1,0 +1,100 @@
+"""A run's folder, as the trainer's Orbax leaves it."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from golden import reference
+from orbax.checkpoint import v1 as ocp
+
+from effnetv2_jax.convert.provenance import Provenance
+from effnetv2_jax.convert.weights import load_weights
+
+
+def state(variables, factor):
+    raw = jax.tree.map(lambda leaf: jnp.asarray(leaf * factor), variables)
+    averaged = jax.tree.map(lambda leaf: leaf * 0.5, raw)
+    return {
+        "step": jnp.int32(3),
+        "params": raw["params"],
+        "batch_stats": raw["batch_stats"],
+        "opt_state": [{"count": jnp.int32(3)}, None],
+        "ema_params": averaged["params"],
+        "ema_batch_stats": averaged["batch_stats"],
+    }
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, tiny):
+    """A run with steps 9 and 10, whose weights are 1 and 2 times the tiny ones."""
+    folder = tmp_path_factory.mktemp("run")
+    with ocp.training.Checkpointer(folder / "checkpoints") as checkpointer:
+        for step, factor in ((9, 1.0), (10, 2.0)):
+            checkpointer.save_checkpointables(step, {"state": state(tiny, factor)})
+    facts = Provenance(
+        reference.TINY, 10, "same", 1e-3, preprocessing="v2", eval_size=64, class_names=tuple("abcdefghij")
+    )
+    (folder / "model.json").write_text(json.dumps(facts.to_metadata()))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("where", "moving_average", "factor"),
+    [
+        ("", True, 1.0),
+        ("", False, 2.0),
+        ("checkpoints", True, 1.0),
+        ("checkpoints/9", False, 1.0),
+        ("checkpoints/9", True, 0.5),
+    ],
+)
+def test_the_newest_step_or_the_one_asked_for(run, tiny, where, moving_average, factor):
+    weights = load_weights(run / where, reference.TINY, moving_average=moving_average)
+    assert reference.equal(weights.variables, jax.tree.map(lambda leaf: leaf * np.float32(factor), tiny))
+    assert weights.provenance.averaging == ("averaged" if moving_average else "raw")
+
+
+def test_the_run_says_what_it_is(run):
+    facts = load_weights(run).provenance
+    assert (facts.spec, facts.preprocessing, facts.eval_size) == (reference.TINY, "v2", 64)
+    assert facts.class_names == tuple("abcdefghij")
+
+
+def test_a_run_without_averages_gives_its_raw_weights(tmp_path, tiny):
+    kept = state(tiny, 1.0) | {"ema_params": None, "ema_batch_stats": None}
+    with ocp.training.Checkpointer(tmp_path / "checkpoints") as checkpointer:
+        checkpointer.save_checkpointables(1, {"state": kept})
+    weights = load_weights(tmp_path, reference.TINY)
+    assert reference.equal(weights.variables, tiny)
+    assert weights.provenance.averaging == "raw"
+    with pytest.raises(ValueError, match="does not say which variant"):
+        load_weights(tmp_path)
+
+
+def test_a_damaged_checkpoint(tmp_path, run):
+    import shutil
+
+    shutil.copytree(run, tmp_path / "run")
+    for file in (tmp_path / "run/checkpoints/10/state").rglob("d/*"):
+        file.write_bytes(file.read_bytes()[:100])
+    with pytest.raises(ValueError, match="is damaged or no checkpoint of ours"):
+        load_weights(tmp_path / "run")
+
+
+@pytest.mark.parametrize("card", ["{", "[]", '{"variant": 3}'])
+def test_a_damaged_card(tmp_path, run, card):
+    import shutil
+
+    shutil.copytree(run, tmp_path / "run")
+    (tmp_path / "run/model.json").write_text(card)
+    with pytest.raises(ValueError, match=r"model\.json"):
+        load_weights(tmp_path / "run")
+
+
+@pytest.mark.parametrize("where", ["nowhere", "empty"])
+def test_no_run_there(tmp_path, where):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(FileNotFoundError, match="no checkpoint of a run"):
+        load_weights(tmp_path / where, reference.TINY)
