@@ -6,6 +6,7 @@ import argparse
 import sys
 
 from effnetv2_jax.cli.config_file import add_config_argument, load_config
+from effnetv2_jax.cli.initial_weights import initial_variables
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,7 +22,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     config = load_config(arguments)
     try:
-        summary = train(config, arguments.workdir)
+        summary = train(config, arguments.workdir, initial_variables(config))
     except Stopped as stopped:
         print(f"effnetv2 train: {stopped}; the same command goes on from there", file=sys.stderr)
         return EXIT_CODE

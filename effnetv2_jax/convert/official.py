@@ -1,7 +1,4 @@
-"""The official TensorFlow checkpoints: a `.tgz` as downloaded, a folder, or a checkpoint's prefix.
-
-The only file here that imports TensorFlow, when a checkpoint is opened.
-"""
+"""The official TensorFlow checkpoints: a `.tgz` as downloaded, a folder, or a checkpoint's prefix."""
 
 from __future__ import annotations
 
@@ -16,6 +13,7 @@ import numpy as np
 
 from effnetv2_jax.convert.archive import copy_checkpoint, is_archive
 from effnetv2_jax.convert.provenance import file_sha256
+from effnetv2_jax.convert.tensor_bundle import TensorBundle
 from effnetv2_jax.convert.tensor_file import TensorFile
 
 _AVERAGE = "/ExponentialMovingAverage"
@@ -35,10 +33,9 @@ def open_checkpoint(path: Path, *, moving_average: bool) -> Iterator[TensorFile]
       moving_average: whether to read each variable's moving average, or the variable itself.
 
     Raises:
-      ImportError: without TensorFlow.
       ValueError: for a damaged or hostile archive or checkpoint, one without the averages asked for, or one that holds
         another kind of model.
-      FileNotFoundError: if there is no checkpoint.
+      OSError: if there is no checkpoint, or a part of it is missing.
     """
     with contextlib.ExitStack() as stack:
         if path.is_file() and is_archive(path):
@@ -70,20 +67,18 @@ def _prefix(path: Path) -> Path:
 
 
 def _open(prefix: Path, moving_average: bool, digest: str, said: str) -> TensorFile:
-    tf = _tensorflow()
-    damage = (tf.errors.OpError, RuntimeError, ValueError, LookupError)
     try:
-        reader = tf.train.load_checkpoint(str(prefix))
-        shapes = {name: tuple(shape) for name, shape in reader.get_variable_to_shape_map().items()}
-    except damage as error:
-        raise ValueError(f"{said} is damaged or no checkpoint: {_first_line(error)}") from error
+        bundle = TensorBundle(prefix)
+    except ValueError as error:
+        raise ValueError(f"{said} is damaged or no checkpoint: {error}") from error
+    shapes = {name: entry.shape for name, entry in bundle.entries.items()}
     stored = _stored_names(shapes, moving_average, said)
 
     def read(name: str) -> np.ndarray:
         try:
-            return np.asarray(reader.get_tensor(stored[name]))
-        except damage as error:
-            raise ValueError(f"{said} is damaged at {stored[name]}: {_first_line(error)}") from error
+            return bundle.read(stored[name])
+        except ValueError as error:
+            raise ValueError(f"{said}: {error}") from error
 
     facts = {"averaging": "averaged" if moving_average else "raw"}
     return TensorFile({name: shapes[full] for name, full in stored.items()}, read, facts, digest)
@@ -109,18 +104,3 @@ def _stored_names(shapes: Mapping[str, Any], moving_average: bool, said: str) ->
             raise ValueError(f"{said} has two classifiers: {stored[short]} and {full}")
         stored[short] = full
     return stored
-
-
-def _tensorflow() -> Any:
-    try:
-        import tensorflow as tf
-    except ImportError as error:
-        raise ImportError("official checkpoints need TensorFlow: pip install 'effnetv2_jax[official]'") from error
-    for kind in ("GPU", "TPU"):  # JAX's, all of it
-        with contextlib.suppress(RuntimeError):  # TensorFlow is in use already
-            tf.config.set_visible_devices([], kind)
-    return tf
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
@@ -14,6 +15,10 @@ from effnetv2_jax.model.convolution import Padding
 from effnetv2_jax.model.specs import VARIANTS, ModelSpec, RowSpec
 
 Averaging = Literal["averaged", "raw", "unknown"]
+
+# A file's header may come from anyone: no network of it is built beyond these.
+_MAX_BLOCKS = 1000
+_MAX_SIDE = 8192
 
 
 CONVENTION = "convention"
@@ -99,6 +104,9 @@ def _parsed(metadata: Mapping[str, str]) -> Provenance:
     padding = metadata.get("padding", spec.padding)
     if padding not in get_args(Padding):
         raise ValueError(f"padding is {padding!r}")
+    eval_size = int(metadata.get("eval_size", spec.eval_size))
+    if not 0 <= eval_size <= _MAX_SIDE:
+        raise ValueError(f"eval_size is {eval_size}")
     names = json.loads(metadata.get("class_names", "[]"))
     if not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
         raise ValueError("class_names is no list of strings")
@@ -107,7 +115,7 @@ def _parsed(metadata: Mapping[str, str]) -> Provenance:
         num_classes=int(metadata["num_classes"]),
         padding=cast("Padding", padding),
         bn_epsilon=float(metadata.get("bn_epsilon", spec.bn_epsilon)),
-        eval_size=int(metadata.get("eval_size", spec.eval_size)),
+        eval_size=eval_size,
         class_names=tuple(names),
         exact={"true": True, "false": False}.get(metadata.get("exact", "")),
         **facts,
@@ -116,7 +124,11 @@ def _parsed(metadata: Mapping[str, str]) -> Provenance:
 
 def _spec(fields: dict[str, Any]) -> ModelSpec:
     rows = tuple(RowSpec(**row) for row in fields.pop("rows"))
-    return ModelSpec(rows=rows, **fields)
+    spec = ModelSpec(rows=rows, **fields)
+    if sum(math.ceil(spec.depth * row.repeats) for row in rows) > _MAX_BLOCKS:
+        raise ValueError(f"{spec.name} has more than {_MAX_BLOCKS} blocks")
+    list(spec.blocks())  # fields of a wrong type show here
+    return spec
 
 
 def with_stated(

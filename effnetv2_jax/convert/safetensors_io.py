@@ -8,8 +8,9 @@ import json
 import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
+import ml_dtypes
 import numpy as np
 import safetensors
 
@@ -19,6 +20,8 @@ from effnetv2_jax.convert.tensor_file import TensorFile
 
 DIGEST = "tensors_sha256"
 """The header's key for the digest of the tensors, in files of ours."""
+
+_DTYPES = {"F32": "<f4", "F16": "<f2", "BF16": ml_dtypes.bfloat16, "F64": "<f8", "I64": "<i8", "I32": "<i4", "U8": "u1"}
 
 
 @contextlib.contextmanager
@@ -32,23 +35,35 @@ def open_safetensors(path: Path) -> Iterator[TensorFile]:
       OSError: if it is not there or cannot be read.
     """
     try:
-        opened = safetensors.safe_open(path, framework="numpy")
+        with safetensors.safe_open(path, framework="numpy") as checked:
+            metadata = dict(checked.metadata() or {})
     except safetensors.SafetensorError as error:
         raise ValueError(f"{path} is damaged or no safetensors file: {error}") from error
-    with opened as file:
-        shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118, no dict
-        metadata = dict(file.metadata() or {})
+    with path.open("rb") as file:
+        length = struct.unpack("<Q", file.read(8))[0]
+        header = json.loads(file.read(length))
+        header.pop("__metadata__", None)
         digests: dict[str, str] = {}
 
         def read(name: str) -> np.ndarray:
-            value: np.ndarray = file.get_tensor(name)
-            digests[name] = hashlib.sha256(value.tobytes()).hexdigest()
+            value = _read(file, 8 + length, header[name], name)
+            digests[name] = hashlib.sha256(value.reshape(-1).view(np.uint8).data).hexdigest()
             return value
 
+        shapes = {name: tuple(entry["shape"]) for name, entry in header.items()}
         yield TensorFile(shapes, read, metadata, file_sha256(path))
     every = {name for name, shape in shapes.items() if shape}
     if DIGEST in metadata and digests.keys() == every and _combined(digests) != metadata[DIGEST]:
         raise ValueError(f"{path} is damaged: its tensors are not those that were written")
+
+
+def _read(file: BinaryIO, start: int, entry: Mapping[str, Any], name: str) -> np.ndarray:
+    """Reads one tensor: the library maps the whole file, whose pages then count as the process's memory."""
+    if entry["dtype"] not in _DTYPES:
+        raise ValueError(f"{name} is {entry['dtype']}; known types: {', '.join(_DTYPES)}")
+    dtype = np.dtype(_DTYPES[entry["dtype"]])
+    file.seek(start + entry["data_offsets"][0])
+    return np.fromfile(file, dtype, int(np.prod(entry["shape"]))).reshape(entry["shape"])
 
 
 def write_safetensors(
@@ -82,7 +97,7 @@ def write_safetensors(
         _write_header(file, header)
 
 
-def _write_header(file: Any, header: Mapping[str, Any]) -> None:
+def _write_header(file: BinaryIO, header: Mapping[str, Any]) -> None:
     text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
     file.write(struct.pack("<Q", len(text)) + text)

@@ -56,16 +56,17 @@ def _hint(file: TensorFile, rows: Sequence[TensorRow], convention: str) -> str:
 
 
 def read_rows(file: TensorFile, rows: Sequence[TensorRow], convention: str) -> dict[str, np.ndarray]:
-    """Returns each row's tensor by our path, in our layout, as float32.
+    """Returns each row's tensor by our path: see `read_row`."""
+    return {row.path: read_row(file, row, convention) for row in rows}
+
+
+def read_row(file: TensorFile, row: TensorRow, convention: str) -> np.ndarray:
+    """Returns a row's tensor in our layout, as float32.
 
     Raises:
-      ValueError: for a tensor that is not of a floating type of at most 32 bits.
+      ValueError: if it is not of a floating type of at most 32 bits.
     """
-    tensors = {}
-    for row in rows:
-        name = row.name(convention)
-        value = file.read(name)
-        if value.dtype.name not in ("float32", "float16", "bfloat16"):
-            raise ValueError(f"{name} is {value.dtype.name}; weights are float32, float16 or bfloat16")
-        tensors[row.path] = LAYOUTS[convention][row.kind].ours(value.astype(np.float32, copy=False))
-    return tensors
+    value = file.read(row.name(convention))
+    if value.dtype.name not in ("float32", "float16", "bfloat16"):
+        raise ValueError(f"{row.name(convention)} is {value.dtype.name}; weights are float32, float16 or bfloat16")
+    return LAYOUTS[convention][row.kind].ours(value)

@@ -17,7 +17,7 @@ from effnetv2_jax.convert.architectures import architecture
 from effnetv2_jax.convert.names import Convention, tensor_rows
 from effnetv2_jax.convert.provenance import Provenance
 from effnetv2_jax.convert.safetensors_io import open_safetensors
-from effnetv2_jax.convert.tensor_file import read_rows
+from effnetv2_jax.convert.tensor_file import read_row
 from effnetv2_jax.convert.torch_models import foreign_logits
 from effnetv2_jax.model.efficientnetv2 import EfficientNetV2, create_model
 from effnetv2_jax.model.specs import ModelSpec
@@ -82,7 +82,7 @@ def verify(variables: Mapping[str, Any], provenance: Provenance, file: Path, tar
         against, got = foreign
     else:
         against = "the file read back" + ("" if source_fields == target_fields else f", computed as {target} does")
-        got = _logits(_read_back(file, provenance, target), provenance, target_fields, images)
+        got = _logits(_read_back(file, provenance, target, variables), provenance, target_fields, images)
     return Verification(
         difference=float(np.abs(got - expected).max()),
         largest_logit=float(np.abs(expected).max()),
@@ -103,9 +103,13 @@ def _logits(
     return np.asarray(_compiled(model)(variables, images))
 
 
-def _read_back(file: Path, provenance: Provenance, target: Convention) -> dict[str, Any]:
+def _read_back(file: Path, provenance: Provenance, target: Convention, variables: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the file's variables; those equal to the source's share its memory."""
+    flat = traverse_util.flatten_dict(dict(variables), sep="/")
     with open_safetensors(file) as tensors:
-        flat = read_rows(tensors, tensor_rows(provenance.spec, provenance.num_classes), target)
+        for row in tensor_rows(provenance.spec, provenance.num_classes):
+            value = read_row(tensors, row, target)
+            flat[row.path] = flat[row.path] if np.array_equal(value, flat[row.path]) else value
     return traverse_util.unflatten_dict(flat, sep="/")
 
 

@@ -60,7 +60,7 @@ def autoaugment(
     choices = sorted({step for pair in steps for step in pair})
     indices = np.array([[choices.index(step) for step in pair] for pair in steps], np.int32)
     probabilities = np.array([[probability for _, probability, _ in pair] for pair in POLICY_V0], np.float32)
-    one_of = chosen_operation(choices, operations, scales)
+    one_of = chosen_operation(tuple(choices), operations, scales)
 
     def augment(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         draws = tf.random.stateless_uniform([1 + 2 * 4], seed, alg="philox")

@@ -3,6 +3,7 @@
 import io
 import logging
 from collections.abc import Callable, Mapping
+from typing import TypeVar
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -14,27 +15,21 @@ _log = logging.getLogger(__name__)
 
 _NAMES_SHOWN = 20
 
+Structure = TypeVar("Structure")
 
-def guard(
-    decode: Callable[[tf.Tensor, tf.Tensor], tf.Tensor], image: tf.Tensor, seed: tf.Tensor
-) -> tuple[tf.Tensor, tf.Tensor]:
-    """Decodes an image, or returns a black pixel and what is wrong with it.
 
-    TensorFlow has no `try`. The part that may fail is a data set of one element: dropped on error, it gives way to the
-    element after it.
+def guard(attempt: Callable[[], Structure], otherwise: Structure) -> Structure:
+    """Returns `attempt()`, or `otherwise` if that raises; inside a TensorFlow graph.
+
+    TensorFlow has no `try`. What may fail is a data set of one element: dropped on error, it gives way to the element
+    after it.
 
     Args:
-      decode: `(image, seed) → uint8 [h, w, 3]`; may raise.
-      image: scalar string.
-      seed: int64 `[2]`.
-
-    Returns:
-      The decoded image uint8 `[h, w, 3]`, and a scalar bool that says whether it is one.
+      attempt: makes a structure of tensors.
+      otherwise: the same structure with the same types; shapes may differ where they are unknown.
     """
-    decoded = tf.data.Dataset.from_tensors((image, seed)).map(lambda image, seed: (decode(image, seed), True))
-    black = tf.data.Dataset.from_tensors((tf.zeros([1, 1, 3], tf.uint8), False))
-    pixels, good = decoded.ignore_errors().concatenate(black).take(1).get_single_element()
-    return pixels, good
+    attempts = tf.data.Dataset.from_tensors(0).map(lambda _: attempt()).ignore_errors()
+    return attempts.concatenate(tf.data.Dataset.from_tensors(otherwise)).take(1).get_single_element()
 
 
 class BrokenImages:

@@ -1,7 +1,10 @@
 """One walk over a data set: what is in it, what is broken, and which images training and evaluation share."""
 
 import dataclasses
+import functools
+import math
 from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -11,6 +14,9 @@ from effnetv2_jax.data.config import DataConfig
 from effnetv2_jax.data.cpu_tensorflow import tf
 from effnetv2_jax.data.pipeline import open_source, thread_count
 from effnetv2_jax.data.source import Source
+from effnetv2_jax.data.stream import stream_options
+
+_BATCH = 64
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,7 +28,7 @@ class SplitReport:
       class_counts: images of each class, in the order of the labels.
       smallest: height and width of the image with the fewest pixels; (0, 0) if none can be decoded.
       largest: the same of the one with the most.
-      mean_bytes: of an encoded image.
+      mean_bytes: of an encoded image that is not broken.
       broken: name → reason.
       duplicates: examples whose bytes another example of the split has too, the first of each not counted.
     """
@@ -72,71 +78,90 @@ def check_dataset(config: DataConfig, progress: Callable[[int, int], None] = lam
     """
     sources = [open_source(config, evaluation=side) for side in (False, True)]
     total = sum(source.num_examples for source in sources)
-    train, evaluation = (
-        _walk(source, thread_count(config), lambda done, before=before: progress(before + done, total))
-        for source, before in zip(sources, (0, sources[0].num_examples), strict=True)
-    )
-    twins = dict(zip(train.contents.tolist(), train.names, strict=True))
+    walks = []
+    done = 0
+    for source in sources:
+        walks.append(_walk(source, thread_count(config), functools.partial(_report_progress, progress, done, total)))
+        done += source.num_examples
+    train, evaluation = walks
+    twins = dict(zip(train.contents, train.intact, strict=True))
     shared = tuple(
         (twins[content], name)
-        for content, name in zip(evaluation.contents.tolist(), evaluation.names, strict=True)
+        for content, name in zip(evaluation.contents, evaluation.intact, strict=True)
         if content in twins
     )
     return DataReport(sources[0].class_names, train.report, evaluation.report, shared)
 
 
+def _report_progress(progress: Callable[[int, int], None], before: int, total: int, done: int) -> None:
+    progress(before + done, total)
+
+
 @dataclasses.dataclass(frozen=True)
 class _Walk:
     report: SplitReport
-    names: list[str]
-    contents: np.ndarray
+    intact: list[str]  # names
+    contents: list[int]  # a hash of the bytes of each
 
 
 def _walk(source: Source, threads: int, progress: Callable[[int], None]) -> _Walk:
-    names: list[str] = []
-    contents: list[np.ndarray] = []
-    shapes: list[np.ndarray] = []
+    intact: list[str] = []
+    contents: list[int] = []
+    sizes: list[tuple[int, int]] = []
     broken: dict[str, str] = {}
     counts = np.zeros(len(source.class_names), np.int64)
-    size = 0
+    encoded = 0
     for batch in _observations(source, threads):
-        names += [name.decode() for name in batch["id"]]
-        contents.append(batch["content"])
-        shapes.append(batch["shape"][batch["good"]])
-        size += int(batch["bytes"].sum())
-        counts += np.bincount(batch["labels"].flat_values, minlength=len(counts))
-        for name, entry in zip(batch["id"][~batch["good"]], batch["entry"][~batch["good"]], strict=True):
+        good = batch["good"]
+        intact += [name.decode() for name in batch["id"][good]]
+        contents += batch["content"][good].tolist()
+        sizes += map(tuple, batch["shape"][good].tolist())
+        encoded += int(batch["bytes"].sum())
+        counts += batch["classes"].sum(axis=0)
+        for name, entry in zip(batch["id"][~good], batch["entry"][~good], strict=True):
             broken[name.decode()] = why_broken(entry, source.load)
-        progress(len(names))
-    hashes, sizes = np.concatenate(contents), np.concatenate(shapes)
-    by_pixels = sizes[np.argsort(sizes.prod(axis=1), kind="stable")] if len(sizes) else np.zeros((1, 2), np.int32)
+        progress(len(intact) + len(broken))
+    sizes.sort(key=math.prod)
     report = SplitReport(
-        examples=len(names),
+        examples=len(intact) + len(broken),
         class_counts=tuple(counts.tolist()),
-        smallest=(int(by_pixels[0][0]), int(by_pixels[0][1])),
-        largest=(int(by_pixels[-1][0]), int(by_pixels[-1][1])),
-        mean_bytes=size / len(names),
+        smallest=sizes[0] if sizes else (0, 0),
+        largest=sizes[-1] if sizes else (0, 0),
+        mean_bytes=encoded / max(len(intact), 1),
         broken=broken,
-        duplicates=len(hashes) - len(np.unique(hashes)),
+        duplicates=len(contents) - len(set(contents)),
     )
-    return _Walk(report, names, hashes)
+    return _Walk(report, intact, contents)
 
 
-def _observations(source: Source, threads: int) -> Iterator[dict[str, np.ndarray]]:
+def _observations(source: Source, threads: int) -> Iterator[dict[str, Any]]:
+    """Batches of what there is to know of each entry; `classes` counts each of its classes."""
+    classes = len(source.class_names)
+
     @tf.autograph.experimental.do_not_convert
     def observe(entry: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        image, good = guard(
-            lambda image, seed: preprocess.decode(source.load(image)), entry["image"], tf.zeros([2], tf.int64)
-        )
-        data, _ = guard_bytes(source, entry["image"])
-        return {
+        def look() -> dict[str, tf.Tensor]:
+            data = source.load(entry["image"])
+            return {
+                "shape": tf.ensure_shape(tf.shape(preprocess.decode(data))[:2], [2]),
+                "bytes": tf.strings.length(data),
+                "content": tf.strings.to_hash_bucket_strong(data, np.iinfo(np.int64).max, [1, 2]),
+                "good": tf.constant(True),
+                "entry": tf.constant(""),
+            }
+
+        unseen = {
+            "shape": tf.zeros([2], tf.int32),
+            "bytes": tf.constant(0),
+            "content": tf.constant(0, tf.int64),
+            "good": tf.constant(False),
+            "entry": entry["image"],
+        }
+        labels = tf.reshape(tf.cast(entry["label"], tf.int32), [-1])
+        return guard(look, unseen) | {
             "id": entry["id"],
-            "good": good,
-            "entry": tf.cond(good, lambda: "", lambda: entry["image"]),
-            "shape": tf.shape(image)[:2],
-            "bytes": tf.strings.length(data),
-            "content": tf.strings.to_hash_bucket_strong(data, np.iinfo(np.int64).max, [1, 2]),
-            "labels": tf.RaggedTensor.from_row_lengths(tf.reshape(entry["label"], [-1]), [tf.size(entry["label"])]),
+            "classes": tf.math.bincount(labels, minlength=classes, maxlength=classes),
         }
 
-    raise NotImplementedError(observe, threads)
+    observed = source.read(None).map(observe, num_parallel_calls=threads, deterministic=True)
+    return observed.batch(_BATCH).with_options(stream_options(threads)).as_numpy_iterator()

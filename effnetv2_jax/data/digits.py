@@ -9,7 +9,7 @@ import tensorflow_datasets as tfds
 _TEST_EVERY = 5
 
 
-def test_rows(labels: np.ndarray) -> np.ndarray:
+def held_out_rows(labels: np.ndarray) -> np.ndarray:
     """Which examples are held out: every fifth of each class, in the order of scikit-learn's file.
 
     Args:
@@ -55,7 +55,7 @@ with tfds.core.registered.skip_registration():
             from sklearn.datasets import load_digits
 
             digits = load_digits()
-            held_out = test_rows(digits.target)
+            held_out = held_out_rows(digits.target)
             return {
                 "train": self._generate_examples(digits, np.flatnonzero(~held_out)),
                 "test": self._generate_examples(digits, np.flatnonzero(held_out)),

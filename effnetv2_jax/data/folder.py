@@ -92,23 +92,18 @@ def open_folder(splits: FolderSplits, data_dir: str, host_index: int, host_count
     share(len(images), host_index, host_count)
     ids = tf.constant([path for path, _ in mine])
     labels = tf.constant(np.array([label for _, label in mine], np.int64))
-    count = len(mine)
 
     def read(seed: tf.Tensor | None) -> tf.data.Dataset:
-        positions = tf.data.Dataset.range(count)
+        listed = ids, labels
         if seed is not None:
-            key = tf.random.stateless_uniform([3], tf.stack([seed, seed]), None, None, tf.uint32, alg="philox")
-            positions = positions.map(lambda position: tf.random.experimental.index_shuffle(position, key, count - 1))
-        return positions.map(
-            lambda position: {
-                "id": tf.gather(ids, position),
-                "image": tf.gather(ids, position),
-                "label": tf.gather(labels, position),
-            }
-        )
+            draws = tf.random.stateless_uniform([len(mine)], tf.stack([seed, seed]), None, None, tf.int64, alg="philox")
+            order = tf.argsort(draws)
+            listed = tf.gather(ids, order), tf.gather(labels, order)
+        entries = tf.data.Dataset.from_tensor_slices(listed)
+        return entries.map(lambda path, label: {"id": path, "image": path, "label": label})
 
     return Source(
-        num_examples=count,
+        num_examples=len(mine),
         largest_share=-(-len(images) // host_count),
         class_names=splits.class_names,
         origin=splits.origin,

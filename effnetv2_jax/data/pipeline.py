@@ -75,9 +75,12 @@ def train_batches(
         than hosts.
       FileNotFoundError: the data is not there.
     """
+    _require(
+        image_size=(image_size, 1), batch_size=(batch_size, 1), start_step=(start_step, 0), magnitude=(magnitude, 0)
+    )
     source = open_source(config, evaluation=False, host_index=host_index, host_count=host_count)
     transform = training_transform(config, image_size=image_size, magnitude=magnitude)
-    threads = _threads(config)
+    threads = thread_count(config)
     plan = plan_memory(config, source, image_size=image_size, batch_size=batch_size, threads=threads)
 
     def batches_from(step: int, guarded: bool) -> tf.data.Dataset:
@@ -113,6 +116,7 @@ def eval_batches(
       ValueError: a field of the configuration is wrong; while iterating: an image cannot be decoded (it is named).
       FileNotFoundError: the data is not there.
     """
+    _require(image_size=(image_size, 1), batch_size=(batch_size, 1))
     source = open_source(config, evaluation=True, host_index=host_index, host_count=host_count)
     transform = evaluation_transform(config, image_size=image_size)
     entries = source.read(None).map(lambda entry: entry | {"seed": tf.constant(_SEEDED_BY_NOTHING, tf.int64)})
@@ -121,7 +125,7 @@ def eval_batches(
         transform,
         source.load,
         batch_size=batch_size,
-        threads=_threads(config),
+        threads=thread_count(config),
         classes=_label_classes(config),
         guarded=True,
         drop_remainder=False,
@@ -206,10 +210,17 @@ def _padded(batches: tf.data.Dataset, source: Source, batch_size: int) -> Iterat
         yield padded
 
 
+def _require(**arguments: tuple[float, float]) -> None:
+    for name, (value, least) in arguments.items():
+        if not least <= value < float("inf"):
+            raise ValueError(f"{name} {value} must be at least {least}")
+
+
 def _label_classes(config: DataConfig) -> int:
     spec = dataset_spec(config.dataset)
     return spec.num_classes if spec.multi_hot else 0
 
 
-def _threads(config: DataConfig) -> int:
+def thread_count(config: DataConfig) -> int:
+    """Threads that decode and augment: as configured, or one for each core that this process may use."""
     return config.threads or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)

@@ -118,6 +118,8 @@ def noise_cutout(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
 def decode_window(data: tf.Tensor, window: Callable[[tf.Tensor, tf.Tensor], Window], least_size: int = 0) -> tf.Tensor:
     """Decodes the part of an image that `window(height, width)` names; of a JPEG nothing else is decoded.
 
+    The pixels are those of decoding everything and cutting the part out.
+
     Args:
       data: scalar string.
       window: where the part lies.
@@ -131,15 +133,23 @@ def decode_window(data: tf.Tensor, window: Callable[[tf.Tensor, tf.Tensor], Wind
     def jpeg() -> tf.Tensor:
         shape = tf.io.extract_jpeg_shape(data)
         _require_allowed_size(shape[0], shape[1])
-        part = tf.stack(window(shape[0], shape[1]))
+        top, left, height, width = window(shape[0], shape[1])
+
+        def exact() -> tf.Tensor:
+            # With a neighbour on either side: a column's colours are interpolated from those beside it.
+            first = tf.maximum(left - 1, 0)
+            end = tf.minimum(left + width + 1, shape[1])
+            wider = tf.io.decode_and_crop_jpeg(data, tf.stack([top, first, height, end - first]), channels=3)
+            return wider[:, left - first : left - first + width]
+
+        def scaled(ratio: int) -> tf.Tensor:
+            part = tf.stack([top, left, height, width]) // ratio
+            return tf.io.decode_and_crop_jpeg(data, part, channels=3, ratio=ratio)
+
         if not least_size:
-            return tf.io.decode_and_crop_jpeg(data, part, channels=3)
-        halvings = sum(tf.cast(tf.reduce_min(part[2:]) >= ratio * least_size, tf.int32) for ratio in (2, 4, 8))
-        at_ratio = [
-            functools.partial(tf.io.decode_and_crop_jpeg, data, part // ratio, channels=3, ratio=ratio)
-            for ratio in (1, 2, 4, 8)
-        ]
-        return tf.switch_case(halvings, at_ratio)
+            return exact()
+        halvings = sum(tf.cast(tf.minimum(height, width) >= ratio * least_size, tf.int32) for ratio in (2, 4, 8))
+        return tf.switch_case(halvings, [exact, *(functools.partial(scaled, ratio) for ratio in (2, 4, 8))])
 
     def other() -> tf.Tensor:
         image = _decode_other(data)

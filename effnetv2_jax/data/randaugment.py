@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from effnetv2_jax.data.operations import (
     operation_set,
 )
 
-__all__ = ["OPERATION_NAMES", "OPERATION_SETS", "apply_op", "chosen_operation", "randaugment"]
+__all__ = ["OPERATION_NAMES", "OPERATION_SETS", "apply_op", "chosen_operation", "operation_gallery", "randaugment"]
 
 
 def apply_op(
@@ -63,10 +63,22 @@ def apply_op(
     return result.numpy() if isinstance(image, np.ndarray) else result
 
 
+def operation_gallery(image: np.ndarray, magnitude: float, *, operations: str = "official") -> dict[str, np.ndarray]:
+    """Returns the image after each operation, uint8 `[H, W, 3]` by the operation's name, in the table's order.
+
+    Raises:
+      ValueError: as `apply_op`.
+    """
+    return {name: apply_op(image, name, magnitude, operations=operations) for name in OPERATION_NAMES}
+
+
+@functools.lru_cache(maxsize=16)
 def chosen_operation(
-    choices: Sequence[tuple[str, float]], operations: str, scales: Scales
+    choices: tuple[tuple[str, float], ...], operations: str, scales: Scales
 ) -> Callable[[tf.Tensor, tf.Tensor, Draws], tf.Tensor]:
     """Compiles the function `(image, index, draws) → choices[index] applied to the image`; only that one runs.
+
+    Compiling takes a second, so the function is kept for the next pipeline that wants the same.
 
     Args:
       choices: pairs of an operation's name and its magnitude.
@@ -103,7 +115,7 @@ def randaugment(
     Returns:
       `(image, seed) → image`, uint8 `[H, W, 3]`, with a stateless seed int64 `[2]`.
     """
-    one_of = chosen_operation([(name, magnitude) for name in OPERATION_NAMES], operations, scales)
+    one_of = chosen_operation(tuple((name, magnitude) for name in OPERATION_NAMES), operations, scales)
 
     def augment(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         draws = tf.random.stateless_uniform([layers, 4], seed, alg="philox")

@@ -72,26 +72,33 @@ def batched(
       `image` uint8, `label`, `id`, and `good`: False where `image` is made up because `entry` could not be decoded.
     """
 
-    def decode(data: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-        return transform.decode(load(data), seed)
-
     @tf.autograph.experimental.do_not_convert
     def example(entry: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         data, seed = entry["image"], entry["seed"]
-        image, good = guard(decode, data, seed) if guarded else (decode(data, seed), tf.constant(True))
+
+        def decode() -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+            return transform.decode(load(data), seed), tf.constant(True), tf.constant("")
+
+        made_up = tf.zeros([1, 1, 3], tf.uint8), tf.constant(False), data
+        image, good, rejected = guard(decode, made_up) if guarded else decode()
         label = tf.cast(entry["label"], tf.int32)
         return {
             "image": transform.finish(image, seed),
             "label": tf.reduce_max(tf.one_hot(label, classes), axis=0) if classes else label,
             "good": good,
             "id": entry["id"],
-            "entry": tf.cond(good, lambda: "", lambda: data) if guarded else tf.constant(""),
+            "entry": rejected,
         }
 
     examples = entries.map(example, num_parallel_calls=threads, deterministic=True)
+    return examples.batch(batch_size, drop_remainder=drop_remainder).prefetch(2).with_options(stream_options(threads))
+
+
+def stream_options(threads: int) -> tf.data.Options:
+    """Deterministic, on private threads, each operation on one of them, and nothing tuned while it runs."""
     options = tf.data.Options()
     options.deterministic = True
     options.autotune.enabled = False
     options.threading.private_threadpool_size = threads
     options.threading.max_intra_op_parallelism = 1
-    return examples.batch(batch_size, drop_remainder=drop_remainder).prefetch(2).with_options(options)
+    return options

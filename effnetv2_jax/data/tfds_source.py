@@ -33,10 +33,13 @@ def open_tfds(spec: DatasetSpec, split: str, data_dir: str, host_index: int, hos
         )
     total = int(_read(None, builder=builder, split=split).cardinality())
     share(total, host_index, host_count)
-    mine = tfds.even_splits(split, host_count)[host_index] if host_count > 1 else split
+    mine, count = split, total
+    if host_count > 1:
+        mine = tfds.even_splits(split, host_count)[host_index]
+        count = int(_read(None, builder=builder, split=mine).cardinality())
     stored = builder.info.splits.total_num_examples
     return Source(
-        num_examples=int(_read(None, builder=builder, split=mine).cardinality()),
+        num_examples=count,
         largest_share=-(-total // host_count),
         class_names=tuple(label.names or map(str, range(label.num_classes))),
         origin=f"tfds:{builder.info.full_name}[{split}]",

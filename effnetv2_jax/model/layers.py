@@ -44,8 +44,8 @@ class DepthwiseConv(nn.Module):
 class BatchNorm(nn.Module):
     """Batch normalisation over groups of images, with statistics and factors in float32 whatever the dtype.
 
-    In training each group of `group_size` images (0: the whole global batch) is normalised by its own mean and
-    variance E[x²] − E[x]², and the moving averages take the mean over the groups, with the biased variance.
+    In training each group of `group_size` images (0, or more than there are: the whole batch) is normalised by its own
+    mean and variance E[x²] − E[x]², and the moving averages take the mean over the groups, with the biased variance.
     Source: the official tpu_normalization.py; TensorFlow's fused CPU kernel differs in storing the unbiased one.
 
     Raises:
@@ -82,7 +82,7 @@ class BatchNorm(nn.Module):
 
 
 def _group_count(images: int, group_size: int) -> int:
-    if group_size in (0, images):
+    if group_size == 0 or group_size >= images:
         return 1
     if images % group_size:
         raise ValueError(f"a batch of {images} images does not divide into BatchNorm groups of {group_size}")

@@ -11,6 +11,7 @@ from orbax.checkpoint import v1 as ocp
 
 from effnetv2_jax.train.state import TrainState
 
+FOLDER = "checkpoints"
 METRIC = "top1"
 
 

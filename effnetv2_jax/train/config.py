@@ -11,6 +11,9 @@ from effnetv2_jax.train.losses import LossConfig
 from effnetv2_jax.train.optimizer import OptimizerConfig
 from effnetv2_jax.train.progressive import ProgressiveConfig
 
+WEIGHTS_TO_NAME = "<weights>"
+"""An `init_from` that the user has to replace."""
+
 
 @dataclasses.dataclass
 class ModelConfig:
@@ -47,8 +50,9 @@ class EvaluationConfig:
 class TrainConfig:
     """A run. Durations are in epochs; `steps` above 0 takes the place of `epochs`, which makes at least `min_steps`.
 
-    `batch_size` is global, over all devices of all processes. `platform` (`tpu`, `gpu`, `cpu`) refuses to run on
-    another one. `init_from` starts from the weights of a file or folder, of the kind `init_source`.
+    `batch_size` is global, over all devices of all processes. `platform` (`tpu`, `gpu`, `cpu`, or `accelerator` for
+    anything but a CPU) refuses to run on another one. `init_from` starts from the weights of a file or folder, of the
+    kind `init_source`, with a new classifier where the number of classes differs.
     """
 
     model: ModelConfig = dataclasses.field(default_factory=ModelConfig)

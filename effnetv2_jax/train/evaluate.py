@@ -10,23 +10,28 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from effnetv2_jax.train.losses import one_hot
+from effnetv2_jax.data.config import DataConfig
+from effnetv2_jax.data.families import PreprocessingFamily
+from effnetv2_jax.data.pipeline import eval_batches
+from effnetv2_jax.model.efficientnetv2 import EfficientNetV2
+from effnetv2_jax.train import sharding
+from effnetv2_jax.train.losses import Loss, one_hot
 from effnetv2_jax.train.state import Variables
-from effnetv2_jax.train.step import Batch, Recipe, normalize
+from effnetv2_jax.train.step import Batch, normalize
 
 EvalStep = Callable[[Variables, Batch], dict[str, Array]]
+Results = dict[str, dict[str, float]]
 
 
-def make_eval_step(recipe: Recipe) -> EvalStep:
+def make_eval_step(model: EfficientNetV2, family: PreprocessingFamily, loss: Loss) -> EvalStep:
     """Returns (variables, batch) → sums over the batch's images: `top1`, `top5`, `loss` and their `count`.
 
     The batch has `image` uint8 `[N, H, W, 3]`, `label` `[N]` (or multi-hot `[N, classes]`, where any of an image's
     classes counts as right) and `mask` `[N]`: images with a mask of 0 are padding and count nowhere.
     """
-    model = recipe.model
 
     def eval_step(variables: Variables, batch: Batch) -> dict[str, Array]:
-        logits = model.apply(variables, normalize(batch["image"], recipe.family), train=False)
+        logits = model.apply(variables, normalize(batch["image"], family), train=False)
         targets = one_hot(batch["label"], model.num_classes)
         mask = batch["mask"].astype(jnp.float32)
         _, best = jax.lax.top_k(logits, min(5, model.num_classes))
@@ -34,16 +39,47 @@ def make_eval_step(recipe: Recipe) -> EvalStep:
         return {
             "top1": jnp.sum(mask * hits[:, 0]),
             "top5": jnp.sum(mask * hits.any(-1)),
-            "loss": jnp.sum(mask * recipe.loss(logits, targets)),
+            "loss": jnp.sum(mask * loss(logits, targets)),
             "count": jnp.sum(mask),
         }
 
     return eval_step
 
 
+def evaluate_split(
+    eval_step: EvalStep,
+    variables: Mapping[str, Variables],
+    data: DataConfig,
+    *,
+    image_size: int,
+    batch_size: int,
+    examples: int,
+    mesh: jax.sharding.Mesh,
+) -> Results:
+    """Runs each set of variables over the evaluation split, all hosts together: see `evaluate`.
+
+    Args:
+      eval_step: compiled for global batches.
+      variables: the sets by name.
+      data: which split.
+      image_size: side in pixels.
+      batch_size: of all hosts together.
+      examples: the split's size, which is checked.
+      mesh: what the batches lie on.
+    """
+    batches = eval_batches(
+        data,
+        image_size=image_size,
+        batch_size=batch_size // jax.process_count(),
+        host_index=jax.process_index(),
+        host_count=jax.process_count(),
+    )
+    return evaluate(eval_step, variables, sharding.on_devices(batches, sharding.batch_sharded(mesh)), examples)
+
+
 def evaluate(
     eval_step: EvalStep, variables: Mapping[str, Variables], batches: Iterable[Batch], examples: int
-) -> dict[str, dict[str, float]]:
+) -> Results:
     """Runs each set of variables over the batches.
 
     Returns:

@@ -165,5 +165,3 @@ def _check_numbers(config: TrainConfig) -> None:
         )
     if config.evaluation.weights not in ("averaged", "raw"):
         raise ValueError(f"evaluation.weights must be 'averaged' or 'raw', got {config.evaluation.weights!r}")
-    if config.platform not in ("", "tpu", "gpu", "cpu"):
-        raise ValueError(f"platform must be '', 'tpu', 'gpu' or 'cpu', got {config.platform!r}")

@@ -37,7 +37,10 @@ def _multi_hot(logits: Array, targets: Array, smoothing: float) -> Array:
 LOSSES = MappingProxyType({"softmax": _softmax, "sigmoid": _sigmoid, "multi_hot": _multi_hot})
 
 
-def make_loss(config: LossConfig) -> Callable[[Array, Array], Array]:
+Loss = Callable[[Array, Array], Array]
+
+
+def make_loss(config: LossConfig) -> Loss:
     """Returns (logits `[N, C]`, targets `[N, C]`) → each example's loss `[N]`, float32.
 
     Raises:

@@ -42,7 +42,7 @@ class MetricsWriter:
         self._path = workdir / FILE
         temporary = workdir / f"{FILE}.tmp"
         temporary.write_text("".join(json.dumps(row) + "\n" for row in rows))
-        temporary.rename(self._path)
+        temporary.replace(self._path)
         self._events = SummaryWriter(str(workdir / "tensorboard"), purge_step=first_step + 1)
 
     def close(self) -> None:

@@ -17,6 +17,7 @@ import numpy as np
 from etils import epath
 
 from effnetv2_jax.train import pictures
+from effnetv2_jax.train.evaluate import Results
 from effnetv2_jax.train.experiment import Experiment
 from effnetv2_jax.train.metrics import MetricsWriter
 from effnetv2_jax.train.progress import Progress, stage_table
@@ -27,8 +28,6 @@ from effnetv2_jax.train.step import Metrics, prepare
 SUMMARY = "summary.json"
 _GRID_IMAGES = 32
 _PACKAGES = ("effnetv2_jax", "jax", "flax", "optax", "orbax-checkpoint", "tensorflow-datasets", "numpy")
-
-Results = dict[str, dict[str, float]]
 
 
 class Reporter:

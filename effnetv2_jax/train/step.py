@@ -14,7 +14,7 @@ from jax import Array
 from effnetv2_jax.data.families import PreprocessingFamily
 from effnetv2_jax.model.efficientnetv2 import EfficientNetV2
 from effnetv2_jax.train import paths
-from effnetv2_jax.train.losses import l2_penalty, one_hot
+from effnetv2_jax.train.losses import Loss, l2_penalty, one_hot
 from effnetv2_jax.train.mixup import mix
 from effnetv2_jax.train.progressive import Stage
 from effnetv2_jax.train.schedule import Schedule
@@ -32,7 +32,7 @@ class Recipe:
     model: EfficientNetV2
     optimizer: optax.GradientTransformation
     learning_rate: Schedule
-    loss: Callable[[Array, Array], Array]
+    loss: Loss
     family: PreprocessingFamily
     seed: int
     weight_decay: float = 0.0

@@ -11,19 +11,19 @@ from typing import Any
 import jax
 from etils import epath
 
-from effnetv2_jax.data.pipeline import eval_batches, train_batches
+from effnetv2_jax.data.pipeline import train_batches
 from effnetv2_jax.model.efficientnetv2 import EfficientNetV2
 from effnetv2_jax.model.initialization import init_variables
 from effnetv2_jax.train import config as configs
 from effnetv2_jax.train import sharding
-from effnetv2_jax.train.checkpoint import Checkpoints
+from effnetv2_jax.train.checkpoint import FOLDER, Checkpoints
 from effnetv2_jax.train.compilation import Programs, enable_cache
 from effnetv2_jax.train.config import TrainConfig
-from effnetv2_jax.train.evaluate import evaluate, make_eval_step
+from effnetv2_jax.train.evaluate import Results, evaluate_split, make_eval_step
 from effnetv2_jax.train.experiment import Experiment, make_experiment
 from effnetv2_jax.train.preemption import Stopped, StopSignal
 from effnetv2_jax.train.progressive import Stage, stage_at
-from effnetv2_jax.train.reporter import Reporter, Results, check_finite
+from effnetv2_jax.train.reporter import Reporter, check_finite
 from effnetv2_jax.train.state import TrainState, Variables
 from effnetv2_jax.train.step import make_train_step
 
@@ -31,7 +31,8 @@ InitialVariables = Callable[[EfficientNetV2], Variables]
 
 _EVALUATION = "evaluation"
 _CONFIG = "config.json"
-_RUN_FILES = ("checkpoints", "metrics.jsonl", "summary.json")
+PLATFORMS = ("", "accelerator", "tpu", "gpu", "cpu")
+_RUN_FILES = (FOLDER, "metrics.jsonl", "summary.json")
 
 
 def train(config: TrainConfig, workdir: str, initial_variables: InitialVariables | None = None) -> dict[str, Any]:
@@ -56,7 +57,7 @@ def train(config: TrainConfig, workdir: str, initial_variables: InitialVariables
     mesh = sharding.make_mesh()
     with contextlib.ExitStack() as stack:
         stop = stack.enter_context(StopSignal())
-        checkpoints = stack.enter_context(Checkpoints(folder / "checkpoints", config.checkpoint.keep))
+        checkpoints = stack.enter_context(Checkpoints(folder / FOLDER, config.checkpoint.keep))
         step = max(checkpoints.steps, default=0)
         report = stack.enter_context(Reporter(experiment, folder, step))
         report.introduce()
@@ -74,8 +75,9 @@ def train(config: TrainConfig, workdir: str, initial_variables: InitialVariables
             report.start(stage, step, programs.waited(_name(stage)))
             host_batches = _host_batches(experiment, stage, step)
             pictured = report.with_pictures(stage, step, host_batches)
-            for step, batch in enumerate(_on_devices(pictured, stage, step, mesh), step + 1):
+            for batch in _on_devices(pictured, stage, step, mesh):
                 state, metrics = train_step(state, batch)
+                step += 1
                 if _due(step, config.log_every_steps, stage):
                     report.step(step, stage, metrics, host_batches.broken.skipped)
                 results = evaluated(step) if _due(step, experiment.evaluate_every) else None
@@ -97,10 +99,16 @@ def require_platform(platform: str) -> None:
 
     Raises:
       RuntimeError: if JAX found another one.
+      ValueError: for an unknown platform.
     """
+    if platform not in PLATFORMS:
+        raise ValueError(f"platform must be one of {', '.join(map(repr, PLATFORMS))}, got {platform!r}")
     found = jax.default_backend()
-    if platform and found != platform:
-        raise RuntimeError(f"the config demands the platform {platform!r}, but JAX found only {found!r}")
+    if platform and platform != found and (platform != "accelerator" or found == "cpu"):
+        raise RuntimeError(
+            f"the config demands the platform {platform!r}, but JAX found only {found!r}; "
+            "--config.platform= takes what there is"
+        )
 
 
 def _claimed(workdir: str, config: TrainConfig) -> epath.Path:
@@ -142,7 +150,7 @@ def _stages_from(experiment: Experiment, step: int) -> tuple[Stage, ...]:
 
 
 def _due(step: int, every: int, stage: Stage | None = None) -> bool:
-    """Tells whether something that happens every so many steps (0: never), or at a stage's end, happens after a step."""
+    """Tells whether what happens every so many steps (0: never), and at a stage's end, happens after a step."""
     return (every > 0 and step % every == 0) or (stage is not None and step == stage.end_step)
 
 
@@ -172,7 +180,7 @@ def _add_evaluation(programs: Programs, experiment: Experiment, state: TrainStat
     batch = experiment.abstract_batch(experiment.eval_batch_size, experiment.eval_size, masked=True)
     programs.add(
         _EVALUATION,
-        make_eval_step(experiment.recipe),
+        make_eval_step(experiment.model, experiment.recipe.family, experiment.recipe.loss),
         (state.variables, sharding.with_sharding(batch, divided)),
         in_shardings=(whole, divided),
         out_shardings=whole,
@@ -215,17 +223,12 @@ def _on_devices(batches: Iterator[Any], stage: Stage, step: int, mesh: jax.shard
 
 
 def _evaluate(experiment: Experiment, mesh: jax.sharding.Mesh, programs: Programs, state: TrainState) -> Results:
-    batches = eval_batches(
+    return evaluate_split(
+        programs.get(_EVALUATION),
+        {"raw": state.variables, "averaged": state.averaged_variables},
         experiment.config.data,
         image_size=experiment.eval_size,
-        batch_size=experiment.eval_batch_size // jax.process_count(),
-        host_index=jax.process_index(),
-        host_count=jax.process_count(),
-    )
-    variables = {"raw": state.variables, "averaged": state.averaged_variables}
-    return evaluate(
-        programs.get(_EVALUATION),
-        variables,
-        sharding.on_devices(batches, sharding.batch_sharded(mesh)),
-        experiment.facts.eval_examples,
+        batch_size=experiment.eval_batch_size,
+        examples=experiment.facts.eval_examples,
+        mesh=mesh,
     )

@@ -8,6 +8,7 @@ import pytest
 import safetensors.numpy
 from golden import reference
 
+from effnetv2_jax.convert import verify
 from effnetv2_jax.convert.conversion import convert
 from effnetv2_jax.convert.verify import Verification, fixed_images
 from effnetv2_jax.convert.weights import load_variables, load_weights, save_variables
@@ -77,8 +78,6 @@ def test_weights_that_give_no_number_are_not_converted(tmp_path, tiny):
 
 
 def test_a_wrong_file_is_noticed_and_not_put_in_place(tmp_path, ours, monkeypatch):
-    from effnetv2_jax.convert import verify
-
     read_back = verify._read_back
 
     def swapped(*arguments):

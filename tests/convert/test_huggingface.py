@@ -4,6 +4,7 @@ import json
 
 import pytest
 from golden import reference
+from golden.official_weights import input_images
 
 from effnetv2_jax import VARIANTS
 from effnetv2_jax.convert.huggingface import timm_config
@@ -81,8 +82,6 @@ def test_the_folder_has_two_files_and_is_read_back(folder):
 def test_timm_loads_the_folder_as_it_is(folder):
     timm = pytest.importorskip("timm")
     torch = pytest.importorskip("torch")
-    from golden.official_weights import input_images
-
     path, variables = folder
     model = timm.create_model(f"local-dir:{path}", pretrained=True).eval()
     data = timm.data.resolve_model_data_config(model)

@@ -1,4 +1,4 @@
-"""Official checkpoints, through TensorFlow's own reader."""
+"""Official checkpoints in every form, whole and damaged."""
 
 import dataclasses
 import shutil
@@ -16,8 +16,6 @@ from effnetv2_jax import VARIANTS
 from effnetv2_jax.convert.layouts import LAYOUTS
 from effnetv2_jax.convert.names import tensor_rows
 from effnetv2_jax.convert.weights import load_variables, load_weights
-
-tf = pytest.importorskip("tensorflow")
 
 AVERAGE = "/ExponentialMovingAverage"
 FILES = ("model.ckpt-0.index", "model.ckpt-0.data-00000-of-00001")
@@ -60,7 +58,8 @@ def test_another_variant_is_refused_with_names():
 
 
 def write(folder: Path, values: dict) -> Path:
-    """Writes a checkpoint of named tensors."""
+    """Writes a checkpoint of named tensors, with TensorFlow's own writer."""
+    tf = pytest.importorskip("tensorflow")
     folder.mkdir(exist_ok=True)
     names = sorted(values)
     tf.raw_ops.SaveV2(

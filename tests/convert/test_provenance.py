@@ -1,6 +1,8 @@
 """Facts as strings and back."""
 
 import dataclasses
+import hashlib
+import json
 
 import pytest
 from golden import reference
@@ -52,6 +54,10 @@ def test_a_file_that_is_none_of_ours(metadata):
         ("spec", '{"rows": [], "colour": "red"}'),
         ("spec", "["),
         ("spec", "[]"),
+        ("spec", json.dumps(dataclasses.asdict(reference.TINY) | {"depth": 1e9})),
+        ("spec", json.dumps(dataclasses.asdict(reference.TINY) | {"width": "wide"})),
+        ("eval_size", "1000000"),
+        ("eval_size", "-1"),
     ],
 )
 def test_damaged_facts_are_noticed(key, value):
@@ -79,8 +85,6 @@ def test_what_a_user_may_not_state(options, message):
 
 
 def test_sha256_of_files_one_after_the_other(tmp_path):
-    import hashlib
-
     (tmp_path / "a").write_bytes(b"x" * 2_000_000)
     (tmp_path / "b").write_bytes(b"y")
     expected = hashlib.sha256(b"x" * 2_000_000 + b"y").hexdigest()

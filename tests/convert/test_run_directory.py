@@ -1,6 +1,7 @@
 """A run's folder, as the trainer's Orbax leaves it."""
 
 import json
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -74,8 +75,6 @@ def test_a_run_without_averages_gives_its_raw_weights(tmp_path, tiny):
 
 
 def test_a_damaged_checkpoint(tmp_path, run):
-    import shutil
-
     shutil.copytree(run, tmp_path / "run")
     for file in (tmp_path / "run/checkpoints/10/state").rglob("d/*"):
         file.write_bytes(file.read_bytes()[:100])
@@ -85,8 +84,6 @@ def test_a_damaged_checkpoint(tmp_path, run):
 
 @pytest.mark.parametrize("card", ["{", "[]", '{"variant": 3}'])
 def test_a_damaged_card(tmp_path, run, card):
-    import shutil
-
     shutil.copytree(run, tmp_path / "run")
     (tmp_path / "run/model.json").write_text(card)
     with pytest.raises(ValueError, match=r"model\.json"):

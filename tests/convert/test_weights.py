@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import safetensors.numpy
+from flax import traverse_util
 from golden import reference
 
 from effnetv2_jax import VARIANTS
@@ -31,8 +32,6 @@ def saved(tmp_path, tiny):
 
 
 def random_variables(spec, num_classes):
-    from flax import traverse_util
-
     rng = np.random.default_rng(0)
     rows = tensor_rows(spec, num_classes)
     return traverse_util.unflatten_dict({r.path: rng.normal(size=r.shape).astype(np.float32) for r in rows}, sep="/")

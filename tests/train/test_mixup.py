@@ -6,16 +6,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.stats
 
-from effnetv2_jax.train.mixup import mix
+from effnetv2_jax.train.mixup import beta, mix
 
 N, SIZE = 8, 16
 
 
 @functools.cache
-def mixed(mixup_alpha, cutmix_alpha, seed=0, batch=N):
+def mixed(mixup_alpha, cutmix_alpha, seed=0, batch=N, size=SIZE):
     """Images that are their index everywhere, and one-hot targets of it: what is mixed can be read off."""
-    images = jnp.broadcast_to(jnp.arange(float(batch))[:, None, None, None], (batch, SIZE, SIZE, 1))
+    images = jnp.broadcast_to(jnp.arange(float(batch))[:, None, None, None], (batch, size, size, 1))
     out = jax.jit(mix, static_argnums=(3, 4))(jax.random.key(seed), images, jnp.eye(batch), mixup_alpha, cutmix_alpha)
     return tuple(np.asarray(value) for value in out)
 
@@ -67,8 +68,19 @@ def test_targets_keep_the_sum_1_and_an_odd_batch_is_fine():
 
 
 def test_cutmix_areas_follow_the_uniform_distribution_of_alpha_1():
-    _, targets = mixed(0.0, 1.0, batch=512)
+    _, targets = mixed(0.0, 1.0, batch=512, size=128)
     # The box's area is uniform before it is clipped at the borders; the centre is uniform, so E[clipped side] is known:
     # for a side r of 1 it is r − r²/4, hence E[area] = ∫ (r − r²/4)² d(r²) = 1/2 − 1/5 + 1/48.
     pasted = 1 - targets.diagonal()
     assert pasted.mean() == pytest.approx(1 / 2 - 1 / 5 + 1 / 48, abs=0.05)
+
+
+@pytest.mark.parametrize("alpha", [0.1, 0.2, 1.0, 4.0])
+def test_weights_follow_the_beta_distribution(alpha):
+    drawn = np.asarray(beta(jax.random.key(0), alpha, (20_000,)))
+    assert drawn.min() >= 0.0
+    assert drawn.max() <= 1.0
+    # Float32 has no numbers between the last ones and 1, where a small alpha has much of its mass: look at the lower half.
+    lower = drawn[drawn < 0.5]
+    assert abs(len(lower) / len(drawn) - 0.5) < 0.02
+    assert scipy.stats.kstest(lower, lambda x: 2 * scipy.stats.beta(alpha, alpha).cdf(x)).pvalue > 1e-3

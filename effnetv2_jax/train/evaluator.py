@@ -1,0 +1,67 @@
+"""Evaluation of weights that are there: a run's checkpoint, or anybody's variables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import jax
+from etils import epath
+
+from effnetv2_jax.data.families import preprocessing_family
+from effnetv2_jax.data.pipeline import dataset_facts
+from effnetv2_jax.model.efficientnetv2 import EfficientNetV2
+from effnetv2_jax.train import sharding
+from effnetv2_jax.train.checkpoint import FOLDER, Checkpoints
+from effnetv2_jax.train.compilation import enable_cache
+from effnetv2_jax.train.config import TrainConfig
+from effnetv2_jax.train.evaluate import Results, evaluate_split, make_eval_step
+from effnetv2_jax.train.experiment import make_experiment
+from effnetv2_jax.train.losses import make_loss
+from effnetv2_jax.train.state import Variables
+
+
+def evaluate_run(config: TrainConfig, workdir: str, step: int | None = None) -> Results:
+    """Evaluates a run's checkpoint, the latest unless `step` names another: its `raw` and `averaged` weights.
+
+    Raises:
+      FileNotFoundError: if there is no such checkpoint.
+      ValueError: if the checkpoint is not one of the config's network.
+    """
+    folder = epath.Path(workdir) / FOLDER
+    if not folder.exists():
+        raise FileNotFoundError(f"{workdir} holds no run: it has no folder {FOLDER}")
+    experiment = make_experiment(config, jax.device_count())
+    whole = sharding.replicated(sharding.make_mesh())
+    with Checkpoints(folder, config.checkpoint.keep) as checkpoints:
+        state = checkpoints.restore(sharding.with_sharding(experiment.abstract_state(), whole), step)
+    sets = {"raw": state.variables, "averaged": state.averaged_variables}
+    return evaluate_weights(config, experiment.model, sets)
+
+
+def evaluate_weights(config: TrainConfig, model: EfficientNetV2, variables: Mapping[str, Variables]) -> Results:
+    """Evaluates sets of a network's variables on a config's data, each image once.
+
+    Raises:
+      ValueError: if the network has other classes than the data, or a batch does not divide over the devices.
+    """
+    enable_cache(config.compilation_cache)
+    facts = dataset_facts(config.data)
+    if facts.num_classes != model.num_classes:
+        raise ValueError(
+            f"the weights have {model.num_classes} classes and {config.data.dataset} has {facts.num_classes}: "
+            "their answers cannot be compared"
+        )
+    batch_size = config.evaluation.batch_size or config.batch_size
+    sharding.check_batch_size("evaluation.batch_size", batch_size, jax.device_count())
+    mesh = sharding.make_mesh()
+    whole, divided = sharding.replicated(mesh), sharding.batch_sharded(mesh)
+    step = make_eval_step(model, preprocessing_family(config.data.preprocessing), make_loss(config.loss))
+    return evaluate_split(
+        jax.jit(step, in_shardings=(whole, divided), out_shardings=whole),
+        {name: jax.device_put(values, whole) for name, values in variables.items()},
+        config.data,
+        image_size=config.evaluation.image_size or model.spec.eval_size,
+        batch_size=batch_size,
+        examples=facts.eval_examples,
+        mesh=mesh,
+    )

@@ -1,0 +1,26 @@
+# Sourced by the scripts beside it: makes a virtual environment and installs the project into it.
+
+# Prints the first Python that the project supports.
+find_python() {
+  local name
+  for name in "${PYTHON:-python3}" python3.13 python3.12 python3.11; do
+    if command -v "$name" >/dev/null && "$name" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))'; then
+      command -v "$name"
+      return
+    fi
+  done
+  echo "effnetv2_jax needs Python 3.11, 3.12 or 3.13, and found none; set PYTHON to one" >&2
+  return 1
+}
+
+# install_into FOLDER REQUIREMENT: a virtual environment with the project, editable. A second run finds all in place.
+install_into() {
+  local folder=$1 requirement=$2 python
+  if [[ ! -x "$folder/bin/python" ]]; then
+    python=$(find_python)
+    echo "making a virtual environment in $folder with $("$python" --version)"
+    "$python" -m venv "$folder"
+  fi
+  echo "installing $requirement into $folder"
+  "$folder/bin/python" -m pip install --quiet --disable-pip-version-check --editable "$requirement"
+}

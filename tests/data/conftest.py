@@ -1,0 +1,56 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from data.pictures import encoded, picture
+
+from effnetv2_jax.data.config import DataConfig
+
+
+@pytest.fixture(scope="session")
+def photo(golden: Path) -> bytes:
+    """A JPEG of 500 x 375 pixels."""
+    return (golden / "photo.jpg").read_bytes()
+
+
+@pytest.fixture(scope="session")
+def digits_dir(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A folder with the prepared digits."""
+    from effnetv2_jax.data.tfds_source import prepared_builder
+
+    folder = str(tmp_path_factory.mktemp("tfds"))
+    prepared_builder("digits", folder)
+    return folder
+
+
+@pytest.fixture
+def digits(digits_dir: str) -> DataConfig:
+    """The digits at their plainest; tests change what they are about."""
+    return DataConfig(data_dir=digits_dir, preprocessing="finetune", augmentation="none", threads=2)
+
+
+@pytest.fixture
+def make_folder(tmp_path: Path) -> Callable[..., DataConfig]:
+    """Writes `{"train/cat/1.jpg": bytes, …}` and returns the configuration that reads it."""
+
+    def make(files: dict[str, bytes], **fields: object) -> DataConfig:
+        for name, content in files.items():
+            path = tmp_path / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+        return DataConfig(
+            **{"dataset": "folder", "data_dir": str(tmp_path), "augmentation": "none", "threads": 2, **fields}
+        )
+
+    return make
+
+
+@pytest.fixture
+def pets() -> dict[str, bytes]:
+    """Two classes, six training and two evaluation images each, no two alike."""
+    return {
+        f"{split}/{name}/{index}.jpg": encoded(picture(100 * label + 10 * side + index))
+        for side, (split, count) in enumerate((("train", 6), ("val", 2)))
+        for label, name in enumerate(("cat", "dog"))
+        for index in range(count)
+    }

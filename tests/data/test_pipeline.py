@@ -1,0 +1,317 @@
+import dataclasses
+import hashlib
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import effnetv2_jax.data
+from effnetv2_jax.data.config import DataConfig
+from effnetv2_jax.data.cpu_tensorflow import tf
+from effnetv2_jax.data.folder import FolderSplits, open_folder
+from effnetv2_jax.data.pipeline import dataset_facts, eval_batches, open_source, train_batches
+from effnetv2_jax.data.source import Source, share
+from effnetv2_jax.data.stream import endless_entries
+
+SIZE = 16
+
+
+def batches(config: DataConfig, count: int, **changes):
+    """The first `count` training batches."""
+    arguments = {"image_size": SIZE, "magnitude": 5.0, "batch_size": 100, "start_step": 0, "seed": 1} | changes
+    return list(itertools.islice(train_batches(config, **arguments), count))
+
+
+def contents(rows) -> list[bytes]:
+    """Each image of some batches, as bytes."""
+    return [image.tobytes() for batch in rows for image in batch["image"]]
+
+
+def assert_equal(left, right):
+    assert len(left) == len(right)
+    for one, other in zip(left, right, strict=True):
+        assert one.keys() == other.keys()
+        for key in one:
+            np.testing.assert_array_equal(one[key], other[key])
+
+
+# --- one integer of state -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("augmentation", ["none", "randaugment"])
+def test_batches_from_a_step_on_do_not_depend_on_where_the_pipeline_started(digits, augmentation):
+    config = dataclasses.replace(digits, augmentation=augmentation, cutout=True, preprocessing="v2")
+    straight = batches(config, 31, image_size=8)  # two epochs and a bit: 1,437 examples are 14.37 batches
+    for step in (1, 14, 29):  # after the first batch, at the batch that spans two epochs, late in the second
+        assert_equal(batches(config, 2, image_size=8, start_step=step), straight[step : step + 2])
+
+
+def test_a_stage_begins_where_the_last_one_stopped(digits):
+    labels = [batch["label"] for batch in batches(digits, 4)]
+    later = batches(digits, 2, start_step=2, image_size=24, magnitude=9.0)
+    np.testing.assert_array_equal([batch["label"] for batch in later], labels[2:])
+    assert later[0]["image"].shape == (100, 24, 24, 3)
+
+
+@pytest.mark.parametrize("shuffle_buffer", [16_384, 200])
+def test_threads_change_nothing(digits, shuffle_buffer):
+    config = dataclasses.replace(digits, augmentation="randaugment", shuffle_buffer=shuffle_buffer)
+    one, three = (batches(dataclasses.replace(config, threads=threads), 3, batch_size=479) for threads in (1, 3))
+    assert_equal(one, three)
+
+
+def test_the_seed_decides(digits):
+    one, other = (contents(batches(digits, 1, seed=seed)) for seed in (1, 2))
+    assert one != other
+    assert len(set(one) & set(other)) < 20
+
+
+def test_a_global_seed_of_the_program_changes_nothing(digits):
+    expected = batches(digits, 2)
+    tf.random.set_seed(1234)
+    try:
+        assert_equal(batches(digits, 2), expected)
+    finally:
+        tf.random.set_seed(None)
+
+
+def test_keeping_the_encoded_images_changes_nothing(digits):
+    kept, read_again = (
+        batches(dataclasses.replace(digits, memory_gb=gigabytes), 4, batch_size=958) for gigabytes in (1.0, 0.003_6)
+    )
+    assert_equal(kept, read_again)
+
+
+def test_an_image_is_augmented_anew_each_epoch(digits):
+    config = dataclasses.replace(digits, augmentation="randaugment")
+    first, second = (contents(batches(config, 1, batch_size=1437, start_step=epoch)) for epoch in (0, 1))
+    assert len(set(first) & set(second)) < 300
+
+
+# --- every example once ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shuffle_buffer", [16_384, 100])
+def test_every_example_comes_once_an_epoch_in_another_order_each_time(digits, shuffle_buffer):
+    config = dataclasses.replace(digits, flip=False, shuffle_buffer=shuffle_buffer)
+    one = contents(batches(config, 1, batch_size=1437))
+    two = contents(batches(config, 1, batch_size=1437, start_step=1))
+    stored = [row["image"] for row in eval_like_training(config)]
+    assert sorted(one) == sorted(two) == sorted(image.tobytes() for image in stored)
+    assert one != two
+
+
+def eval_like_training(config: DataConfig):
+    """The training split as evaluation sees it."""
+    swapped = dataclasses.replace(config, train_split="test", eval_split="train")
+    for batch in eval_batches(swapped, image_size=SIZE, batch_size=479):
+        for image, label, mask in zip(batch["image"], batch["label"], batch["mask"], strict=True):
+            assert mask == 1
+            yield {"image": image, "label": label}
+
+
+def test_hosts_share_the_examples(digits):
+    config = dataclasses.replace(digits, flip=False)
+    alone = contents(batches(config, 1, batch_size=1437))
+    shares = [contents(batches(config, 1, batch_size=479, host_index=host, host_count=3)) for host in range(3)]
+    assert sorted(itertools.chain(*shares)) == sorted(alone)
+
+
+@pytest.mark.parametrize(("batch_size", "hosts"), [(100, 1), (50, 3), (400, 1)])
+def test_evaluation_shows_every_example_once_in_equally_many_batches(digits, batch_size, hosts):
+    rows = [
+        list(eval_batches(digits, image_size=8, batch_size=batch_size, host_index=host, host_count=hosts))
+        for host in range(hosts)
+    ]
+    assert len({len(row) for row in rows}) == 1
+    seen = [
+        (image.tobytes(), int(label))
+        for batch in itertools.chain(*rows)
+        for image, label, mask in zip(batch["image"], batch["label"], batch["mask"], strict=True)
+        if mask
+    ]
+    reference = next(eval_batches(digits, image_size=8, batch_size=360))
+    expected = [
+        (image.tobytes(), int(label)) for image, label in zip(reference["image"], reference["label"], strict=True)
+    ]
+    assert sorted(seen) == sorted(expected)
+    for batch in itertools.chain(*rows):
+        assert batch["image"].shape == (batch_size, 8, 8, 3)
+        assert batch["mask"].dtype == np.float32
+        assert not batch["image"][batch["mask"] == 0].any()
+
+
+@given(st.integers(1, 10_000), st.integers(1, 64))
+@settings(max_examples=60)
+def test_shares_are_disjoint_complete_and_even(examples, hosts):
+    if examples < hosts:
+        with pytest.raises(ValueError, match="cannot be shared"):
+            share(examples, 0, hosts)
+        return
+    bounds = [share(examples, host, hosts) for host in range(hosts)]
+    assert [position for first, end in bounds for position in range(first, end)] == list(range(examples))
+    assert max(end - first for first, end in bounds) == -(-examples // hosts)
+
+
+# --- the order is part of the interface: a change of these digests makes every run unrepeatable ----------------------
+
+
+def digest(entries: tf.data.Dataset) -> str:
+    first = next(entries.take(10_000).batch(10_000).as_numpy_iterator())
+    assert len(first["id"]) == 10_000
+    return hashlib.sha256(b" ".join(first["id"]) + first["seed"].tobytes()).hexdigest()[:16]
+
+
+def numbered_source(count: int) -> Source:
+    """Entries in 20 files of `count / 20`, read as TFDS reads them."""
+
+    def read(seed):
+        files = tf.data.Dataset.range(20)
+        if seed is not None:
+            files = files.shuffle(20, seed, reshuffle_each_iteration=False)
+        positions = files.interleave(
+            lambda file: tf.data.Dataset.range(count // 20).map(lambda row: file * (count // 20) + row),
+            cycle_length=16,
+            block_length=16,
+        )
+        return positions.map(lambda position: {"id": tf.strings.as_string(position), "image": "", "label": position})
+
+    return Source(count, count, ("one",), "numbers", 8.0, read)
+
+
+@pytest.mark.parametrize(("shuffle_buffer", "expected"), [(16_384, "GOLDEN_WHOLE"), (1_000, "GOLDEN_BUFFER")])
+def test_the_order_of_the_first_10000_examples_of_an_epoch_is_what_it_always_was(shuffle_buffer, expected):
+    entries = endless_entries(numbered_source(12_000), seed=7, first_epoch=3, shuffle_buffer=shuffle_buffer)
+    assert digest(entries) == expected
+
+
+def test_the_order_of_10000_digits_is_what_it_always_was(digits):
+    entries = endless_entries(open_source(digits, evaluation=False), seed=0, first_epoch=0, shuffle_buffer=16_384)
+    assert digest(entries) == "GOLDEN_DIGITS"
+
+
+@pytest.mark.parametrize(("shuffle_buffer", "expected"), [(16_384, "GOLDEN_FOLDER"), (1_000, "GOLDEN_FOLDER2")])
+def test_the_order_of_10000_files_is_what_it_always_was(shuffle_buffer, expected):
+    files = tuple((f"train/{index % 7}/{index:05d}.jpg", index % 7) for index in range(12_000))
+    listed = FolderSplits(tuple("0123456"), files, (), "")
+    source = open_folder(listed, "", 0, 1, evaluation=False)
+    entries = endless_entries(source, seed=7, first_epoch=3, shuffle_buffer=shuffle_buffer)
+    assert digest(entries) == expected
+
+
+# --- TFDS -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["cifar10", "cifar100", "imagenet2012", "oxford_flowers102", "cars196", "tf_flowers"])
+def test_the_data_sets_of_tfds_go_through_the_pipeline(name, tmp_path):
+    config = DataConfig(dataset=name, data_dir=str(tmp_path), augmentation="none", threads=2)
+    with tfds.testing.mock_data(num_examples=10):
+        facts = dataset_facts(config)
+        batch = batches(config, 1, batch_size=25)[0]
+        evaluated = list(eval_batches(config, image_size=SIZE, batch_size=4))
+    assert facts.num_classes == len(facts.class_names) == effnetv2_jax.data.datasets.DATASETS[name].num_classes
+    assert batch["image"].shape == (25, SIZE, SIZE, 3)
+    assert batch["image"].std() > 10  # noise, not black
+    assert ((batch["label"] >= 0) & (batch["label"] < facts.num_classes)).all()
+    assert sum(batch["mask"].sum() for batch in evaluated) == 10
+
+
+def test_a_data_set_that_needs_a_download_by_hand_says_so(tmp_path):
+    with pytest.raises(FileNotFoundError, match="imagenet2012: not found in"):
+        dataset_facts(DataConfig(dataset="imagenet2012", data_dir=str(tmp_path)))
+
+
+# --- configuration --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("dataset", "mnist", "unknown data set 'mnist'; allowed: digits"),
+        ("train_split", "tran", "unknown split 'tran'"),
+        ("eval_split", "train[:10%]", "share 144 examples"),
+        ("preprocessing", "v3", "unknown preprocessing 'v3'"),
+        ("eval_crop", "left", "unknown eval_crop 'left'; allowed: '', 'centre', 'whole'"),
+        ("augmentation", "trivial", "unknown augmentation 'trivial'; allowed: 'randaugment', 'autoaugment', 'none'"),
+        ("operations", "mine", "unknown operations 'mine'"),
+        ("min_crop_area", 1.5, "min_crop_area 1.5 is outside"),
+        ("max_broken", -0.1, "max_broken -0.1"),
+        ("layers", -1, "layers -1"),
+        ("threads", -1, "threads -1"),
+        ("shuffle_buffer", 0, "shuffle_buffer 0"),
+        ("memory_gb", 0.000_001, r"needs shuffle .* of a budget of 0.00 GB; shuffle_buffer 0 fits"),
+    ],
+)
+def test_a_wrong_value_is_refused_before_anything_is_read(digits, field, value, message):
+    config = dataclasses.replace(digits, augmentation="randaugment")
+    setattr(config, field, value)
+    with pytest.raises(ValueError, match=message):
+        train_batches(config, image_size=SIZE, magnitude=5.0, batch_size=8, start_step=0, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("argument", "value"),
+    [("image_size", 0), ("batch_size", 0), ("start_step", -1), ("magnitude", -1.0), ("host_index", 1)],
+)
+def test_a_wrong_argument_is_refused(digits, argument, value):
+    config = dataclasses.replace(digits, augmentation="randaugment")
+    arguments = {"image_size": SIZE, "magnitude": 5.0, "batch_size": 8, "start_step": 0, "seed": 0} | {argument: value}
+    with pytest.raises(ValueError, match=argument):
+        train_batches(config, **arguments)
+
+
+def test_every_field_of_the_configuration_is_read_somewhere():
+    package = Path(effnetv2_jax.data.__file__).parent
+    source = "\n".join(path.read_text() for path in package.glob("*.py"))
+    unread = [field.name for field in dataclasses.fields(DataConfig) if f"config.{field.name}" not in source]
+    assert not unread
+
+
+@pytest.fixture(scope="module")
+def plain(digits_dir) -> DataConfig:
+    return DataConfig(data_dir=digits_dir, preprocessing="finetune", augmentation="randaugment", threads=2)
+
+
+@pytest.fixture(scope="module")
+def plain_batch(plain):
+    return batches(plain, 1, magnitude=12.0)[0]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"augmentation": "none"},
+        {"augmentation": "autoaugment"},
+        {"preprocessing": "v2"},
+        {"min_crop_area": 0.5},
+        {"flip": False},
+        {"cutout": True},
+        {"layers": 1},
+        {"size_relative": True},
+        {"operations": "corrected"},
+    ],
+)
+def test_every_training_option_changes_the_images_and_not_their_order(plain, plain_batch, change):
+    changed = batches(dataclasses.replace(plain, **change), 1, magnitude=12.0)[0]
+    np.testing.assert_array_equal(plain_batch["label"], changed["label"])
+    assert not np.array_equal(plain_batch["image"], changed["image"])
+
+
+def test_the_evaluation_crop_can_be_chosen(digits):
+    config = dataclasses.replace(digits, preprocessing="v2")
+    by_rule, centre, whole = (
+        next(eval_batches(dataclasses.replace(config, eval_crop=rule), image_size=SIZE, batch_size=4))["image"]
+        for rule in ("", "centre", "whole")
+    )
+    np.testing.assert_array_equal(by_rule, centre)
+    assert not np.array_equal(centre, whole)
+
+
+def test_digits_default_to_a_size_that_memory_is_planned_for(digits, caplog):
+    with caplog.at_level("INFO"):
+        batches(digits, 1)
+    assert "input pipeline: shuffle 0.00 GB, batches 0.00 GB, cache 0.00 GB of a budget of" in caplog.text

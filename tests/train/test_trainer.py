@@ -1,0 +1,231 @@
+"""The training run: what it writes, that it resumes to the same bits, and how it refuses."""
+
+import contextlib
+import dataclasses
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from etils import epath
+from PIL import Image
+
+from effnetv2_jax.cli.config_file import load_config
+from effnetv2_jax.train.checkpoint import FOLDER, Checkpoints
+from effnetv2_jax.train.evaluator import evaluate_run
+from effnetv2_jax.train.experiment import make_experiment
+from effnetv2_jax.train.metrics import read_metrics
+from effnetv2_jax.train.preemption import Stopped, StopSignal
+from effnetv2_jax.train.sharding import make_mesh, replicated, with_sharding
+from effnetv2_jax.train.trainer import train
+
+ROOT = Path(__file__).parent.parent.parent
+STAGE_BOUNDARY, STEPS = 6, 12
+
+
+def smoke_config(*overrides):
+    """configs/smoke.py as the command line reads it; the tests' compilation cache stays."""
+    given = type("Arguments", (), {"config": str(ROOT / "configs/smoke.py"), "overrides": list(overrides)})
+    return dataclasses.replace(load_config(given), compilation_cache="")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def data_dir(tmp_path_factory):
+    """The digits are prepared in a folder of the tests' own."""
+    folder = tmp_path_factory.getbasetemp().parent / "tensorflow_datasets"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TFDS_DATA_DIR", str(folder))
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory):
+    """A run without a stop: its folder, summary and printed text."""
+    workdir, text = tmp_path_factory.mktemp("straight"), io.StringIO()
+    with contextlib.redirect_stdout(text):
+        summary = train(smoke_config(), str(workdir))
+    return workdir, summary, text.getvalue()
+
+
+def final_state(workdir):
+    """The latest checkpoint's leaves, by path."""
+    experiment = make_experiment(smoke_config(), jax.device_count())
+    abstract = with_sharding(experiment.abstract_state(), replicated(make_mesh()))
+    with Checkpoints(epath.Path(workdir) / FOLDER, 3) as checkpoints:
+        state = checkpoints.restore(abstract)
+    return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(state)}
+
+
+def rows(workdir):
+    """The rows of metrics without what depends on the clock."""
+    kept = []
+    for row in read_metrics(epath.Path(workdir)):
+        kept.append({key: value for key, value in row.items() if key != "train/images_per_second"})
+    return kept
+
+
+def stopping_at(monkeypatch, *steps):
+    monkeypatch.setattr(StopSignal, "stops_at", lambda self, step: step in steps)
+
+
+def test_a_run_reports_every_step_once_with_the_stage_s_size(straight):
+    workdir, summary, text = straight
+    steps = [row for row in rows(workdir) if "train/loss" in row]
+    assert [row["step"] for row in steps] == list(range(1, STEPS + 1))
+    assert [row["train/image_size"] for row in steps] == [17] * STAGE_BOUNDARY + [24] * (STEPS - STAGE_BOUNDARY)
+    assert all(np.isfinite(row["train/loss"]) for row in steps)
+    assert "Progressive learning" in text
+    assert f"step {STEPS}/{STEPS}" in text
+    assert summary["steps"] == STEPS
+    assert summary["examples"] == STEPS * 32
+
+
+def test_a_run_compiles_each_stage_and_the_evaluation_exactly_once(straight):
+    _, summary, _ = straight
+    assert set(summary["programs"]) == {"stage_1", "stage_2", "evaluation"}
+    for program in summary["programs"].values():
+        assert program["lower_seconds"] > 0
+        assert program["compile_seconds"] > 0
+
+
+def test_evaluation_sees_every_test_image_once_with_raw_and_averaged_weights(straight):
+    workdir, summary, _ = straight
+    assert summary["evaluated_images"] == 360  # 96 does not divide it
+    for name in ("top1", "top5", "top1_averaged", "top5_averaged"):
+        assert 0 <= summary[name] <= 100
+    assert summary["top5"] >= summary["top1"]
+    again = evaluate_run(smoke_config(), str(workdir))
+    assert again["raw"]["top1"] == pytest.approx(summary["top1"], abs=1e-3)
+    assert again["averaged"]["top1"] == pytest.approx(summary["top1_averaged"], abs=1e-3)
+
+
+def test_a_run_leaves_pictures_events_config_and_summary(straight):
+    workdir, summary, _ = straight
+    for name in ("curves.png", "stage_1.png", "stage_2.png"):
+        with Image.open(workdir / name) as picture:
+            assert picture.size[0] > 600
+            assert len(picture.convert("RGB").getcolors(1 << 24)) > 50
+    assert list((workdir / "tensorboard").glob("events*"))
+    assert json.loads((workdir / "config.json").read_text())["progressive.image_size"] == [17, 24]
+    assert json.loads((workdir / "summary.json").read_text()) == json.loads(json.dumps(summary))
+
+
+@pytest.mark.parametrize("steps", [(4,), (STAGE_BOUNDARY,), (STAGE_BOUNDARY - 1, STAGE_BOUNDARY + 1)])
+def test_a_run_stopped_and_started_again_ends_with_the_same_bits(straight, tmp_path, monkeypatch, steps):
+    for step in steps:
+        with monkeypatch.context() as patch:
+            stopping_at(patch, step)
+            with pytest.raises(Stopped) as stopped:
+                train(smoke_config(), str(tmp_path))
+            assert stopped.value.step == step
+    train(smoke_config(), str(tmp_path))
+    expected, got = final_state(straight[0]), final_state(tmp_path)
+    assert expected.keys() == got.keys()
+    for path in expected:
+        assert np.array_equal(expected[path], got[path]), path
+    assert rows(tmp_path) == rows(straight[0])
+
+
+def test_a_finished_run_started_again_only_reports(straight, tmp_path):
+    workdir, summary, _ = straight
+    again = train(smoke_config(), str(workdir))
+    assert again["top1_averaged"] == summary["top1_averaged"]
+    assert again["steps_of_this_process"] == 0
+    assert set(again["programs"]) == {"evaluation"}
+
+
+def test_a_folder_of_another_run_is_refused_and_left_alone(straight):
+    workdir, _, _ = straight
+    before = {path: path.stat().st_mtime_ns for path in workdir.rglob("*")}
+    with pytest.raises(ValueError, match=r"another config.*batch_size: 32 → 64; seed: 0 → 1"):
+        train(smoke_config("--config.batch_size=64", "--config.seed=1"), str(workdir))
+    assert {path: path.stat().st_mtime_ns for path in workdir.rglob("*")} == before
+
+
+def test_a_folder_with_files_of_a_run_but_no_config_is_refused(tmp_path):
+    (tmp_path / "metrics.jsonl").write_text("")
+    with pytest.raises(ValueError, match=r"has metrics.jsonl but no config.json"):
+        train(smoke_config(), str(tmp_path))
+
+
+def test_a_loss_that_is_no_number_stops_the_run_and_is_never_saved(tmp_path):
+    config = smoke_config("--config.optimizer.schedule.base_rate=1e30")
+    with pytest.raises(FloatingPointError, match=r"the loss is (nan|inf) at step \d+ \(stage 1, learning rate"):
+        train(config, str(tmp_path))
+    saved = [int(path.name) for path in (tmp_path / "checkpoints").iterdir() if path.name.isdigit()]
+    finite = [row["step"] for row in rows(tmp_path) if np.isfinite(row["train/loss"])]
+    assert max(saved, default=0) <= max(finite, default=0)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "error", "message"),
+    [
+        (["--config.platform=tpu"], RuntimeError, "demands the platform 'tpu', but JAX found only 'cpu'"),
+        (["--config.platform=accelerator"], RuntimeError, "demands the platform 'accelerator'"),
+        (["--config.platform=xpu"], ValueError, "platform must be one of"),
+        (["--config.batch_size=33"], ValueError, "batch_size 33 does not divide over 2 devices; .* 32 or 34"),
+        (["--config.evaluation.batch_size=1"], ValueError, "evaluation.batch_size 1 does not .* that do: 2"),
+        (["--config.model.variant=b9"], ValueError, "unknown variant 'b9'; known variants: efficientnetv2-s"),
+        (["--config.data.dataset=mnist"], ValueError, "unknown data set 'mnist'; .*digits"),
+        (["--config.progressive.preset=none"], ValueError, "unknown progressive preset 'none'"),
+        (["--config.progressive.image_size=(16,24)"], ValueError, "needs images of at least 17 px"),
+        (["--config.evaluation.image_size=16"], ValueError, "at least 17 px, evaluation.image_size is 16"),
+        (["--config.accumulation_steps=5"], ValueError, "accumulation_steps 5 does not divide the batch_size 32"),
+        (["--config.ema_decay=1.0"], ValueError, "ema_decay must be less than 1"),
+        (["--config.log_every_steps=0"], ValueError, "log_every_steps must be at least 1, got 0"),
+        (["--config.evaluation.weights=best"], ValueError, "evaluation.weights must be 'averaged' or 'raw'"),
+        (["--config.model.dtype=float16"], ValueError, "dtype must be float32 or bfloat16"),
+        (["--config.data.preprocessing=v3"], ValueError, "unknown preprocessing 'v3'"),
+    ],
+)
+def test_a_run_that_cannot_be_is_refused_before_anything_is_written(tmp_path, overrides, error, message):
+    workdir = tmp_path / "run"
+    with pytest.raises(error, match=message):
+        train(smoke_config(*overrides), str(workdir))
+    assert not workdir.exists()
+
+
+def test_ctrl_c_saves_and_says_how_to_go_on(straight, tmp_path):
+    """A real process and a real signal; it goes on in this process and ends with the straight run's bits."""
+    environment = os.environ | {"JAX_NUM_CPU_DEVICES": "2"}
+    command = [
+        sys.executable, "-m", "effnetv2_jax", "train", "--config", "configs/smoke.py", "--workdir", str(tmp_path),
+        f"--config.compilation_cache={jax.config.jax_compilation_cache_dir}",
+    ]  # fmt: skip
+    process = subprocess.Popen(
+        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 300
+    while not (tmp_path / "metrics.jsonl").exists() or not (tmp_path / "metrics.jsonl").read_text():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=120)
+    if process.returncode == 0:
+        pytest.fail("the run ended before the signal reached it")
+    assert process.returncode == 75, said
+    assert "after saving; the same command goes on from there" in said
+    config = smoke_config()
+    train(config, str(tmp_path))
+    expected, got = final_state(straight[0]), final_state(tmp_path)
+    assert all(np.array_equal(expected[path], got[path]) for path in expected)
+
+
+def test_every_field_of_the_config_is_read_somewhere():
+    import re
+
+    from effnetv2_jax.train.config import flatten
+
+    source = "\n".join(path.read_text() for path in (ROOT / "effnetv2_jax").rglob("*.py"))
+    for name in flatten(smoke_config()):
+        field = name.rsplit(".", 1)[-1]
+        uses = re.findall(rf"\.{field}\b|getattr\([a-z_.]+, \"?{field}|\"{field}\"", source)
+        assert uses, f"{name} is read nowhere"
