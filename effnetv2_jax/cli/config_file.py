@@ -36,8 +36,8 @@ def load_config(arguments: argparse.Namespace) -> Any:
 
     path, colon, argument = arguments.config.partition(":")
     values = flags.FlagValues()
-    config_flags.DEFINE_config_file("config", flag_values=values)
     command_line = ["effnetv2", f"--config={_found(path)}{colon}{argument}", *arguments.overrides]
+    config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=command_line)
     try:
         rest = values(command_line, known_only=True)[1:]
         config = values.config
@@ -46,10 +46,16 @@ def load_config(arguments: argparse.Namespace) -> Any:
     except KeyError as error:
         raise UsageError(f"{error.args[0]}; see the fields of TrainConfig in effnetv2_jax/train/config.py") from error
     except (flags.Error, TypeError, AttributeError) as error:
-        raise UsageError(str(error).splitlines()[0]) from error
+        raise UsageError(_reason(error)) from error
     if rest:
         raise UsageError(f"unknown arguments: {' '.join(rest)}")
     return config
+
+
+def _reason(error: Exception) -> str:
+    """Returns one line: where a config file itself fails, absl's message ends with the file's own error."""
+    lines = str(error).strip().splitlines()
+    return lines[-1].partition(": ")[2] if "Traceback (most recent call last):" in lines else lines[0]
 
 
 def _found(path: str) -> Path:

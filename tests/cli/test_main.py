@@ -1,0 +1,107 @@
+"""The console command: exit codes and one clear line for what is wrong."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from effnetv2_jax.cli.main import COMMANDS, main
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+def fails(capsys, *argv):
+    """The exit code and the one line on the standard error."""
+    code = main(argv)
+    said = capsys.readouterr().err.strip()
+    assert "Traceback" not in said
+    assert len(said.splitlines()) == 1, said
+    return code, said
+
+
+TRAIN = ("train", "--config", "configs/smoke.py", "--workdir", "unused")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "code", "message"),
+    [
+        (["--config.batch_sice=3"], 2, "batch_sice"),
+        (["--config.batch_size=three"], 2, "batch_size=three"),
+        (["--config.model.variant=b9"], 1, "unknown variant 'b9'; known variants: efficientnetv2-s"),
+        (["--config.data.dataset=mnist"], 1, "unknown data set 'mnist'"),
+        (["--config.platform=tpu"], 1, "demands the platform 'tpu', but JAX found only 'cpu'"),
+        (["--confik.x=1"], 2, "unknown arguments: --confik.x=1"),
+        (["--config.init_from=<weights>"], 1, "name them, as in --config.init_from="),
+        (["--config.init_from=x", "--config.init_source=keras"], 1, "unknown init_source 'keras'; known sources: official"),
+    ],
+)
+def test_train_refuses_what_it_cannot_do(capsys, monkeypatch, tmp_path, overrides, code, message):
+    monkeypatch.chdir(tmp_path)  # the project's own configs are found from anywhere
+    got, said = fails(capsys, *TRAIN, *overrides)
+    assert message in said
+    assert got == code
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_config_that_is_not_there_is_refused_with_the_project_s_own(capsys):
+    code, said = fails(capsys, "train", "--config", "configs/imagenet.py", "--workdir", "x")
+    assert code == 2
+    assert "no config file configs/imagenet.py; the project's own: configs/digits.py, configs/finetune.py" in said
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ("configs/imagenet1k.py:efficientnetv2-z", "unknown variant 'efficientnetv2-z'"),
+        ("configs/imagenet1k.py:efficientnetv2-s,papers", "unknown progressive preset 'papers'"),
+        ("configs/finetune.py:efficientnetv2-s,mnist", "unknown data set 'mnist' to fine-tune on"),
+    ],
+)
+def test_a_config_s_argument_is_checked(capsys, config, message):
+    code, said = fails(capsys, "train", "--config", config, "--workdir", "x")
+    assert code in (1, 2)
+    assert message in said
+
+
+def test_commands_without_overrides_refuse_them(capsys):
+    assert fails(capsys, "info", "--config.x=1") == (2, "effnetv2 info: unknown arguments: --config.x=1")
+
+
+def test_evaluate_needs_weights(capsys):
+    with pytest.raises(SystemExit) as exit_:
+        main(["evaluate", "--config", "configs/smoke.py"])
+    assert exit_.value.code == 2
+    assert "one of the arguments --workdir --checkpoint is required" in capsys.readouterr().err
+    code, said = fails(capsys, "evaluate", "--config", "configs/smoke.py", "--workdir", "nowhere")
+    assert code == 1
+    assert "nowhere holds no run" in said
+
+
+def test_debug_shows_where_it_went_wrong():
+    with pytest.raises(ValueError, match="unknown variant"):
+        main(["--debug", "info", "nothing"])
+
+
+def test_info_lists_every_variant_and_shows_one(capsys):
+    from effnetv2_jax import VARIANTS
+
+    assert main(["info"]) == 0
+    table = capsys.readouterr().out
+    assert all(name in table for name in VARIANTS)
+    assert "21,458,488   8.366 B" in table
+    assert max(len(line) for line in table.splitlines()) <= 80
+    assert main(["info", "efficientnetv2-b0", "--num-classes", "10"]) == 0
+    rows = capsys.readouterr().out
+    assert "Fused-MBConv4, 3×3 /2" in rows
+    assert "block_20" in rows
+    assert fails(capsys, "info", "efficientnetv2-s", "--image-size", "8")[0] == 1
+
+
+def test_python_m_is_the_command():
+    done = subprocess.run([sys.executable, "-m", "effnetv2_jax", "--help"], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0
+    assert all(command in done.stdout for command in COMMANDS)
+    wrong = subprocess.run([sys.executable, "-m", "effnetv2_jax", "fly"], capture_output=True, text=True, cwd=ROOT)
+    assert wrong.returncode == 2
+    assert "invalid choice: 'fly'" in wrong.stderr
