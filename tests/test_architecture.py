@@ -74,7 +74,8 @@ def test_the_core_imports_neither_tensorflow_nor_torch():
 
     code = (
         "import sys, effnetv2_jax, effnetv2_jax.cli.main, effnetv2_jax.cli.info, effnetv2_jax.cli.convert, "
-        "effnetv2_jax.cli.predict; print([m for m in ('tensorflow', 'tensorflow_datasets', 'torch') if m in sys.modules])"
+        "effnetv2_jax.cli.predict; "
+        "print([m for m in ('tensorflow', 'tensorflow_datasets', 'torch') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -10,10 +10,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from effnetv2_jax.convert.names import SOURCES
-from effnetv2_jax.convert.provenance import Provenance, with_stated
 from effnetv2_jax.convert.sources import said_source
+from effnetv2_jax.convert.stated import with_stated
 from effnetv2_jax.convert.weights import load_weights
 from effnetv2_jax.data.families import FAMILIES
+from effnetv2_jax.model.provenance import Provenance
 from effnetv2_jax.predict.classifier import Prediction, classify
 from effnetv2_jax.predict.labels import class_names, read_names
 

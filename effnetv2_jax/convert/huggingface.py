@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from effnetv2_jax.convert.architectures import architecture
-from effnetv2_jax.convert.provenance import Provenance
 from effnetv2_jax.data.families import preprocessing_family
+from effnetv2_jax.model.provenance import Provenance
 
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"

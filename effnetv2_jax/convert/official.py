@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from effnetv2_jax.convert.archive import copy_checkpoint, is_archive
-from effnetv2_jax.convert.provenance import file_sha256
 from effnetv2_jax.convert.tensor_bundle import TensorBundle
 from effnetv2_jax.convert.tensor_file import TensorFile
+from effnetv2_jax.model.provenance import file_sha256
 
 _AVERAGE = "/ExponentialMovingAverage"
 # Slots of the optimisers beside a variable. Source: TensorFlow 1's slot creator; google/automl efficientnetv2/utils.py.

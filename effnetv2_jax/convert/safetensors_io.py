@@ -15,8 +15,8 @@ import numpy as np
 import safetensors
 
 from effnetv2_jax.convert.layouts import Shape
-from effnetv2_jax.convert.provenance import file_sha256
 from effnetv2_jax.convert.tensor_file import TensorFile
+from effnetv2_jax.model.provenance import file_sha256
 
 DIGEST = "tensors_sha256"
 """The header's key for the digest of the tensors, in files of ours."""

@@ -14,9 +14,9 @@ from effnetv2_jax.convert.archive import is_archive
 from effnetv2_jax.convert.huggingface import WEIGHTS
 from effnetv2_jax.convert.layouts import LAYOUTS
 from effnetv2_jax.convert.names import SOURCES, TORCH, Convention, tensor_rows
-from effnetv2_jax.convert.provenance import CONVENTION, Averaging, Provenance
 from effnetv2_jax.convert.safetensors_io import open_safetensors
 from effnetv2_jax.convert.tensor_file import TensorFile
+from effnetv2_jax.model.provenance import CONVENTION, Averaging, Provenance
 from effnetv2_jax.model.specs import ModelSpec, get_spec
 
 PathLike = str | os.PathLike[str]

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from effnetv2_jax.convert.names import TensorRow
-from effnetv2_jax.convert.provenance import file_sha256
 from effnetv2_jax.convert.tensor_file import TensorFile
+from effnetv2_jax.model.provenance import file_sha256
 
 PTH_SUFFIXES = (".pth", ".pt", ".bin")
 

@@ -15,11 +15,11 @@ from jax import Array
 
 from effnetv2_jax.convert.architectures import architecture
 from effnetv2_jax.convert.names import Convention, tensor_rows
-from effnetv2_jax.convert.provenance import Provenance
 from effnetv2_jax.convert.safetensors_io import open_safetensors
 from effnetv2_jax.convert.tensor_file import read_row
 from effnetv2_jax.convert.torch_models import foreign_logits
 from effnetv2_jax.model.efficientnetv2 import EfficientNetV2, create_model
+from effnetv2_jax.model.provenance import Provenance
 from effnetv2_jax.model.specs import ModelSpec
 
 TOLERANCE = 2e-5

@@ -93,4 +93,6 @@ def why_broken(entry: bytes, load: Callable[[tf.Tensor], tf.Tensor]) -> str:
         return "is no image, by its content"
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         return f"announces more than {preprocess.MAX_PIXELS:,} pixels"
+    except OSError as error:
+        return f"is damaged or cut short in its header: {error}"
     return f"is a damaged, cut short or unsupported {kind} of {width} x {height} pixels"

@@ -30,7 +30,7 @@ class DataConfig:
       cutout: whether a square of noise, half as wide as the image, covers a part of each training image.
       scaled_decoding: whether a JPEG crop at least twice as large as needed is decoded at 1/2, 1/4 or 1/8 of its size;
         faster, and smoother than the official code's resizing, so other pixels.
-      shuffle_buffer: encoded examples among which the next one is drawn.
+      shuffle_buffer: encoded examples among which the next one is drawn; a share that fits is read once and kept.
       memory_gb: host memory that the pipeline may take, in 10^9 bytes; 0 for half of what is available.
       threads: threads that decode and augment; 0 for one per core.
       max_broken: share of an epoch's images that may be undecodable before training stops.

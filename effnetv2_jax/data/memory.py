@@ -7,6 +7,7 @@ import psutil  # type: ignore[import-untyped]
 
 from effnetv2_jax.data.config import DataConfig
 from effnetv2_jax.data.source import Source
+from effnetv2_jax.data.stream import holds_share
 
 _log = logging.getLogger(__name__)
 
@@ -20,41 +21,42 @@ class MemoryPlan:
 
     Attributes:
       budget: what the pipeline may take.
-      shuffle: the buffer of encoded examples.
+      encoded: the shuffle buffer of encoded examples.
       batches: finished batches, and images being worked on.
-      cache: the encoded examples kept from epoch to epoch; 0 if they are read again each time.
+      kept: whether the buffer holds the whole share, which is then read once and kept.
     """
 
     budget: float
-    shuffle: float
+    encoded: float
     batches: float
-    cache: float
+    kept: bool
 
     def __str__(self) -> str:
-        parts = (f"{name} {getattr(self, name) / _GIGABYTE:.2f} GB" for name in ("shuffle", "batches", "cache"))
-        return f"{', '.join(parts)} of a budget of {self.budget / _GIGABYTE:.2f} GB"
+        encoded = "all encoded images, kept" if self.kept else "shuffle buffer"
+        return (
+            f"{encoded}: {self.encoded / _GIGABYTE:.2f} GB, batches: {self.batches / _GIGABYTE:.2f} GB, "
+            f"of a budget of {self.budget / _GIGABYTE:.2f} GB"
+        )
 
 
 def plan_memory(config: DataConfig, source: Source, *, image_size: int, batch_size: int, threads: int) -> MemoryPlan:
     """Plans the memory of a training pipeline.
 
-    A buffer never shrinks by itself: the order of the examples would then depend on the machine. Only the cache does,
-    which changes nothing but the reading.
+    Nothing shrinks by itself to fit: the order of the examples would then depend on the machine.
 
     Raises:
       ValueError: the buffer and the batches exceed the budget; the message says what would fit.
     """
     budget = config.memory_gb * _GIGABYTE or available_bytes() / 2
-    buffered = min(config.shuffle_buffer, source.num_examples)
-    shuffle = buffered * source.entry_bytes
     image = 3 * image_size**2
-    batches = BATCHES_IN_FLIGHT * batch_size * image + threads * 8 * image  # an image at work: float32 twice
-    # The cache and a buffer that holds the whole share refer to the same strings.
-    whole = source.num_examples * source.entry_bytes
-    cache = whole if buffered == source.num_examples and whole + batches <= budget else 0.0
-    plan = MemoryPlan(budget, 0.0 if cache else shuffle, batches, cache)
-    if plan.shuffle + plan.batches > budget:
-        fitting = int(max(budget - batches, 0) / max(source.entry_bytes, 1))
+    plan = MemoryPlan(
+        budget=budget,
+        encoded=min(config.shuffle_buffer, source.num_examples) * source.entry_bytes,
+        batches=BATCHES_IN_FLIGHT * batch_size * image + threads * 8 * image,  # at work an image is float32, twice
+        kept=holds_share(source, config.shuffle_buffer),
+    )
+    if plan.encoded + plan.batches > budget:
+        fitting = int(max(budget - plan.batches, 0) / max(source.entry_bytes, 1))
         raise ValueError(f"the input pipeline needs {plan}; shuffle_buffer {fitting} fits, or set memory_gb")
     _log.info("input pipeline: %s", plan)
     return plan

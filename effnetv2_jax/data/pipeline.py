@@ -81,13 +81,11 @@ def train_batches(
     source = open_source(config, evaluation=False, host_index=host_index, host_count=host_count)
     transform = training_transform(config, image_size=image_size, magnitude=magnitude)
     threads = thread_count(config)
-    plan = plan_memory(config, source, image_size=image_size, batch_size=batch_size, threads=threads)
+    plan_memory(config, source, image_size=image_size, batch_size=batch_size, threads=threads)
 
     def batches_from(step: int, guarded: bool) -> tf.data.Dataset:
         first_epoch, offset = divmod(step * batch_size, source.num_examples)
-        entries = endless_entries(
-            source, seed=seed, first_epoch=first_epoch, shuffle_buffer=config.shuffle_buffer, cached=plan.cache > 0
-        )
+        entries = endless_entries(source, seed=seed, first_epoch=first_epoch, shuffle_buffer=config.shuffle_buffer)
         return batched(
             entries.skip(offset),
             transform,

@@ -10,23 +10,17 @@ from effnetv2_jax.data.source import Source
 from effnetv2_jax.data.transform import Transform
 
 
-def endless_entries(
-    source: Source, *, seed: int, first_epoch: int, shuffle_buffer: int, cached: bool = False
-) -> tf.data.Dataset:
+def endless_entries(source: Source, *, seed: int, first_epoch: int, shuffle_buffer: int) -> tf.data.Dataset:
     """The entries of epoch after epoch, in the order drawn from `(seed, epoch)`, each with its image's own seed.
 
     Args:
       source: the entries of an epoch.
       seed: of the order and of the images' seeds.
       first_epoch: where to start.
-      shuffle_buffer: entries among which the next is drawn.
-      cached: whether to keep the entries in memory from the second epoch on; only for sources that fit the buffer.
+      shuffle_buffer: entries among which the next is drawn. One that holds the whole share shuffles it evenly by
+        itself; then the files are read once, in the stored order, and the entries kept.
     """
-    # A buffer that holds the whole share shuffles it evenly by itself, so its files may be read in the stored order.
-    fits = source.num_examples <= shuffle_buffer
-    stored = source.read(None) if fits else None
-    if stored is not None and cached:
-        stored = stored.cache()
+    kept = source.read(None).cache() if holds_share(source, shuffle_buffer) else None
 
     @tf.autograph.experimental.do_not_convert
     def of_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
@@ -34,11 +28,16 @@ def endless_entries(
         files, buffer, images = tf.unstack(
             tf.random.stateless_uniform([3], tf.stack([seed, epoch]), None, None, tf.int64, alg="philox")
         )
-        entries = source.read(files) if stored is None else stored
+        entries = source.read(files) if kept is None else kept
         entries = entries.shuffle(min(shuffle_buffer, source.num_examples), seed=buffer, reshuffle_each_iteration=False)
         return entries.map(lambda entry: entry | {"seed": tf.stack([images, _fingerprint(entry["id"])])})
 
     return tf.data.Dataset.range(first_epoch, np.iinfo(np.int64).max).flat_map(of_epoch)
+
+
+def holds_share(source: Source, shuffle_buffer: int) -> bool:
+    """Whether a shuffle buffer holds a host's whole share."""
+    return source.num_examples <= shuffle_buffer
 
 
 def _fingerprint(name: tf.Tensor) -> tf.Tensor:

@@ -20,7 +20,7 @@ from effnetv2_jax.data.source import Source, share
 _log = logging.getLogger(__name__)
 
 _INDEX = "effnetv2_record_counts.json"
-_INTERLEAVED_FILES = 16  # as TFDS
+_FILES_AT_ONCE = 16  # as TFDS
 
 
 class Piece(NamedTuple):
@@ -58,7 +58,7 @@ def open_tfrecords(spec: DatasetSpec, split: str, data_dir: str, host_index: int
     ]
     total = sum(piece.take for piece in pieces)
     mine = _cut(pieces, *share(total, host_index, host_count))
-    _check_first_labels(spec, mine)
+    _check_first_records(spec, mine)
     return Source(
         num_examples=sum(piece.take for piece in mine),
         largest_share=-(-total // host_count),
@@ -147,26 +147,26 @@ def _cut(pieces: list[Piece], first: int, end: int) -> list[Piece]:
 
 
 def _read(seed: tf.Tensor | None, spec: DatasetSpec, pieces: list[Piece]) -> tf.data.Dataset:
+    return _records(seed, pieces).map(lambda name, record: _parsed(spec, name, record))
+
+
+def _records(seed: tf.Tensor | None, pieces: list[Piece]) -> tf.data.Dataset:
+    """Pairs of a record's name, `<file>__<number in it>`, and its content; 16 files in turn, 16 records at a time."""
     paths, skips, takes = zip(*pieces, strict=True)
     files = tf.data.Dataset.from_tensor_slices((list(paths), np.array(skips, np.int64), np.array(takes, np.int64)))
     if seed is not None:
         files = files.shuffle(len(pieces), seed, reshuffle_each_iteration=False)
 
-    def records(path: tf.Tensor, skip: tf.Tensor, take: tf.Tensor) -> tf.data.Dataset:
+    def of_file(path: tf.Tensor, skip: tf.Tensor, take: tf.Tensor) -> tf.data.Dataset:
         name = tf.strings.split(path, "/")[-1]
         numbered = tf.data.TFRecordDataset(path).enumerate().skip(skip).take(take)
         return numbered.map(
-            lambda number, record: (tf.strings.join([name, tf.strings.as_string(number)], "__"), record)
+            lambda number, record: (tf.strings.join([name, "__", tf.strings.as_string(number)]), record)
         )
 
-    entries = files.interleave(
-        records,
-        cycle_length=_INTERLEAVED_FILES,
-        block_length=16,
-        num_parallel_calls=_INTERLEAVED_FILES,
-        deterministic=True,
+    return files.interleave(
+        of_file, cycle_length=_FILES_AT_ONCE, block_length=16, num_parallel_calls=_FILES_AT_ONCE, deterministic=True
     )
-    return entries.map(lambda name, record: _parsed(spec, name, record))
 
 
 def _parsed(spec: DatasetSpec, name: tf.Tensor, record: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -191,13 +191,13 @@ def _parsed(spec: DatasetSpec, name: tf.Tensor, record: tf.Tensor) -> dict[str, 
         return {"id": tf.identity(name), "image": image, "label": label}
 
 
-def _check_first_labels(spec: DatasetSpec, pieces: list[Piece]) -> None:
-    """Reads the first record of each file, so that labels of another data set are refused before training starts."""
-    for piece in pieces:
+def _check_first_records(spec: DatasetSpec, pieces: list[Piece]) -> None:
+    """Reads the first record of each file, so that those of another data set are refused before training starts."""
+    for name, record in _records(None, [piece._replace(take=1) for piece in pieces]):
         try:
-            next(iter(_read(None, spec, [piece._replace(take=1)])))
+            _parsed(spec, name, record)
         except tf.errors.OpError as error:
-            raise ValueError(f"{piece.path}: {error.message}") from error
+            raise ValueError(f"{name.numpy().decode()}: {error.message}") from error
 
 
 def _class_names(spec: DatasetSpec) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from pathlib import Path
 
-from effnetv2_jax.convert.provenance import Provenance
+from effnetv2_jax.model.provenance import Provenance
 
 
 def class_names(provenance: Provenance) -> tuple[str, ...]:

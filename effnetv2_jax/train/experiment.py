@@ -13,6 +13,7 @@ from effnetv2_jax.data.families import preprocessing_family
 from effnetv2_jax.data.pipeline import DatasetFacts, dataset_facts
 from effnetv2_jax.model.efficientnetv2 import EfficientNetV2, create_model
 from effnetv2_jax.model.initialization import variable_shapes
+from effnetv2_jax.model.provenance import Provenance
 from effnetv2_jax.model.specs import ModelSpec
 from effnetv2_jax.train.config import TrainConfig
 from effnetv2_jax.train.losses import make_loss
@@ -52,6 +53,19 @@ class Experiment:
     def abstract_state(self) -> TrainState:
         """Returns the shapes of the state."""
         return jax.eval_shape(self.initial_state, variable_shapes(self.model))
+
+    def provenance(self) -> Provenance:
+        """Returns what the run's weights are."""
+        return Provenance(
+            spec=self.spec,
+            num_classes=self.facts.num_classes,
+            padding=self.model.padding,
+            bn_epsilon=self.model.bn_epsilon,
+            preprocessing=self.config.data.preprocessing,
+            eval_size=self.eval_size,
+            class_names=self.facts.class_names,
+            label_set=self.config.data.dataset,
+        )
 
     def abstract_batch(
         self, batch_size: int, image_size: int, *, masked: bool = False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import itertools
+import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -31,6 +32,8 @@ InitialVariables = Callable[[EfficientNetV2], Variables]
 
 _EVALUATION = "evaluation"
 _CONFIG = "config.json"
+CARD = "model.json"
+"""The file that says what a run's weights are: the keys of `Provenance.to_metadata`."""
 PLATFORMS = ("", "accelerator", "tpu", "gpu", "cpu")
 _RUN_FILES = (FOLDER, "metrics.jsonl", "summary.json")
 
@@ -53,7 +56,7 @@ def train(config: TrainConfig, workdir: str, initial_variables: InitialVariables
     require_platform(config.platform)
     enable_cache(config.compilation_cache)
     experiment = make_experiment(config, jax.device_count())
-    folder = _claimed(workdir, config)
+    folder = _claimed(workdir, experiment)
     mesh = sharding.make_mesh()
     with contextlib.ExitStack() as stack:
         stop = stack.enter_context(StopSignal())
@@ -111,8 +114,8 @@ def require_platform(platform: str) -> None:
         )
 
 
-def _claimed(workdir: str, config: TrainConfig) -> epath.Path:
-    """Returns the run's folder, with the config written into it if it is new.
+def _claimed(workdir: str, experiment: Experiment) -> epath.Path:
+    """Returns the run's folder, with the config and what its weights are written into it if it is new.
 
     Raises:
       ValueError: if the folder holds a run with another config, or the files of one without its config.
@@ -120,7 +123,7 @@ def _claimed(workdir: str, config: TrainConfig) -> epath.Path:
     folder = epath.Path(workdir) if "://" in workdir else epath.Path(workdir).expanduser().resolve()
     path = folder / _CONFIG
     if path.exists():
-        different = configs.differences(config, path.read_text())
+        different = configs.differences(experiment.config, path.read_text())
         if different:
             raise ValueError(
                 f"{folder} holds a run with another config; take another --workdir or the same config. "
@@ -134,7 +137,8 @@ def _claimed(workdir: str, config: TrainConfig) -> epath.Path:
         )
     if jax.process_index() == 0:
         folder.mkdir(parents=True, exist_ok=True)
-        path.write_text(configs.to_json(config))
+        (folder / CARD).write_text(json.dumps(experiment.provenance().to_metadata(), indent=1) + "\n")
+        path.write_text(configs.to_json(experiment.config))
     return folder
 
 

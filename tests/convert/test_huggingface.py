@@ -8,8 +8,8 @@ from golden.official_weights import input_images
 
 from effnetv2_jax import VARIANTS
 from effnetv2_jax.convert.huggingface import timm_config
-from effnetv2_jax.convert.provenance import Provenance
 from effnetv2_jax.convert.weights import default_provenance, load_variables, save_variables
+from effnetv2_jax.model.provenance import Provenance
 
 
 def facts(variant, **changes):

@@ -10,8 +10,8 @@ import pytest
 from golden import reference
 from orbax.checkpoint import v1 as ocp
 
-from effnetv2_jax.convert.provenance import Provenance
 from effnetv2_jax.convert.weights import load_weights
+from effnetv2_jax.model.provenance import Provenance
 
 
 def state(variables, factor):

@@ -12,9 +12,9 @@ from golden import reference
 
 from effnetv2_jax import VARIANTS
 from effnetv2_jax.convert.names import tensor_rows
-from effnetv2_jax.convert.provenance import Provenance
 from effnetv2_jax.convert.torch_state import counter_names
 from effnetv2_jax.convert.weights import load_variables, load_weights, save_variables
+from effnetv2_jax.model.provenance import Provenance
 
 SPECS = {
     "timm": reference.TINY,

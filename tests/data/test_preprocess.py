@@ -214,7 +214,7 @@ def test_odd_images_can_be_trained_on(name, family):
     assert preprocess.resize(crop, 32, FAMILIES[family]).shape == (32, 32, 3)
 
 
-JPEG = encoded(RGB, quality=95)
+JPEG = encoded(picture(0, 120, 160), quality=95)
 
 
 def announcing_20000(kind: str) -> bytes:

@@ -7,7 +7,7 @@ import types
 import pytest
 from golden import reference
 
-from effnetv2_jax.convert.provenance import Provenance
+from effnetv2_jax.model.provenance import Provenance
 from effnetv2_jax.predict.labels import class_names, read_names
 
 FACTS = Provenance(reference.TINY, 1000, "same", 1e-3, label_set="imagenet-1k")

@@ -80,7 +80,7 @@ def test_weights_follow_the_beta_distribution(alpha):
     drawn = np.asarray(beta(jax.random.key(0), alpha, (20_000,)))
     assert drawn.min() >= 0.0
     assert drawn.max() <= 1.0
-    # Float32 has no numbers between the last ones and 1, where a small alpha has much of its mass: look at the lower half.
+    # Float32 has no numbers just below 1, where a small alpha has much of its mass: look at the lower half.
     lower = drawn[drawn < 0.5]
     assert abs(len(lower) / len(drawn) - 0.5) < 0.02
     assert scipy.stats.kstest(lower, lambda x: 2 * scipy.stats.beta(alpha, alpha).cdf(x)).pvalue > 1e-3

@@ -1,5 +1,7 @@
 """The stages of progressive learning, to the digit."""
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -85,7 +87,7 @@ def test_stages_cover_every_step_once_and_are_equal(total_steps, count):
     made = stages("efficientnetv2-s", total_steps, stages=count)
     assert made[0].first_step == 0
     assert made[-1].end_step == total_steps
-    for before, after in zip(made, made[1:], strict=False):
+    for before, after in itertools.pairwise(made):
         assert before.end_step == after.first_step
         assert abs(before.steps - after.steps) <= 1
     for stage in made:

@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
-from effnetv2_jax.data.families import preprocessing_family
 from effnetv2_jax.model.convolution import Padding
 from effnetv2_jax.model.specs import VARIANTS, ModelSpec, RowSpec
 
@@ -129,31 +128,6 @@ def _spec(fields: dict[str, Any]) -> ModelSpec:
         raise ValueError(f"{spec.name} has more than {_MAX_BLOCKS} blocks")
     list(spec.blocks())  # fields of a wrong type show here
     return spec
-
-
-def with_stated(
-    provenance: Provenance,
-    *,
-    class_names: tuple[str, ...] = (),
-    preprocessing: str | None = None,
-    eval_size: int | None = None,
-) -> Provenance:
-    """Returns the facts with those replaced that a user states.
-
-    Raises:
-      ValueError: for a number of names that is not that of the classes, an unknown preprocessing, or a size too small.
-    """
-    smallest = provenance.spec.minimum_image_size
-    if class_names and len(class_names) != provenance.num_classes:
-        raise ValueError(f"there are {len(class_names)} class names for {provenance.num_classes} classes")
-    if eval_size is not None and eval_size < smallest:
-        raise ValueError(f"{provenance.spec.name} needs images of at least {smallest} px, got {eval_size}")
-    return dataclasses.replace(
-        provenance,
-        class_names=class_names or provenance.class_names,
-        preprocessing=preprocessing_family(preprocessing or provenance.preprocessing).name,
-        eval_size=eval_size or provenance.eval_size,
-    )
 
 
 def file_sha256(*paths: Path) -> str:

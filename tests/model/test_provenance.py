@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from effnetv2_jax import VARIANTS
-from effnetv2_jax.convert.provenance import Provenance, file_sha256, provenance_from_metadata, with_stated
+from effnetv2_jax.model.provenance import Provenance, file_sha256, provenance_from_metadata
 
 FACTS = Provenance(VARIANTS["efficientnetv2-s"], 3, "same", 1e-3, preprocessing="v2", eval_size=384)
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
@@ -63,25 +63,6 @@ def test_a_file_that_is_none_of_ours(metadata):
 def test_damaged_facts_are_noticed(key, value):
     with pytest.raises(ValueError, match="facts about its weights are damaged"):
         provenance_from_metadata(FACTS.to_metadata() | {key: value})
-
-
-def test_what_a_user_states_takes_the_place_of_what_is_known():
-    stated = with_stated(FACTS, class_names=("a", "b", "c"), preprocessing="legacy", eval_size=64)
-    assert (stated.class_names, stated.preprocessing, stated.eval_size) == (("a", "b", "c"), "legacy", 64)
-    assert with_stated(FACTS) == FACTS
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"class_names": ("a",)}, "1 class names for 3 classes"),
-        ({"preprocessing": "v9"}, "unknown preprocessing 'v9'"),
-        ({"eval_size": 8}, "at least 17 px, got 8"),
-    ],
-)
-def test_what_a_user_may_not_state(options, message):
-    with pytest.raises(ValueError, match=message):
-        with_stated(FACTS, **options)
 
 
 def test_sha256_of_files_one_after_the_other(tmp_path):

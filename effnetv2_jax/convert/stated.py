@@ -1,0 +1,31 @@
+"""What a user states about weights, in place of what their file says."""
+
+import dataclasses
+
+from effnetv2_jax.data.families import preprocessing_family
+from effnetv2_jax.model.provenance import Provenance
+
+
+def with_stated(
+    provenance: Provenance,
+    *,
+    class_names: tuple[str, ...] = (),
+    preprocessing: str | None = None,
+    eval_size: int | None = None,
+) -> Provenance:
+    """Returns the facts with those replaced that a user states.
+
+    Raises:
+      ValueError: for a number of names that is not that of the classes, an unknown preprocessing, or a size too small.
+    """
+    smallest = provenance.spec.minimum_image_size
+    if class_names and len(class_names) != provenance.num_classes:
+        raise ValueError(f"there are {len(class_names)} class names for {provenance.num_classes} classes")
+    if eval_size is not None and eval_size < smallest:
+        raise ValueError(f"{provenance.spec.name} needs images of at least {smallest} px, got {eval_size}")
+    return dataclasses.replace(
+        provenance,
+        class_names=class_names or provenance.class_names,
+        preprocessing=preprocessing_family(preprocessing or provenance.preprocessing).name,
+        eval_size=eval_size or provenance.eval_size,
+    )

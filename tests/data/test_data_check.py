@@ -1,0 +1,53 @@
+import dataclasses
+
+import pytest
+from data.pictures import encoded, picture
+
+from effnetv2_jax.data.check import check_dataset
+
+
+def test_a_sound_data_set_is_called_sound(digits):
+    seen = []
+    report = check_dataset(digits, lambda done, total: seen.append((done, total)))
+    assert report.sound
+    assert (report.train.examples, report.evaluation.examples) == (1437, 360)
+    assert report.train.smallest == report.train.largest == (8, 8)
+    assert sum(report.train.class_counts) == 1437
+    assert min(report.evaluation.class_counts) == 35
+    assert report.shared == ()
+    assert seen[-1] == (1797, 1797)
+    assert [done for done, _ in seen] == sorted(done for done, _ in seen)
+
+
+def test_what_is_wrong_is_found_and_named(make_folder, pets):
+    config = make_folder(
+        pets
+        | {
+            "train/cat/copy.jpg": pets["train/cat/0.jpg"],
+            "train/dog/empty.jpg": b"",
+            "train/dog/big.png": encoded(picture(7, 90, 60), "PNG"),
+            "val/cat/leak.jpg": pets["train/dog/5.jpg"],
+            "val/cat/text.jpg": b"text",
+        }
+    )
+    report = check_dataset(config)
+    assert not report.sound
+    assert report.class_names == ("cat", "dog")
+    assert report.train.examples == 15
+    assert report.train.class_counts == (7, 8)
+    assert report.train.broken == {"train/dog/empty.jpg": "is empty"}
+    assert report.evaluation.broken == {"val/cat/text.jpg": "is no image, by its content"}
+    assert (report.train.duplicates, report.evaluation.duplicates) == (1, 0)
+    assert report.shared == (("train/dog/5.jpg", "val/cat/leak.jpg"),)
+    assert (report.train.smallest, report.train.largest) == ((24, 32), (90, 60))
+
+
+@pytest.mark.parametrize("field", ["broken", "shared", "class"])
+def test_one_fault_is_enough(digits, field):
+    report = check_dataset(digits)
+    faulty = {
+        "broken": dataclasses.replace(report, train=dataclasses.replace(report.train, broken={"x": "is empty"})),
+        "shared": dataclasses.replace(report, shared=(("a", "b"),)),
+        "class": dataclasses.replace(report, train=dataclasses.replace(report.train, class_counts=(0, 1))),
+    }
+    assert not faulty[field].sound
