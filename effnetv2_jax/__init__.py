@@ -1,7 +1,17 @@
 """EfficientNetV2 in JAX/Flax, TPU first."""
 
+from effnetv2_jax.convert.weights import load_variables, save_variables
 from effnetv2_jax.model.efficientnetv2 import EfficientNetV2, create_model
 from effnetv2_jax.model.specs import VARIANTS, BlockSpec, ModelSpec, RowSpec
 
-__all__ = ["VARIANTS", "BlockSpec", "EfficientNetV2", "ModelSpec", "RowSpec", "create_model"]
+__all__ = [
+    "VARIANTS",
+    "BlockSpec",
+    "EfficientNetV2",
+    "ModelSpec",
+    "RowSpec",
+    "create_model",
+    "load_variables",
+    "save_variables",
+]
 __version__ = "0.1.0"
