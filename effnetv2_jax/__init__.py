@@ -1,6 +1,6 @@
 """EfficientNetV2 in JAX/Flax, TPU first."""
 
-from effnetv2_jax.convert.weights import load_variables, save_variables
+from effnetv2_jax.convert.weights import load_variables, load_weights, save_variables
 from effnetv2_jax.model.efficientnetv2 import EfficientNetV2, create_model
 from effnetv2_jax.model.specs import VARIANTS, BlockSpec, ModelSpec, RowSpec
 
@@ -12,6 +12,7 @@ __all__ = [
     "RowSpec",
     "create_model",
     "load_variables",
+    "load_weights",
     "save_variables",
 ]
 __version__ = "0.1.0"

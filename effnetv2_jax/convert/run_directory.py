@@ -12,9 +12,7 @@ import numpy as np
 from etils import epath
 
 from effnetv2_jax.convert.tensor_file import TensorFile
-
-CARD = "model.json"
-"""The file in a run's folder that says what its weights are: the keys and strings of `Provenance.to_metadata`."""
+from effnetv2_jax.model.provenance import CARD
 
 _CHECKPOINTS = "checkpoints"
 _STATE = "state"

@@ -1,7 +1,5 @@
 """Data sets of TensorFlow Datasets, the built-in digits among them."""
 
-import functools
-
 import tensorflow_datasets as tfds
 
 from effnetv2_jax.data.cpu_tensorflow import tf
@@ -31,24 +29,23 @@ def open_tfds(spec: DatasetSpec, split: str, data_dir: str, host_index: int, hos
         raise ValueError(
             f"{spec.name} in {builder.data_dir} has {label.num_classes} classes, but should have {spec.num_classes}"
         )
-    total = int(_read(None, builder=builder, split=split).cardinality())
+    whole = _read(builder, split)
+    total = int(whole.cardinality())
     share(total, host_index, host_count)
-    mine, count = split, total
-    if host_count > 1:
-        mine = tfds.even_splits(split, host_count)[host_index]
-        count = int(_read(None, builder=builder, split=mine).cardinality())
+    mine = tfds.even_splits(split, host_count)[host_index] if host_count > 1 else split
+    in_stored_order = _read(builder, mine) if host_count > 1 else whole
     stored = builder.info.splits.total_num_examples
     return Source(
-        num_examples=count,
+        num_examples=int(in_stored_order.cardinality()),
         largest_share=-(-total // host_count),
         class_names=tuple(label.names or map(str, range(label.num_classes))),
         origin=f"tfds:{builder.info.full_name}[{split}]",
         entry_bytes=builder.info.dataset_size / stored if stored else 0.0,
-        read=functools.partial(_read, builder=builder, split=mine),
+        read=lambda seed: in_stored_order if seed is None else _read(builder, mine, seed),
     )
 
 
-def _read(seed: tf.Tensor | None, *, builder: tfds.core.DatasetBuilder, split: str) -> tf.data.Dataset:
+def _read(builder: tfds.core.DatasetBuilder, split: str, seed: tf.Tensor | None = None) -> tf.data.Dataset:
     read_config = tfds.ReadConfig(
         shuffle_seed=seed, add_tfds_id=True, try_autocache=False, skip_prefetch=True, interleave_cycle_length=16
     )

@@ -147,7 +147,13 @@ def _cut(pieces: list[Piece], first: int, end: int) -> list[Piece]:
 
 
 def _read(seed: tf.Tensor | None, spec: DatasetSpec, pieces: list[Piece]) -> tf.data.Dataset:
-    return _records(seed, pieces).map(lambda name, record: _parsed(spec, name, record))
+    def entry(name: tf.Tensor, record: tf.Tensor) -> dict[str, tf.Tensor]:
+        image, label = _parsed(spec, record)
+        allowed = tf.debugging.Assert(_allowed(spec, label), [name, "has a label outside the classes", label])
+        with tf.control_dependencies([allowed]):
+            return {"id": tf.identity(name), "image": image, "label": label}
+
+    return _records(seed, pieces).map(entry)
 
 
 def _records(seed: tf.Tensor | None, pieces: list[Piece]) -> tf.data.Dataset:
@@ -169,35 +175,32 @@ def _records(seed: tf.Tensor | None, pieces: list[Piece]) -> tf.data.Dataset:
     )
 
 
-def _parsed(spec: DatasetSpec, name: tf.Tensor, record: tf.Tensor) -> dict[str, tf.Tensor]:
+def _parsed(spec: DatasetSpec, record: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """The encoded image and the label, or labels, of a record."""
     # Source: google/automl efficientnetv2/datasets.py, dataset_parser of ImageNetInput and of ImageNet21kInput.
+    encoded = tf.io.FixedLenFeature([], tf.string)
     if spec.multi_hot:
-        features = {
-            "image": tf.io.FixedLenFeature([], tf.string),
-            "labels": tf.io.FixedLenSequenceFeature([], tf.int64, allow_missing=True),
-        }
-        parsed = tf.io.parse_single_example(record, features)
-        image, label = parsed["image"], parsed["labels"]
-    else:
-        features = {
-            "image/encoded": tf.io.FixedLenFeature([], tf.string),
-            "image/class/label": tf.io.FixedLenFeature([], tf.int64),
-        }
-        parsed = tf.io.parse_single_example(record, features)
-        image, label = parsed["image/encoded"], parsed["image/class/label"] - 1  # stored as 1 … 1000
-    inside = tf.reduce_all((label >= 0) & (label < spec.num_classes)) & (tf.size(label) > 0)
-    message = f"{spec.name}: a label is outside 0..{spec.num_classes - 1}"
-    with tf.control_dependencies([tf.debugging.Assert(inside, [message, name, label])]):
-        return {"id": tf.identity(name), "image": image, "label": label}
+        labels = tf.io.FixedLenSequenceFeature([], tf.int64, allow_missing=True)
+        parsed = tf.io.parse_single_example(record, {"image": encoded, "labels": labels})
+        return parsed["image"], parsed["labels"]
+    label = tf.io.FixedLenFeature([], tf.int64)
+    parsed = tf.io.parse_single_example(record, {"image/encoded": encoded, "image/class/label": label})
+    return parsed["image/encoded"], parsed["image/class/label"] - 1  # stored as 1 … 1000
+
+
+def _allowed(spec: DatasetSpec, label: tf.Tensor) -> tf.Tensor:
+    return tf.reduce_all((label >= 0) & (label < spec.num_classes)) & (tf.size(label) > 0)
 
 
 def _check_first_records(spec: DatasetSpec, pieces: list[Piece]) -> None:
     """Reads the first record of each file, so that those of another data set are refused before training starts."""
     for name, record in _records(None, [piece._replace(take=1) for piece in pieces]):
         try:
-            _parsed(spec, name, record)
+            _, label = _parsed(spec, record)
         except tf.errors.OpError as error:
-            raise ValueError(f"{name.numpy().decode()}: {error.message}") from error
+            raise ValueError(f"{name.numpy().decode()} is no record of {spec.name}: {error.message}") from error
+        if not _allowed(spec, label):
+            raise ValueError(f"{name.numpy().decode()}: label {label.numpy()} is outside 0..{spec.num_classes - 1}")
 
 
 def _class_names(spec: DatasetSpec) -> tuple[str, ...]:

@@ -20,6 +20,9 @@ _MAX_BLOCKS = 1000
 _MAX_SIDE = 8192
 
 
+CARD = "model.json"
+"""The file in a run's folder that says what its weights are: the keys of `Provenance.to_metadata`."""
+
 CONVENTION = "convention"
 """The header's key for whose names and layouts a file has."""
 

@@ -15,6 +15,7 @@ from etils import epath
 from effnetv2_jax.data.pipeline import train_batches
 from effnetv2_jax.model.efficientnetv2 import EfficientNetV2
 from effnetv2_jax.model.initialization import init_variables
+from effnetv2_jax.model.provenance import CARD
 from effnetv2_jax.train import config as configs
 from effnetv2_jax.train import sharding
 from effnetv2_jax.train.checkpoint import FOLDER, Checkpoints
@@ -32,8 +33,6 @@ InitialVariables = Callable[[EfficientNetV2], Variables]
 
 _EVALUATION = "evaluation"
 _CONFIG = "config.json"
-CARD = "model.json"
-"""The file that says what a run's weights are: the keys of `Provenance.to_metadata`."""
 PLATFORMS = ("", "accelerator", "tpu", "gpu", "cpu")
 _RUN_FILES = (FOLDER, "metrics.jsonl", "summary.json")
 

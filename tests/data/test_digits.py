@@ -59,6 +59,7 @@ def test_the_pictures_are_grey_and_show_their_digit(digits):
     assert np.mean(nearest == batch["label"]) > 0.85
 
 
+@pytest.mark.slow
 def test_two_processes_may_prepare_at_once(tmp_path):
     from effnetv2_jax.data.tfds_source import prepared_builder
 
