@@ -12,7 +12,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from etils import epath
 
@@ -20,13 +19,13 @@ from effnetv2_jax.train import pictures
 from effnetv2_jax.train.evaluate import Results
 from effnetv2_jax.train.experiment import Experiment
 from effnetv2_jax.train.metrics import MetricsWriter
+from effnetv2_jax.train.preview import draw_batch
 from effnetv2_jax.train.progress import Progress, stage_table
 from effnetv2_jax.train.progressive import Stage
 from effnetv2_jax.train.sharding import HostBatch
-from effnetv2_jax.train.step import Metrics, prepare
+from effnetv2_jax.train.step import Metrics
 
 SUMMARY = "summary.json"
-_GRID_IMAGES = 32
 _PACKAGES = ("effnetv2_jax", "jax", "flax", "optax", "orbax-checkpoint", "tensorflow-datasets", "numpy")
 
 
@@ -84,14 +83,7 @@ class Reporter:
         if not self._shown or path.exists():
             return batches
         first = next(batches)
-        few = {name: array[:_GRID_IMAGES] for name, array in first.items()}
-        seen = jax.jit(lambda batch: prepare(self._experiment.recipe, stage, batch, jnp.asarray(step)))
-        images, targets = (np.asarray(value) for value in seen(few))
-        family = self._experiment.recipe.family
-        pixels = np.clip(np.rint(images * np.array(family.std) + np.array(family.mean)), 0, 255).astype(np.uint8)
-        captions = pictures.target_captions(targets, self._experiment.facts.class_names)
-        title = f"stage {stage.index + 1}: {stage.image_size} px, as the network sees them"
-        pictures.draw_grid(path, pixels, captions, title)
+        draw_batch(self._experiment, stage, first, step, path)
         return itertools.chain([first], batches)
 
     def step(self, step: int, stage: Stage, metrics: Metrics, skipped: int) -> None:

@@ -1,0 +1,71 @@
+"""Pictures of what a network sees, without training it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from etils import epath
+
+from effnetv2_jax.data.pipeline import eval_batches, train_batches
+from effnetv2_jax.data.randaugment import operation_gallery
+from effnetv2_jax.train import pictures
+from effnetv2_jax.train.experiment import Experiment
+from effnetv2_jax.train.progressive import Stage
+from effnetv2_jax.train.sharding import HostBatch
+from effnetv2_jax.train.step import prepare
+
+IMAGES = 32
+
+
+def seen(experiment: Experiment, stage: Stage, batch: HostBatch, step: int) -> tuple[np.ndarray, list[str]]:
+    """Returns the first images of a host's batch after mixing, uint8 `[N, H, W, 3]`, with a caption each."""
+    few = {name: array[:IMAGES] for name, array in batch.items()}
+    prepared = jax.jit(lambda batch: prepare(experiment.recipe, stage, batch, jnp.asarray(step)))
+    images, targets = (np.asarray(value) for value in prepared(few))
+    family = experiment.recipe.family
+    pixels = np.clip(np.rint(images * np.array(family.std) + np.array(family.mean)), 0, 255).astype(np.uint8)
+    return pixels, pictures.target_captions(targets, experiment.facts.class_names)
+
+
+def draw_batch(experiment: Experiment, stage: Stage, batch: HostBatch, step: int, path: epath.Path) -> None:
+    """Draws the first images of a host's batch as the network sees them."""
+    title = f"stage {stage.index + 1}: {stage.image_size} px, as the network sees them"
+    pictures.draw_grid(path, *seen(experiment, stage, batch, step), title)
+
+
+def draw_stage(experiment: Experiment, stage: Stage, folder: Path) -> Path:
+    """Draws images of a stage's first batch into a folder, and returns the picture's path."""
+    path = folder / f"stage_{stage.index + 1}.png"
+    batches = train_batches(
+        experiment.config.data,
+        image_size=stage.image_size,
+        magnitude=stage.magnitude,
+        batch_size=min(IMAGES, experiment.config.batch_size),
+        start_step=0,
+        seed=experiment.config.seed,
+    )
+    draw_batch(experiment, stage, next(batches), stage.first_step, epath.Path(path))
+    return path
+
+
+def draw_operations(experiment: Experiment, folder: Path) -> Path:
+    """Draws each RandAugment operation at each stage's magnitude, a row a stage, and returns the picture's path."""
+    path = folder / "operations.png"
+    first = next(eval_batches(experiment.config.data, image_size=experiment.eval_size, batch_size=1))["image"][0]
+    images, captions = zip(*_operations(experiment, first), strict=True)
+    title = f"RandAugment, {experiment.config.data.operations} operations, a row for each stage"
+    pictures.draw_grid(
+        epath.Path(path), np.stack(images), captions, title, columns=len(images) // len(experiment.stages)
+    )
+    return path
+
+
+def _operations(experiment: Experiment, image: np.ndarray) -> Iterator[tuple[np.ndarray, str]]:
+    for stage in experiment.stages:
+        gallery = operation_gallery(image, stage.magnitude, operations=experiment.config.data.operations)
+        for name, result in gallery.items():
+            yield np.asarray(result), f"{name} {stage.magnitude:.3g}"
