@@ -5,7 +5,7 @@ import functools
 import io
 import resource
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -92,7 +92,7 @@ def compare(
     """
     ours = _endless(_our_batches(images, image_size, magnitude, threads))
     official = _endless(_official_batches(images, image_size, magnitude, threads))
-    rates = [(_rate(ours, count), _rate(official, count)) for _ in range(rounds)]
+    rates = [tuple(measured_rate(way, count, _BATCH) for way in (ours, official)) for _ in range(rounds)]
     return Comparison(image_size, magnitude, threads, *(_median(column) for column in zip(*rates, strict=True)))
 
 
@@ -130,20 +130,28 @@ def _official_batches(
     return encoded.map(image_of, num_parallel_calls=threads).batch(_BATCH).prefetch(2).with_options(options)
 
 
-def _endless(batches: tf.data.Dataset) -> Iterator[object]:
-    """An iterator over the batches, past the start-up costs."""
+def measure(batches: Iterator[object], *, images: int, batch_size: int) -> Rate:
+    """Times at least `images` images of an endless stream of batches, past its start-up costs.
+
+    Args:
+      batches: ours or anybody's; only `next` is called.
+      images: how many to time.
+      batch_size: images in a batch.
+    """
+    count = -(-images // batch_size)
+    wall, cpu = time.perf_counter(), _cpu_seconds()
+    for _ in range(count):
+        next(batches)
+    seen = count * batch_size
+    return Rate(seen / (time.perf_counter() - wall), seen / (_cpu_seconds() - cpu))
+
+
+def warmed(batches: Iterable[object]) -> Iterator[object]:
+    """An iterator over batches whose buffers are full and whose programs are compiled."""
     iterator = iter(batches)
     for _ in range(4):
         next(iterator)
     return iterator
-
-
-def _rate(batches: Iterator[object], count: int) -> Rate:
-    wall, cpu = time.perf_counter(), _cpu_seconds()
-    for _ in range(count // _BATCH):
-        next(batches)
-    images = count // _BATCH * _BATCH
-    return Rate(images / (time.perf_counter() - wall), images / (_cpu_seconds() - cpu))
 
 
 def _cpu_seconds() -> float:
@@ -153,5 +161,6 @@ def _cpu_seconds() -> float:
 
 def _median(rates: Sequence[Rate]) -> Rate:
     return Rate(
-        *(float(np.median([getattr(rate, name) for rate in rates])) for name in ("per_second", "per_cpu_second"))
+        per_second=float(np.median([rate.per_second for rate in rates])),
+        per_cpu_second=float(np.median([rate.per_cpu_second for rate in rates])),
     )

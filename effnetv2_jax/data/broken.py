@@ -52,6 +52,8 @@ class BrokenImages:
 
         Where an example stands decides what comes after it, so nothing moves up. Only `image` and `label` remain.
 
+        Deviation: the official code stops at the first broken image.
+
         Raises:
           ValueError: more images are broken than allowed, or all of this batch; the message names them.
         """

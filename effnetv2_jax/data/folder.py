@@ -1,6 +1,7 @@
 """A folder of images: `<data_dir>/train/<class>/<image>`, with `val/` of the same form or a seeded hold-out."""
 
 import dataclasses
+import functools
 import hashlib
 import logging
 import posixpath
@@ -41,8 +42,11 @@ class FolderSplits:
         return f"folder: {len(self.train)} + {len(self.evaluation)} images, {self.rule}, sha256 {digest[:16]}"
 
 
+@functools.lru_cache(maxsize=4)
 def list_folder(data_dir: str, train: str, evaluation: str, *, holdout: float, holdout_seed: int) -> FolderSplits:
     """Lists the images of a folder data set.
+
+    Within a process the answer does not change: a run must not see other files in its second stage than in its first.
 
     Args:
       data_dir: a local path or `gs://…`.

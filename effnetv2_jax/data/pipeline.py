@@ -56,6 +56,9 @@ def train_batches(
     two epochs. An image's crop, flip and augmentation are drawn from `(seed, epoch, the example's id)`. So the batches
     depend neither on where the run started nor on the number of threads.
 
+    Hosts go through their shares independently; these differ by at most one example, and so do their epochs. When a
+    new stage begins, drop the last stage's iterator first: it holds buffers.
+
     Args:
       config: which data and how.
       image_size: height and width in pixels.

@@ -89,7 +89,11 @@ def resize(image: tf.Tensor, image_size: int, family: PreprocessingFamily) -> tf
 
 
 def rounded(image: tf.Tensor) -> tf.Tensor:
-    """The uint8 image nearest to a float image."""
+    """The uint8 image nearest to a float image.
+
+    Deviation: the official code hands on the floats. This costs at most half a grey level, and bicubic overshoot
+    outside 0..255 (up to 12 levels in 0.8 % of the pixels of a photograph full of edges).
+    """
     return tf.cast(tf.round(tf.clip_by_value(image, 0.0, 255.0)), tf.uint8)
 
 
@@ -100,6 +104,8 @@ def truncated(image: tf.Tensor) -> tf.Tensor:
 
 def noise_cutout(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     """Covers a square of half-side `image_size // 4` with noise, as the official fine-tuning does.
+
+    Deviation: the official noise has as many levels as a float, ours 128.
 
     Args:
       image: uint8 `[S, S, 3]`.
@@ -162,6 +168,9 @@ def decode_window(data: tf.Tensor, window: Callable[[tf.Tensor, tf.Tensor], Wind
 @functools.partial(tf.function, input_signature=[tf.TensorSpec([], tf.string)], autograph=False)
 def decode(data: tf.Tensor) -> tf.Tensor:
     """Decodes a JPEG, PNG, GIF (first frame), WebP or BMP to uint8 `[H, W, 3]`, told apart by content, not by name.
+
+    JPEGs with TensorFlow's default, the fast inverse DCT, as the official code; it differs from Pillow's accurate one
+    by 1 level on average and by up to 14. Orientation tags are ignored, transparency is dropped.
 
     Raises:
       tf.errors.OpError: the bytes are no such image, are cut short, or announce more than `MAX_PIXELS`.

@@ -46,8 +46,10 @@ def _draw_panel(axes: Axes, name: str, lines: Sequence[tuple[str, str]], rows: S
         axes.legend(frameon=False, fontsize=8)
 
 
-def draw_grid(path: epath.Path, images: np.ndarray, captions: Sequence[str], title: str, columns: int = 8) -> None:
-    """Draws uint8 images `[N, H, W, 3]` with a caption each into a PNG."""
+def draw_grid(
+    path: epath.Path, images: Sequence[np.ndarray], captions: Sequence[str], title: str, columns: int = 8
+) -> None:
+    """Draws uint8 images `[H, W, 3]`, of any sizes, with a caption each into a PNG."""
     rows = -(-len(images) // columns)
     figure = Figure(figsize=(1.4 * columns, 1.7 * rows + 0.4), layout="constrained")
     figure.suptitle(title, fontsize=11)

@@ -21,14 +21,14 @@ from effnetv2_jax.train.step import prepare
 IMAGES = 32
 
 
-def seen(experiment: Experiment, stage: Stage, batch: HostBatch, step: int) -> tuple[np.ndarray, list[str]]:
-    """Returns the first images of a host's batch after mixing, uint8 `[N, H, W, 3]`, with a caption each."""
+def seen(experiment: Experiment, stage: Stage, batch: HostBatch, step: int) -> tuple[list[np.ndarray], list[str]]:
+    """Returns the first images of a host's batch after mixing, uint8 `[H, W, 3]`, with a caption each."""
     few = {name: array[:IMAGES] for name, array in batch.items()}
     prepared = jax.jit(lambda batch: prepare(experiment.recipe, stage, batch, jnp.asarray(step)))
     images, targets = (np.asarray(value) for value in prepared(few))
     family = experiment.recipe.family
     pixels = np.clip(np.rint(images * np.array(family.std) + np.array(family.mean)), 0, 255).astype(np.uint8)
-    return pixels, pictures.target_captions(targets, experiment.facts.class_names)
+    return list(pixels), pictures.target_captions(targets, experiment.facts.class_names)
 
 
 def draw_batch(experiment: Experiment, stage: Stage, batch: HostBatch, step: int, path: epath.Path) -> None:
@@ -53,19 +53,17 @@ def draw_stage(experiment: Experiment, stage: Stage, folder: Path) -> Path:
 
 
 def draw_operations(experiment: Experiment, folder: Path) -> Path:
-    """Draws each RandAugment operation at each stage's magnitude, a row a stage, and returns the picture's path."""
+    """Draws each RandAugment operation, a row for each stage's size and magnitude; returns the picture's path."""
     path = folder / "operations.png"
-    first = next(eval_batches(experiment.config.data, image_size=experiment.eval_size, batch_size=1))["image"][0]
-    images, captions = zip(*_operations(experiment, first), strict=True)
+    images, captions = zip(*_operations(experiment), strict=True)
     title = f"RandAugment, {experiment.config.data.operations} operations, a row for each stage"
-    pictures.draw_grid(
-        epath.Path(path), np.stack(images), captions, title, columns=len(images) // len(experiment.stages)
-    )
+    pictures.draw_grid(epath.Path(path), images, captions, title, columns=len(images) // len(experiment.stages))
     return path
 
 
-def _operations(experiment: Experiment, image: np.ndarray) -> Iterator[tuple[np.ndarray, str]]:
+def _operations(experiment: Experiment) -> Iterator[tuple[np.ndarray, str]]:
     for stage in experiment.stages:
+        image = next(eval_batches(experiment.config.data, image_size=stage.image_size, batch_size=1))["image"][0]
         gallery = operation_gallery(image, stage.magnitude, operations=experiment.config.data.operations)
         for name, result in gallery.items():
             yield np.asarray(result), f"{name} {stage.magnitude:.3g}"

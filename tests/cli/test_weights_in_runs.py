@@ -56,9 +56,11 @@ def test_a_run_with_other_classes_gets_a_new_head_and_says_so(timm_file, capsys)
 def test_weights_of_another_padding_or_network_are_refused(timm_file):
     path, _ = timm_file
     config = config_of(f"--config.init_from={path}", "--config.init_source=timm")
-    with pytest.raises(ValueError, match=r"padding 'same' and the model has 'symmetric': add --config.model.padding=same"):
+    with pytest.raises(
+        ValueError, match=r"padding 'same' and the model has 'symmetric': add --config.model.padding=same"
+    ):
         initial_variables(config)(create_model(SPEC, num_classes=10, padding="symmetric"))
-    with pytest.raises(ValueError, match="model.safetensors"):
+    with pytest.raises(ValueError, match=r"model\.safetensors"):
         initial_variables(config)(create_model("efficientnetv2-b0", num_classes=10))
 
 

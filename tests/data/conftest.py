@@ -7,6 +7,19 @@ from data.pictures import encoded, picture
 from effnetv2_jax.data.config import DataConfig
 
 
+@pytest.fixture(autouse=True)
+def fresh_listings() -> None:
+    """Listings of files are kept for a process's life, a run's; to these tests each test is one."""
+    forget_listings()
+
+
+def forget_listings() -> None:
+    from effnetv2_jax.data import folder, record_index, tfrecords
+
+    for listing in (folder.list_folder, record_index.indexed_files, tfrecords._files_of_splits):
+        listing.cache_clear()
+
+
 @pytest.fixture(scope="session")
 def photo(golden: Path) -> bytes:
     """A JPEG of 500 x 375 pixels."""
@@ -38,6 +51,7 @@ def make_folder(tmp_path: Path) -> Callable[..., DataConfig]:
             path = tmp_path / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
+        forget_listings()
         return DataConfig(
             **{"dataset": "folder", "data_dir": str(tmp_path), "augmentation": "none", "threads": 2, **fields}
         )

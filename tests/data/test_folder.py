@@ -122,6 +122,7 @@ def test_what_cannot_be_trained_on_is_refused_with_the_reason(make_folder, pets,
     config = make_folder(pets)
 
     def refused(kind, message, **changes):
+        list_folder.cache_clear()
         with pytest.raises(kind, match=message):
             dataset_facts(dataclasses.replace(config, **changes))
 

@@ -1,0 +1,25 @@
+import io
+
+from PIL import Image
+
+from effnetv2_jax.analysis.input_benchmark import compare, generated_jpegs, measure, warmed
+
+
+def test_generated_images_have_imagenets_usual_size_and_weight():
+    images = generated_jpegs(4)
+    assert len(set(images)) == 4
+    assert all(Image.open(io.BytesIO(image)).size == (500, 375) for image in images)
+    assert 50_000 < sum(map(len, images)) / 4 < 90_000
+
+
+def test_both_ways_are_timed_on_the_same_images():
+    result = compare(generated_jpegs(2), image_size=32, magnitude=10.0, threads=1, count=32, rounds=1)
+    assert (result.image_size, result.magnitude, result.threads) == (32, 10.0, 1)
+    assert result.ratio == result.ours.per_cpu_second / result.official.per_cpu_second
+    assert result.ratio > 1  # far from the goal, as it must hold on a loaded machine
+
+
+def test_measuring_takes_as_many_batches_as_the_images_need():
+    stream = warmed(iter(range(100)))
+    measure(stream, images=25, batch_size=10)
+    assert next(stream) == 4 + 3
