@@ -5,7 +5,7 @@ import functools
 import io
 import resource
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -90,10 +90,10 @@ def compare(
       count: images per round.
       rounds: of which the median counts.
     """
-    ours = _endless(_our_batches(images, image_size, magnitude, threads))
-    official = _endless(_official_batches(images, image_size, magnitude, threads))
-    rates = [tuple(measured_rate(way, count, _BATCH) for way in (ours, official)) for _ in range(rounds)]
-    return Comparison(image_size, magnitude, threads, *(_median(column) for column in zip(*rates, strict=True)))
+    ways = [_warmed(way(images, image_size, magnitude, threads)) for way in (_our_batches, _official_batches)]
+    rates = [[measured_rate(batches, count, _BATCH) for batches in ways] for _ in range(rounds)]
+    ours, official = (_median(column) for column in zip(*rates, strict=True))
+    return Comparison(image_size, magnitude, threads, ours, official)
 
 
 _BATCH = 32
@@ -130,25 +130,25 @@ def _official_batches(
     return encoded.map(image_of, num_parallel_calls=threads).batch(_BATCH).prefetch(2).with_options(options)
 
 
-def measure(batches: Iterator[object], *, images: int, batch_size: int) -> Rate:
-    """Times at least `images` images of an endless stream of batches, past its start-up costs.
+def measured_rate(batches: Iterator[object], count: int, batch_size: int) -> Rate:
+    """Times at least `count` images of an endless stream of batches whose start-up is past.
 
     Args:
       batches: ours or anybody's; only `next` is called.
-      images: how many to time.
+      count: images to time.
       batch_size: images in a batch.
     """
-    count = -(-images // batch_size)
+    steps = -(-count // batch_size)
     wall, cpu = time.perf_counter(), _cpu_seconds()
-    for _ in range(count):
+    for _ in range(steps):
         next(batches)
-    seen = count * batch_size
-    return Rate(seen / (time.perf_counter() - wall), seen / (_cpu_seconds() - cpu))
+    images = steps * batch_size
+    return Rate(images / (time.perf_counter() - wall), images / (_cpu_seconds() - cpu))
 
 
-def warmed(batches: Iterable[object]) -> Iterator[object]:
+def _warmed(batches: tf.data.Dataset) -> Iterator[object]:
     """An iterator over batches whose buffers are full and whose programs are compiled."""
-    iterator = iter(batches)
+    iterator: Iterator[object] = iter(batches)
     for _ in range(4):
         next(iterator)
     return iterator
