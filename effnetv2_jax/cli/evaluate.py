@@ -58,7 +58,8 @@ def _evaluate_foreign(config: TrainConfig, path: str, source: Any) -> Results:
     if both["raw"].provenance.averaging == first.provenance.averaging:
         both = {first.provenance.averaging: first}
     facts = first.provenance
-    data = dataclasses.replace(config.data, preprocessing=facts.preprocessing or config.data.preprocessing)
+    preprocessing = facts.preprocessing or config.data.preprocessing
+    data = dataclasses.replace(config.data, preprocessing=preprocessing, eval_crop=facts.eval_crop)
     evaluation = dataclasses.replace(
         config.evaluation, image_size=config.evaluation.image_size or facts.eval_size, weights="averaged"
     )

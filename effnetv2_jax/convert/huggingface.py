@@ -28,7 +28,7 @@ def timm_config(provenance: Provenance) -> dict[str, Any]:
     if name is None:
         raise ValueError(f"timm has no model of {spec.name}'s widths")
     family = preprocessing_family(provenance.preprocessing)
-    crops = family.crops_in_evaluation(size)
+    crops = family.crops_in_evaluation(size, provenance.eval_crop)
     pretrained = {
         "input_size": [3, size, size],
         "test_input_size": [3, size, size],

@@ -49,9 +49,12 @@ class PreprocessingFamily:
     eval_crop_below: int = 0
     eval_crop_rounding: int = 0
 
-    def crops_in_evaluation(self, image_size: int) -> bool:
-        """Whether evaluation at `image_size` pixels takes the central square (True) or the whole image (False)."""
-        return image_size < self.eval_crop_below
+    def crops_in_evaluation(self, image_size: int, eval_crop: str = "") -> bool:
+        """Whether evaluation at `image_size` pixels takes the central square (True) or the whole image (False).
+
+        An `eval_crop` of "centre" or "whole" takes the place of the family's rule.
+        """
+        return eval_crop == "centre" or (not eval_crop and image_size < self.eval_crop_below)
 
 
 _ROWS = (

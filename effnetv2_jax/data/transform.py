@@ -63,7 +63,7 @@ def evaluation_transform(config: DataConfig, *, image_size: int) -> Transform:
       ValueError: an unknown family.
     """
     family = preprocessing_family(config.preprocessing)
-    crop = config.eval_crop == "centre" or (not config.eval_crop and family.crops_in_evaluation(image_size))
+    crop = family.crops_in_evaluation(image_size, config.eval_crop)
 
     def finish(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         del seed

@@ -39,6 +39,7 @@ class Provenance:
       averaging: whether they are moving averages over training steps, or the last step's.
       preprocessing: the family of `data.families` that their images go through.
       eval_size: side in pixels at which they are evaluated.
+      eval_crop: "centre" or "whole" where evaluation does not follow the family's rule.
       class_names: what each output means, where known.
       label_set: the data set that the outputs count, such as `imagenet-1k`, where known.
       source: convention and file name that they were read from.
@@ -54,6 +55,7 @@ class Provenance:
     averaging: Averaging = "unknown"
     preprocessing: str = ""
     eval_size: int = 0
+    eval_crop: str = ""
     class_names: tuple[str, ...] = ()
     label_set: str = ""
     source: str = ""
@@ -99,7 +101,7 @@ def _parsed(metadata: Mapping[str, str]) -> Provenance:
         spec = VARIANTS[metadata["variant"]]
     else:
         raise ValueError(f"unknown variant {metadata['variant']!r}")
-    texts = ("averaging", "preprocessing", "label_set", "source", "source_sha256", "origin")
+    texts = ("averaging", "preprocessing", "eval_crop", "label_set", "source", "source_sha256", "origin")
     facts: dict[str, Any] = {key: metadata[key] for key in texts if key in metadata}
     if facts.get("averaging", "unknown") not in get_args(Averaging):
         raise ValueError(f"averaging is {facts['averaging']!r}")

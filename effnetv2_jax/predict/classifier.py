@@ -55,7 +55,7 @@ def classify(weights: Weights, paths: Sequence[Path], *, top: int = 5) -> Iterat
     size = min(_BATCH, len(paths))
     for start in range(0, len(paths), _BATCH):
         chunk = paths[start : start + _BATCH]
-        images = [evaluation_image(read_image(path), family, facts.eval_size) for path in chunk]
+        images = [evaluation_image(read_image(path), family, facts.eval_size, facts.eval_crop) for path in chunk]
         padded = np.stack(images + [images[0]] * (size - len(images)))  # one shape, one program
         for path, row in zip(chunk, np.asarray(probabilities(variables, padded)), strict=False):
             best = np.argsort(-row, kind="stable")[:top]

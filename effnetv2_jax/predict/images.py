@@ -36,9 +36,12 @@ def read_image(path: Path) -> np.ndarray:
         raise ValueError(f"{path} is damaged or no picture: {error}") from error
 
 
-def evaluation_image(image: np.ndarray, family: PreprocessingFamily, size: int) -> np.ndarray:
-    """Crops, resizes and normalises as a family's evaluation: uint8 `[H, W, 3]` → float32 `[size, size, 3]`."""
-    if family.crops_in_evaluation(size):
+def evaluation_image(image: np.ndarray, family: PreprocessingFamily, size: int, eval_crop: str = "") -> np.ndarray:
+    """Crops, resizes and normalises as a family's evaluation: uint8 `[H, W, 3]` → float32 `[size, size, 3]`.
+
+    An `eval_crop` of "centre" or "whole" takes the place of the family's rule.
+    """
+    if family.crops_in_evaluation(size, eval_crop):
         image = _central_square(image, family, size)
     resized = _resize(image.astype(np.float32), family.interpolation, size)
     mean, std = (np.asarray(values, np.float32).reshape(1, 1, 3) for values in (family.mean, family.std))

@@ -63,6 +63,7 @@ class Experiment:
             bn_epsilon=self.model.bn_epsilon,
             preprocessing=self.config.data.preprocessing,
             eval_size=self.eval_size,
+            eval_crop=self.config.data.eval_crop,
             class_names=self.facts.class_names,
             label_set=self.config.data.dataset,
         )

@@ -70,3 +70,9 @@ def test_sha256_of_files_one_after_the_other(tmp_path):
     (tmp_path / "b").write_bytes(b"y")
     expected = hashlib.sha256(b"x" * 2_000_000 + b"y").hexdigest()
     assert file_sha256(tmp_path / "a", tmp_path / "b") == expected
+
+
+def test_an_evaluation_crop_of_a_run_s_own_travels_with_its_weights():
+    facts = dataclasses.replace(FACTS, eval_crop="whole")
+    assert provenance_from_metadata(facts.to_metadata()) == facts
+    assert "eval_crop" not in FACTS.to_metadata()
