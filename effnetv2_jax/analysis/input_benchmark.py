@@ -12,7 +12,7 @@ import numpy as np
 from effnetv2_jax.analysis.official_input import official_training_image
 from effnetv2_jax.data.config import DataConfig
 from effnetv2_jax.data.cpu_tensorflow import tf
-from effnetv2_jax.data.stream import batched
+from effnetv2_jax.data.stream import batched, stream_options
 from effnetv2_jax.data.transform import training_transform
 
 
@@ -82,6 +82,8 @@ def compare(
 ) -> Comparison:
     """Times both pipelines in turn, `rounds` times `count` images each, without reading from disk.
 
+    Each round has iterators of its own: one that waits goes on filling its buffers at the other's expense.
+
     Args:
       images: encoded images, repeated as needed.
       image_size: pixels.
@@ -90,8 +92,8 @@ def compare(
       count: images per round.
       rounds: of which the median counts.
     """
-    ways = [_warmed(way(images, image_size, magnitude, threads)) for way in (_our_batches, _official_batches)]
-    rates = [[measured_rate(batches, count, _BATCH) for batches in ways] for _ in range(rounds)]
+    ways = [way(images, image_size, magnitude, threads) for way in (_our_batches, _official_batches)]
+    rates = [[measured_rate(_warmed(batches), count, _BATCH) for batches in ways] for _ in range(rounds)]
     ours, official = (_median(column) for column in zip(*rates, strict=True))
     return Comparison(image_size, magnitude, threads, ours, official)
 
@@ -121,13 +123,9 @@ def _our_batches(images: Sequence[bytes], image_size: int, magnitude: float | No
 def _official_batches(
     images: Sequence[bytes], image_size: int, magnitude: float | None, threads: int
 ) -> tf.data.Dataset:
-    options = tf.data.Options()
-    options.autotune.enabled = False
-    options.threading.private_threadpool_size = threads
-    options.threading.max_intra_op_parallelism = 1
     image_of = functools.partial(official_training_image, image_size=image_size, magnitude=magnitude)
     encoded = tf.data.Dataset.from_tensor_slices(list(images)).repeat()
-    return encoded.map(image_of, num_parallel_calls=threads).batch(_BATCH).prefetch(2).with_options(options)
+    return encoded.map(image_of, num_parallel_calls=threads).batch(_BATCH).with_options(stream_options(threads))
 
 
 def measured_rate(batches: Iterator[object], count: int, batch_size: int) -> Rate:
@@ -149,7 +147,7 @@ def measured_rate(batches: Iterator[object], count: int, batch_size: int) -> Rat
 def _warmed(batches: tf.data.Dataset) -> Iterator[object]:
     """An iterator over batches whose buffers are full and whose programs are compiled."""
     iterator: Iterator[object] = iter(batches)
-    for _ in range(4):
+    for _ in range(2):
         next(iterator)
     return iterator
 

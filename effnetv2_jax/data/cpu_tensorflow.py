@@ -7,15 +7,18 @@ import tensorflow as tf
 __all__ = ["tf"]
 
 
-def _leave_accelerators_to_jax() -> None:
-    for kind in ("GPU", "TPU"):
-        try:
+def _set_up() -> None:
+    try:
+        for kind in ("GPU", "TPU"):
             tf.config.set_visible_devices([], kind)
-        except RuntimeError:  # the program used TensorFlow before us: too late to hide anything
-            if tf.config.list_logical_devices(kind):
-                logging.getLogger(__name__).warning(
-                    "TensorFlow was started before effnetv2_jax and holds the %ss; JAX may find no memory on them", kind
-                )
+        # Images are prepared in parallel; an operation, and XLA's programs, within one image are not.
+        tf.config.threading.set_intra_op_parallelism_threads(1)
+    except RuntimeError:  # the program used TensorFlow before us: too late
+        held = [device.name for kind in ("GPU", "TPU") for device in tf.config.list_logical_devices(kind)]
+        if held:
+            logging.getLogger(__name__).warning(
+                "TensorFlow was started before effnetv2_jax and holds %s; JAX may find no memory there", ", ".join(held)
+            )
 
 
-_leave_accelerators_to_jax()
+_set_up()

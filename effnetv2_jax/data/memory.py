@@ -11,7 +11,8 @@ from effnetv2_jax.data.stream import holds_share
 
 _log = logging.getLogger(__name__)
 
-BATCHES_IN_FLIGHT = 4  # one being filled, two prefetched, one in the caller's hands
+PREFETCHED_BATCHES = 2
+_BATCHES_IN_FLIGHT = PREFETCHED_BATCHES + 2  # one being filled, one in the caller's hands
 _GIGABYTE = 1e9
 
 
@@ -52,7 +53,7 @@ def plan_memory(config: DataConfig, source: Source, *, image_size: int, batch_si
     plan = MemoryPlan(
         budget=budget,
         encoded=min(config.shuffle_buffer, source.num_examples) * source.entry_bytes,
-        batches=BATCHES_IN_FLIGHT * batch_size * image + threads * 8 * image,  # at work an image is float32, twice
+        batches=_BATCHES_IN_FLIGHT * batch_size * image + threads * 8 * image,  # at work an image is float32, twice
         kept=holds_share(source, config.shuffle_buffer),
     )
     if plan.encoded + plan.batches > budget:

@@ -9,7 +9,7 @@ from effnetv2_jax.data.broken import BrokenImages, why_broken
 from effnetv2_jax.data.config import DataConfig, DatasetFacts, check_config
 from effnetv2_jax.data.cpu_tensorflow import tf
 from effnetv2_jax.data.datasets import dataset_spec, resolve_splits
-from effnetv2_jax.data.memory import plan_memory
+from effnetv2_jax.data.memory import PREFETCHED_BATCHES, plan_memory
 from effnetv2_jax.data.source import Source
 from effnetv2_jax.data.stream import batched, endless_entries
 from effnetv2_jax.data.transform import evaluation_transform, training_transform
@@ -97,7 +97,7 @@ def train_batches(
             threads=threads,
             classes=_label_classes(config),
             guarded=guarded,
-        )
+        ).prefetch(PREFETCHED_BATCHES)
 
     return TrainBatches(batches_from, start_step, BrokenImages(config.max_broken * source.num_examples, source.load))
 
@@ -130,7 +130,7 @@ def eval_batches(
         classes=_label_classes(config),
         guarded=True,
         drop_remainder=False,
-    )
+    ).prefetch(PREFETCHED_BATCHES)
     return _padded(batches, source, batch_size)
 
 

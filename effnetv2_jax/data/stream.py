@@ -90,14 +90,15 @@ def batched(
         }
 
     examples = entries.map(example, num_parallel_calls=threads, deterministic=True)
-    return examples.batch(batch_size, drop_remainder=drop_remainder).prefetch(2).with_options(stream_options(threads))
+    return examples.batch(batch_size, drop_remainder=drop_remainder).with_options(stream_options(threads))
 
 
 def stream_options(threads: int) -> tf.data.Options:
-    """Deterministic, on private threads, each operation on one of them, and nothing tuned while it runs."""
+    """Deterministic, on private threads, each operation on one of them, and nothing tuned or added while it runs."""
     options = tf.data.Options()
     options.deterministic = True
     options.autotune.enabled = False
+    options.experimental_optimization.inject_prefetch = False  # what is prefetched is in the memory plan
     options.threading.private_threadpool_size = threads
     options.threading.max_intra_op_parallelism = 1
     return options

@@ -8,6 +8,8 @@ forward and in the backward pass of one `custom_vjp`, so that no derivative is t
 
 from __future__ import annotations
 
+import functools
+import operator
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal, NamedTuple
@@ -157,17 +159,13 @@ def _shifted_sum(x: Array, kernel: Array, geometry: _Geometry) -> Array:
     size, stride = geometry.size, geometry.stride
     taps = kernel.reshape(size, size, 1, 1, 1, -1)
     n, height, width, channels = x.shape
-    return sum(
-        lax.slice(
-            x,
-            (0, row, column, 0),
-            (n, height - size + 1 + row, width - size + 1 + column, channels),
-            (1, stride, stride, 1),
-        )
-        * taps[row, column]
-        for row in range(size)
-        for column in range(size)
+    ends = height - size + 1, width - size + 1
+    terms = (
+        lax.slice(x, (0, i, j, 0), (n, ends[0] + i, ends[1] + j, channels), (1, stride, stride, 1)) * taps[i, j]
+        for i in range(size)
+        for j in range(size)
     )
+    return functools.reduce(operator.add, terms)
 
 
 def _depthwise_gradients(x: Array, kernel: Array, g: Array, geometry: _Geometry) -> tuple[Array, Array]:
