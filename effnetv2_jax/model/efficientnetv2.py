@@ -63,8 +63,8 @@ class EfficientNetV2(nn.Module):
         ends: Endpoints = {"stem": x}
         blocks = list(self.spec.blocks())
         reduction = 0
-        for i, block in enumerate(blocks):
-            rate = self.drop_path_rate * i / len(blocks)
+        rates = self.spec.drop_path_rates(self.drop_path_rate)
+        for i, (block, rate) in enumerate(zip(blocks, rates, strict=True)):
             x = BLOCKS[block.kind](block, norm, self.padding, rate, name=f"block_{i}")(x, train=train)
             ends[f"block_{i}"] = x
             if i + 1 == len(blocks) or blocks[i + 1].stride > 1:

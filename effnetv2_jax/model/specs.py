@@ -138,6 +138,14 @@ class ModelSpec:
                 )
                 input_features = features
 
+    def drop_path_rates(self, rate: float) -> list[float]:
+        """Returns each block's probability of being dropped: rate · i / n for block i of n, all repeats counted.
+
+        Source: `survival_prob` of the official effnetv2_model.py, which is 1 minus it.
+        """
+        count = sum(1 for _ in self.blocks())
+        return [rate * i / count for i in range(count)]
+
     @property
     def total_stride(self) -> int:
         """Pixels of the image per pixel of the last feature map, along a side."""

@@ -109,3 +109,14 @@ def test_every_variant_names_its_source():
     for spec in VARIANTS.values():
         assert spec.source
         assert spec.top1 is not None or spec.top1_21k is not None or spec.name.startswith("article-")
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_survival_falls_linearly_over_all_blocks(variant):
+    spec = VARIANTS[variant]
+    rates = spec.drop_path_rates(0.2)
+    count = len(list(spec.blocks()))
+    assert len(rates) == count
+    assert rates[0] == 0.0
+    assert rates[-1] == pytest.approx(0.2 * (count - 1) / count)
+    np.testing.assert_allclose(np.diff(rates), 0.2 / count, rtol=1e-9)
