@@ -39,13 +39,13 @@ class Provenance:
       averaging: whether they are moving averages over training steps, or the last step's.
       preprocessing: the family of `data.families` that their images go through.
       eval_size: side in pixels at which they are evaluated.
-      eval_crop: "centre" or "whole" where evaluation does not follow the family's rule.
       class_names: what each output means, where known.
       label_set: the data set that the outputs count, such as `imagenet-1k`, where known.
       source: convention and file name that they were read from.
       source_sha256: of that file.
       origin: the source of the source, where it says.
       exact: whether the weights mean the same logits in the framework that the file is for; None if unsaid.
+      eval_crop: "centre" or "whole" where evaluation does not follow the family's rule.
     """
 
     spec: ModelSpec
@@ -55,13 +55,13 @@ class Provenance:
     averaging: Averaging = "unknown"
     preprocessing: str = ""
     eval_size: int = 0
-    eval_crop: str = ""
     class_names: tuple[str, ...] = ()
     label_set: str = ""
     source: str = ""
     source_sha256: str = ""
     origin: str = ""
     exact: bool | None = None
+    eval_crop: str = ""
 
     @property
     def fields(self) -> dict[str, Any]:
