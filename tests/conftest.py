@@ -7,6 +7,9 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 # OpenMP and tf.data threads of parallel test processes would fight over the cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# oneDNN adds a convolution's terms in an order that differs between processors, so that the official Sharpness, which
+# cuts a float sum off to a uint8, differs by one grey level; TensorFlow's own kernel has one order everywhere: ours.
+os.environ["TF_ENABLE_ONEDNN_OPTS"] = "0"
 
 import jax
 import pytest

@@ -171,7 +171,7 @@ def _sharpness(image: tf.Tensor, factor: float, draws: Draws) -> tf.Tensor:
     light, heavy = tf.gather(outer, index), tf.gather(inner, index)[1:-1, 1:-1]
     height, width = image.shape[0], image.shape[1]
     total = tf.zeros_like(heavy)
-    for row in range(3):  # in the order in which the official convolution adds up
+    for row in range(3):  # in the order in which TensorFlow's own convolution, without oneDNN, adds up
         for column in range(3):
             centre = row == column == 1
             total += heavy if centre else light[row : row + height - 2, column : column + width - 2]
