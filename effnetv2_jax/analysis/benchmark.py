@@ -9,15 +9,15 @@ from typing import Any
 import jax
 import numpy as np
 
-from effnetv2_jax.analysis.chips import Chip
 from effnetv2_jax.analysis.input_benchmark import Comparison, Rate, compare, generated_jpegs, measured_rate
+from effnetv2_jax.analysis.topology import Topology
 from effnetv2_jax.data.pipeline import train_batches
 from effnetv2_jax.model.initialization import init_variables
 from effnetv2_jax.model.summary import count_multiply_adds
 from effnetv2_jax.train import sharding
 from effnetv2_jax.train.experiment import Experiment
+from effnetv2_jax.train.programs import train_source
 from effnetv2_jax.train.progressive import Stage
-from effnetv2_jax.train.step import make_train_step
 
 # A training step is about three forward passes, of two operations a multiply-add.
 _OPERATIONS_PER_MULTIPLY_ADD = 6
@@ -70,12 +70,7 @@ def step_speed(experiment: Experiment, stage: Stage, steps: int) -> StepSpeed:
     batch_size = experiment.config.batch_size
     state = jax.device_put(experiment.initial_state(init_variables(experiment.model, 0)), whole)
     batch = jax.device_put(_made_up(experiment, batch_size, stage.image_size), divided)
-    program = jax.jit(
-        make_train_step(experiment.recipe, stage),
-        in_shardings=(whole, divided),
-        out_shardings=(whole, whole),
-        donate_argnums=0,
-    )
+    program = train_source(experiment, stage, mesh).jitted()
     start = time.perf_counter()
     program.lower(state, batch).compile()
     compiled = time.perf_counter()
@@ -89,10 +84,10 @@ def step_speed(experiment: Experiment, stage: Stage, steps: int) -> StepSpeed:
     return StepSpeed(compiled - start, median, batch_size / median)
 
 
-def needed_images_per_second(experiment: Experiment, stage: Stage, chip: Chip, chips: int, of_peak: float) -> float:
-    """Returns the images a second that TPU chips take at a stage if they reach a share of their peak."""
+def needed_images_per_second(experiment: Experiment, stage: Stage, topology: Topology, of_peak: float) -> float:
+    """Returns the images a second that a TPU slice takes at a stage if it reaches a share of its peak."""
     adds = count_multiply_adds(experiment.spec, stage.image_size, experiment.facts.num_classes)
-    return of_peak * chips * chip.peak_flops / (_OPERATIONS_PER_MULTIPLY_ADD * adds)
+    return of_peak * topology.chips * topology.chip.peak_flops / (_OPERATIONS_PER_MULTIPLY_ADD * adds)
 
 
 def _made_up(experiment: Experiment, batch_size: int, image_size: int) -> dict[str, Any]:

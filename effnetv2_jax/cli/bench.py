@@ -10,7 +10,7 @@ import rich.box
 import rich.console
 import rich.table
 
-from effnetv2_jax.analysis.chips import parse_accelerator
+from effnetv2_jax.analysis.topology import parse_topology
 from effnetv2_jax.cli.config_file import add_config_argument, load_config
 
 if TYPE_CHECKING:
@@ -38,10 +38,10 @@ def run(arguments: argparse.Namespace) -> int:
     """Times each stage, and prints a table or JSON."""
     import jax
 
-    from effnetv2_jax.train.experiment import make_experiment
+    from effnetv2_jax.analysis.plan import planned_experiment
 
-    parse_accelerator(arguments.accelerator)  # a wrong name is said before minutes of timing
-    experiment = make_experiment(load_config(arguments), jax.device_count())
+    parse_topology(arguments.accelerator)  # a wrong name is said before minutes of timing
+    experiment = planned_experiment(load_config(arguments), jax.device_count())
     rows = [_stage_row(arguments, experiment, stage) for stage in experiment.stages]
     console = rich.console.Console(highlight=False)
     if arguments.json:
@@ -82,8 +82,8 @@ def _input_row(arguments: argparse.Namespace, experiment: Experiment, stage: Sta
         row |= {"official_images_per_cpu_second": comparison.official.per_cpu_second, "ratio": comparison.ratio}
     else:
         rate = data_set_rate(experiment, stage, arguments.images)
-    chip, chips = parse_accelerator(arguments.accelerator)
-    needed = [needed_images_per_second(experiment, stage, chip, chips, share) for share in _SHARES_OF_PEAK]
+    slice_ = parse_topology(arguments.accelerator)
+    needed = [needed_images_per_second(experiment, stage, slice_, share) for share in _SHARES_OF_PEAK]
     return {
         "input_images_per_second": rate.per_second,
         "input_images_per_cpu_second": rate.per_cpu_second,

@@ -17,10 +17,10 @@ class UsageError(ValueError):
     """The command line is wrong; exit code 2."""
 
 
-def add_config_argument(parser: argparse.ArgumentParser) -> None:
+def add_config_argument(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
     """Declares `--config`, whose overrides argparse leaves over for `load_config`."""
     parser.add_argument(
-        "--config", required=True, metavar="FILE[:ARGUMENT]", help="a file of configs/, as in configs/digits.py"
+        "--config", required=required, metavar="FILE[:ARGUMENT]", help="a file of configs/, as in configs/digits.py"
     )
     parser.set_defaults(takes_overrides=True)
     parser.epilog = "--config.FIELD=VALUE overrides a field of the config, as in --config.optimizer.clip_norm=1.0"

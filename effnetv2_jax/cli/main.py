@@ -17,6 +17,7 @@ COMMANDS = {
     "evaluate": "count the right answers over an evaluation split",
     "predict": "classify pictures",
     "convert": "convert weights between Flax, official TensorFlow and PyTorch, and verify them",
+    "plan": "tell what a run will cost, on a TPU that need not be there",
     "bench": "time the input pipeline and the training step on this machine",
     "data": "check a data set, or draw what a network sees of it",
     "info": "list the variants, or the rows of one",

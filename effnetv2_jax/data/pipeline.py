@@ -8,7 +8,7 @@ import numpy as np
 from effnetv2_jax.data.broken import BrokenImages, why_broken
 from effnetv2_jax.data.config import DataConfig, DatasetFacts, check_config
 from effnetv2_jax.data.cpu_tensorflow import tf
-from effnetv2_jax.data.datasets import dataset_spec, resolve_splits
+from effnetv2_jax.data.datasets import dataset_spec, ranges, resolve_splits
 from effnetv2_jax.data.memory import PREFETCHED_BATCHES, plan_memory
 from effnetv2_jax.data.source import Source
 from effnetv2_jax.data.stream import batched, endless_entries
@@ -37,6 +37,21 @@ def dataset_facts(config: DataConfig) -> DatasetFacts:
         origin=train.origin if train.origin == evaluation.origin else f"{train.origin} {evaluation.origin}",
         multi_hot=dataset_spec(config.dataset).multi_hot,
     )
+
+
+def recorded_facts(config: DataConfig) -> DatasetFacts | None:
+    """Returns what is on record of the data set of `config` without opening it, or None where only the data can tell.
+
+    Raises:
+      ValueError: a split is unknown or malformed, or the two share an example.
+    """
+    spec = dataset_spec(config.dataset)
+    if not (spec.split_sizes and spec.num_classes):
+        return None
+    splits = resolve_splits(spec, config.train_split, config.eval_split)
+    train, evaluation = (sum(end - first for _, first, end in ranges(spec, s, spec.split_sizes)) for s in splits)
+    names = tuple(str(label) for label in range(spec.num_classes))
+    return DatasetFacts(spec.num_classes, train, evaluation, names, f"{spec.name}, not opened", spec.multi_hot)
 
 
 def train_batches(

@@ -35,6 +35,7 @@ class EfficientNetV2(nn.Module):
     bn_momentum: float
     bn_epsilon: float
     bn_group_size: int = 0
+    remat: tuple[int, ...] = ()
 
     @nn.compact
     def __call__(
@@ -65,7 +66,10 @@ class EfficientNetV2(nn.Module):
         reduction = 0
         rates = self.spec.drop_path_rates(self.drop_path_rate)
         for i, (block, rate) in enumerate(zip(blocks, rates, strict=True)):
-            x = BLOCKS[block.kind](block, norm, self.padding, rate, name=f"block_{i}")(x, train=train)
+            block_of = functools.partial(_apply, train=train)
+            if block.row in self.remat:
+                block_of = nn.remat(block_of)
+            x = block_of(BLOCKS[block.kind](block, norm, self.padding, rate, name=f"block_{i}"), x)
             ends[f"block_{i}"] = x
             if i + 1 == len(blocks) or blocks[i + 1].stride > 1:
                 reduction += 1
@@ -94,6 +98,10 @@ class EfficientNetV2(nn.Module):
             raise ValueError(f"{self.spec.name} needs images of at least {smallest}×{smallest}, got {height}×{width}")
 
 
+def _apply(block: nn.Module, x: Array, *, train: bool) -> Array:
+    return block(x, train=train)
+
+
 def create_model(
     variant: str | ModelSpec,
     *,
@@ -108,7 +116,8 @@ def create_model(
       num_classes: outputs of the classifier; 0 leaves it out.
       dtype: of the activations: `float32` or `bfloat16`.
       **fields: instead of the variant's own: `padding` (`"same"`, or `"symmetric"` as PyTorch's), `dropout_rate`,
-        `drop_path_rate`, `bn_momentum`, `bn_epsilon`; and `bn_group_size`, the images BatchNorm normalises together.
+        `drop_path_rate`, `bn_momentum`, `bn_epsilon`; `bn_group_size`, the images BatchNorm normalises together; and
+        `remat`, the rows of blocks whose activations are computed again in the backward pass instead of kept.
 
     Raises:
       ValueError: for an unknown variant, dtype or padding, or a number out of its range.
@@ -126,4 +135,7 @@ def create_model(
     for name in ("dropout_rate", "drop_path_rate", "bn_momentum"):
         if not 0.0 <= fields[name] < 1.0:
             raise ValueError(f"{name} must be at least 0 and less than 1, got {fields[name]}")
+    unknown = sorted(set(fields.get("remat", ())) - set(range(len(spec.rows))))
+    if unknown:
+        raise ValueError(f"remat must name rows of {spec.name}, 0 to {len(spec.rows) - 1}, got {unknown}")
     return EfficientNetV2(spec, num_classes, dtype, **fields)

@@ -7,29 +7,58 @@ import dataclasses
 import pathlib
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+
+from effnetv2_jax.train.memory import DeviceMemoryError, compile_within, program_bytes, smallest_fitting
+from effnetv2_jax.train.programs import Source
 
 _CACHE_HIT = "/jax/compilation_cache/cache_hits"
 
 
 @dataclasses.dataclass
 class Program:
-    """A jitted function, the shapes it is called with, and what its compilation cost in seconds.
+    """A program to compile, and what became of it.
 
-    `waited` is how long the run stood still for it; `from_cache` tells whether the persistent cache had it.
+    Attributes:
+      source: number of microbatches → the program.
+      choices: the numbers of microbatches to try until one fits.
+      microbatches: the one taken.
+      function: the jitted function, once compiled.
+      device_bytes: of memory that it needs.
+      from_cache: whether the persistent cache had it.
+      waited_seconds: how long the run stood still for it.
+      traces: times that the function taken was traced.
     """
 
-    name: str
-    function: Any
-    arguments: tuple[Any, ...]
+    source: Callable[[int], Source]
+    choices: Sequence[int]
+    lowered: jax.stages.Lowered | None = None
+    function: Any = None
+    microbatches: int = 0
+    device_bytes: int = 0
     lower_seconds: float = 0.0
     compile_seconds: float = 0.0
     waited_seconds: float = 0.0
     from_cache: bool = False
     traces: int = 0
+
+    def lower(self, microbatches: int) -> jax.stages.Lowered:
+        """Traces and lowers the program for a number of microbatches."""
+        source = self.source(microbatches)
+        self.traces = 0
+
+        def traced(*values: Any) -> Any:
+            self.traces += 1
+            return source.function(*values)
+
+        start = time.perf_counter()
+        self.function = jax.jit(traced, **source.options)
+        lowered = self.function.lower(*source.arguments)
+        self.lower_seconds += time.perf_counter() - start
+        return lowered
 
 
 class RetraceError(RuntimeError):
@@ -37,36 +66,32 @@ class RetraceError(RuntimeError):
 
 
 class Programs:
-    """Compiles programs in the given order in one background thread; all are lowered first. A context: leaving it drops
-    what has not started to compile.
+    """Compiles programs in one background thread; all are lowered first. A context: leaving it drops what has not
+    started to compile. `available` bytes of device memory bound each program, None nothing.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, available: int | None = None) -> None:
+        self._available = available
         self._programs: dict[str, Program] = {}
-        self._lowered: dict[str, Any] = {}
         self._compiled: dict[str, concurrent.futures.Future[None]] = {}
         self._thread = concurrent.futures.ThreadPoolExecutor(1, "compile")
 
-    def add(self, name: str, function: Callable[..., Any], arguments: tuple[Any, ...], **jit_options: Any) -> None:
-        """Lowers a function for arguments of the given shapes (`jax.ShapeDtypeStruct` with shardings)."""
-        program = Program(name, None, arguments)
+    def add(self, name: str, source: Callable[[int], Source], choices: Sequence[int] = (1,)) -> None:
+        """Lowers a program for the shapes it is called with, in the first of the numbers of microbatches."""
+        program = self._programs[name] = Program(source, choices)
+        program.lowered = program.lower(choices[0])
 
-        def traced(*values: Any) -> Any:
-            program.traces += 1
-            return function(*values)
-
-        program.function = jax.jit(traced, **jit_options)
-        start = time.perf_counter()
-        self._lowered[name] = program.function.lower(*arguments)
-        program.lower_seconds = time.perf_counter() - start
-        self._programs[name] = program
-
-    def compile_all(self) -> None:
-        """Starts compiling, in the order added, in the background."""
-        self._compiled = {name: self._thread.submit(self._compile, name) for name in self._programs}
+    def compile_all(self, first: str = "") -> None:
+        """Starts compiling in the background, in the order added, but for the one that goes first."""
+        order = sorted(self._programs, key=lambda name: name != first)
+        self._compiled = {name: self._thread.submit(self._compile, name) for name in order}
 
     def get(self, name: str) -> Callable[..., Any]:
-        """Returns a program's function, waiting until it is compiled."""
+        """Returns a program's function, waiting until it is compiled.
+
+        Raises:
+          DeviceMemoryError: if it fits in none of its numbers of microbatches.
+        """
         program = self._programs[name]
         start = time.perf_counter()
         self._compiled[name].result()
@@ -75,20 +100,22 @@ class Programs:
 
     def check_retraces(self) -> None:
         """Raises RetraceError if a program was traced more than the once that lowering takes."""
-        for program in self._programs.values():
+        for name, program in self._programs.items():
             if program.traces > 1:
-                raise RetraceError(f"the program {program.name!r} was traced {program.traces} times instead of once")
+                raise RetraceError(f"the program {name!r} was traced {program.traces} times instead of once")
 
     def facts(self) -> dict[str, dict[str, Any]]:
-        """Returns name → seconds to lower, to compile and waited for, and whether it came from the cache."""
+        """Returns name → seconds to lower, to compile and waited for, microbatches, memory, and if the cache had it."""
         return {
-            program.name: {
+            name: {
                 "lower_seconds": round(program.lower_seconds, 3),
                 "compile_seconds": round(program.compile_seconds, 3),
                 "waited_seconds": round(program.waited_seconds, 3),
                 "from_cache": program.from_cache,
+                "accumulation_steps": program.microbatches,
+                "device_bytes": program.device_bytes,
             }
-            for program in self._programs.values()
+            for name, program in self._programs.items()
         }
 
     def waited(self, name: str) -> float:
@@ -108,7 +135,16 @@ class Programs:
         program = self._programs[name]
         start = time.perf_counter()
         hits = _cache_hits()
-        self._lowered.pop(name).compile()  # fills the jitted function's own cache: its first call compiles nothing
+
+        def attempt(microbatches: int) -> int:
+            lowered, program.lowered = program.lowered or program.lower(microbatches), None
+            # Compiling fills the jitted function's own cache: its first call compiles nothing.
+            return program_bytes(compile_within(lowered, self._available))
+
+        try:
+            program.microbatches, program.device_bytes = smallest_fitting(program.choices, attempt)
+        except DeviceMemoryError as error:
+            raise DeviceMemoryError(error.needed, error.available, name) from None
         program.from_cache = _cache_hits() > hits
         program.compile_seconds = time.perf_counter() - start
 

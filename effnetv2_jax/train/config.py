@@ -17,7 +17,10 @@ WEIGHTS_TO_NAME = "<weights>"
 
 @dataclasses.dataclass
 class ModelConfig:
-    """Which network. `width` and `depth` multiply the variant's; a None or "" takes the variant's own value."""
+    """Which network. `width` and `depth` multiply the variant's; a None or "" takes the variant's own value.
+
+    `remat` names rows of blocks whose activations are computed again in the backward pass: less memory, more time.
+    """
 
     variant: str = "efficientnetv2-b0"
     width: float = 1.0
@@ -27,6 +30,7 @@ class ModelConfig:
     bn_momentum: float | None = None
     bn_epsilon: float | None = None
     bn_group_size: int = 0
+    remat: tuple[int, ...] = ()
 
     def spec(self) -> ModelSpec:
         """Returns the architecture."""
@@ -50,9 +54,11 @@ class EvaluationConfig:
 class TrainConfig:
     """A run. Durations are in epochs; `steps` above 0 takes the place of `epochs`, which makes at least `min_steps`.
 
-    `batch_size` is global, over all devices of all processes. `platform` (`tpu`, `gpu`, `cpu`, or `accelerator` for
-    anything but a CPU) refuses to run on another one. `init_from` starts from the weights of a file or folder, of the
-    kind `init_source`, with a new classifier where the number of classes differs.
+    `batch_size` is global, over all devices of all processes. `accumulation_steps` is the number of microbatches that a
+    step goes through in turn, or `auto`, the smallest that fits a device's memory at each stage; BatchNorm then
+    normalises at most a microbatch. `device_memory_gib` is what a program may take, 0 what there is. `platform` (`tpu`,
+    `gpu`, `cpu`, or `accelerator` for anything but a CPU) refuses to run on another one. `init_from` starts from the
+    weights of a file or folder, of the kind `init_source`, with a new classifier where the number of classes differs.
     """
 
     model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
@@ -63,7 +69,8 @@ class TrainConfig:
     evaluation: EvaluationConfig = dataclasses.field(default_factory=EvaluationConfig)
     checkpoint: CheckpointConfig = dataclasses.field(default_factory=CheckpointConfig)
     batch_size: int = 4096
-    accumulation_steps: int = 1
+    accumulation_steps: str = "1"
+    device_memory_gib: float = 0.0
     epochs: float = 350.0
     min_steps: int = 0
     steps: int = 0

@@ -17,6 +17,7 @@ from effnetv2_jax.model.provenance import Provenance
 from effnetv2_jax.model.specs import ModelSpec
 from effnetv2_jax.train.config import TrainConfig
 from effnetv2_jax.train.losses import make_loss
+from effnetv2_jax.train.memory import accumulation_choices
 from effnetv2_jax.train.optimizer import l2_in_loss, make_optimizer
 from effnetv2_jax.train.progressive import Stage, make_stages
 from effnetv2_jax.train.schedule import make_schedule
@@ -27,7 +28,10 @@ from effnetv2_jax.train.step import Recipe
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-    """A run, worked out: its data, model, stages and recipe, and its durations in steps."""
+    """A run, worked out: its data, model, stages and recipe, and its durations in steps.
+
+    `accumulation` holds the numbers of microbatches to try, in turn until a stage's step fits the memory.
+    """
 
     config: TrainConfig
     facts: DatasetFacts
@@ -36,6 +40,7 @@ class Experiment:
     stages: tuple[Stage, ...]
     steps_per_epoch: float
     total_steps: int
+    accumulation: tuple[int, ...]
     eval_size: int
     eval_batch_size: int
     evaluate_every: int
@@ -80,8 +85,8 @@ class Experiment:
         return batch | ({"mask": jax.ShapeDtypeStruct((batch_size,), jnp.float32)} if masked else {})
 
 
-def make_experiment(config: TrainConfig, devices: int) -> Experiment:
-    """Works out a run on a number of devices.
+def make_experiment(config: TrainConfig, devices: int, facts: DatasetFacts | None = None) -> Experiment:
+    """Works out a run on a number of devices; `facts` of its data are asked of the data itself unless given.
 
     Raises:
       ValueError: for a field that is out of range or does not fit the others; the message says what is allowed.
@@ -91,7 +96,7 @@ def make_experiment(config: TrainConfig, devices: int) -> Experiment:
     check_batch_size("batch_size", config.batch_size, devices)
     eval_batch_size = config.evaluation.batch_size or config.batch_size
     check_batch_size("evaluation.batch_size", eval_batch_size, devices)
-    facts = dataset_facts(config.data)
+    facts = facts or dataset_facts(config.data)
     spec = config.model.spec()
     steps_per_epoch = facts.train_examples / config.batch_size
     total_steps = config.steps or max(config.min_steps, int(config.epochs * facts.train_examples) // config.batch_size)
@@ -109,6 +114,7 @@ def make_experiment(config: TrainConfig, devices: int) -> Experiment:
         stages=stages,
         steps_per_epoch=steps_per_epoch,
         total_steps=total_steps,
+        accumulation=_accumulation(config, devices),
         eval_size=eval_size,
         eval_batch_size=eval_batch_size,
         evaluate_every=_steps(config.evaluation.every_epochs, steps_per_epoch),
@@ -130,6 +136,7 @@ def make_model(config: TrainConfig, num_classes: int) -> EfficientNetV2:
         num_classes=num_classes,
         dtype=config.model.dtype,
         bn_group_size=config.model.bn_group_size,
+        remat=tuple(config.model.remat),
         **fields,
     )
 
@@ -152,9 +159,25 @@ def _recipe(config: TrainConfig, facts: DatasetFacts, steps_per_epoch: float, to
         seed=config.seed,
         weight_decay=l2_in_loss(config.optimizer),
         ema_decay=config.ema_decay,
-        accumulation_steps=config.accumulation_steps,
         frozen=config.optimizer.frozen,
     )
+
+
+def _accumulation(config: TrainConfig, devices: int) -> tuple[int, ...]:
+    """Returns the numbers of microbatches that the config allows."""
+    choices = accumulation_choices(config.batch_size, devices, config.model.bn_group_size)
+    if config.accumulation_steps == "auto":
+        return choices
+    try:
+        parts = int(config.accumulation_steps)
+    except ValueError:
+        raise ValueError(f"accumulation_steps must be a number or 'auto', got {config.accumulation_steps!r}") from None
+    if parts not in choices:
+        raise ValueError(
+            f"accumulation_steps {parts} does not divide the batch_size {config.batch_size} into whole images on each "
+            f"of {devices} devices and whole BatchNorm groups; those that do: {', '.join(map(str, choices))}"
+        )
+    return (parts,)
 
 
 def _steps(epochs: float, steps_per_epoch: float) -> int:
@@ -164,7 +187,7 @@ def _steps(epochs: float, steps_per_epoch: float) -> int:
 
 def _check_numbers(config: TrainConfig) -> None:
     least = {
-        "batch_size": 1, "accumulation_steps": 1, "epochs": 0, "min_steps": 0, "steps": 0, "ema_decay": 0,
+        "batch_size": 1, "device_memory_gib": 0, "epochs": 0, "min_steps": 0, "steps": 0, "ema_decay": 0,
         "log_every_steps": 1, "evaluation.every_epochs": 0, "evaluation.image_size": 0, "evaluation.batch_size": 0,
         "checkpoint.every_epochs": 0, "checkpoint.keep": 1, "model.bn_group_size": 0,
     }  # fmt: skip
@@ -174,9 +197,5 @@ def _check_numbers(config: TrainConfig) -> None:
             raise ValueError(f"{name} must be at least {minimum}, got {value}")
     if config.ema_decay >= 1:
         raise ValueError(f"ema_decay must be less than 1, got {config.ema_decay}")
-    if config.batch_size % config.accumulation_steps:
-        raise ValueError(
-            f"accumulation_steps {config.accumulation_steps} does not divide the batch_size {config.batch_size}"
-        )
     if config.evaluation.weights not in ("averaged", "raw"):
         raise ValueError(f"evaluation.weights must be 'averaged' or 'raw', got {config.evaluation.weights!r}")

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import itertools
 import json
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import jax
@@ -21,17 +21,17 @@ from effnetv2_jax.train import sharding
 from effnetv2_jax.train.checkpoint import FOLDER, Checkpoints
 from effnetv2_jax.train.compilation import Programs, enable_cache
 from effnetv2_jax.train.config import TrainConfig
-from effnetv2_jax.train.evaluate import Results, evaluate_split, make_eval_step
+from effnetv2_jax.train.evaluate import Results, evaluate_split
 from effnetv2_jax.train.experiment import Experiment, make_experiment
+from effnetv2_jax.train.memory import device_memory
 from effnetv2_jax.train.preemption import Stopped, StopSignal
+from effnetv2_jax.train.programs import EVALUATION, eval_source, stage_name, train_source
 from effnetv2_jax.train.progressive import Stage, stage_at
 from effnetv2_jax.train.reporter import Reporter, check_finite
 from effnetv2_jax.train.state import TrainState, Variables
-from effnetv2_jax.train.step import make_train_step
 
 InitialVariables = Callable[[EfficientNetV2], Variables]
 
-_EVALUATION = "evaluation"
 _CONFIG = "config.json"
 PLATFORMS = ("", "accelerator", "tpu", "gpu", "cpu")
 _RUN_FILES = (FOLDER, "metrics.jsonl", "summary.json")
@@ -73,8 +73,8 @@ def train(config: TrainConfig, workdir: str, initial_variables: InitialVariables
             return results
 
         for stage in _stages_from(experiment, step):
-            train_step = programs.get(_name(stage))
-            report.start(stage, step, programs.waited(_name(stage)))
+            train_step = programs.get(stage_name(stage))
+            report.start(stage, step, programs.waited(stage_name(stage)))
             host_batches = _host_batches(experiment, stage, step)
             pictured = report.with_pictures(stage, step, host_batches)
             for batch in _on_devices(pictured, stage, step, mesh):
@@ -114,14 +114,15 @@ def require_platform(platform: str) -> None:
 
 
 def _claimed(workdir: str, experiment: Experiment) -> epath.Path:
-    """Returns the run's folder, with the config and what its weights are written into it if it is new.
+    """Returns the run's folder, with the config and what its weights are written into it if no step was taken there.
 
     Raises:
       ValueError: if the folder holds a run with another config, or the files of one without its config.
     """
     folder = epath.Path(workdir) if "://" in workdir else epath.Path(workdir).expanduser().resolve()
     path = folder / _CONFIG
-    if path.exists():
+    found = [name for name in _RUN_FILES if _has_content(folder / name)]
+    if path.exists() and found:
         different = configs.differences(experiment.config, path.read_text())
         if different:
             raise ValueError(
@@ -129,7 +130,6 @@ def _claimed(workdir: str, experiment: Experiment) -> epath.Path:
                 f"Different: {'; '.join(different)}"
             )
         return folder
-    found = [name for name in _RUN_FILES if (folder / name).exists()]
     if found:
         raise ValueError(
             f"{folder} has {', '.join(found)} but no {_CONFIG}: not a run to go on with; take another --workdir"
@@ -141,8 +141,10 @@ def _claimed(workdir: str, experiment: Experiment) -> epath.Path:
     return folder
 
 
-def _name(stage: Stage) -> str:
-    return f"stage_{stage.index + 1}"
+def _has_content(path: epath.Path) -> bool:
+    if path.is_dir():
+        return any(True for _ in path.iterdir())
+    return path.exists() and path.stat().length > 0
 
 
 def _stages_from(experiment: Experiment, step: int) -> tuple[Stage, ...]:
@@ -158,36 +160,25 @@ def _due(step: int, every: int, stage: Stage | None = None) -> bool:
 
 
 def _programs(experiment: Experiment, mesh: jax.sharding.Mesh, step: int) -> Programs:
-    """Returns the programs from a step on, lowered and being compiled in the order of their use."""
-    config, whole, divided = experiment.config, sharding.replicated(mesh), sharding.batch_sharded(mesh)
-    state = sharding.with_sharding(experiment.abstract_state(), whole)
-    programs = Programs()
-    for stage in _stages_from(experiment, step):
-        programs.add(
-            _name(stage),
-            make_train_step(experiment.recipe, stage),
-            (state, sharding.with_sharding(experiment.abstract_batch(config.batch_size, stage.image_size), divided)),
-            in_shardings=(whole, divided),
-            out_shardings=(whole, whole),
-            donate_argnums=0,
-        )
-        if len(programs) == 1:
-            _add_evaluation(programs, experiment, state, divided, whole)
-    if not len(programs):
-        _add_evaluation(programs, experiment, state, divided, whole)
-    programs.compile_all()
+    """Returns the programs from a step on, lowered and being compiled in the order of their use.
+
+    Where the devices' memory is known, the largest stage's program comes first and is waited for: what does not fit is
+    refused before the first step.
+    """
+    available = device_memory(experiment.config.device_memory_gib)
+    programs, stages = Programs(available), _stages_from(experiment, step)
+    for stage in stages[:1]:
+        programs.add(stage_name(stage), partial(train_source, experiment, stage, mesh), experiment.accumulation)
+    programs.add(EVALUATION, lambda _: eval_source(experiment, mesh))
+    for stage in stages[1:]:
+        programs.add(stage_name(stage), partial(train_source, experiment, stage, mesh), experiment.accumulation)
+    if available and stages:
+        largest = stage_name(max(stages, key=lambda stage: stage.image_size))
+        programs.compile_all(first=largest)
+        programs.get(largest)
+    else:
+        programs.compile_all()
     return programs
-
-
-def _add_evaluation(programs: Programs, experiment: Experiment, state: TrainState, divided: Any, whole: Any) -> None:
-    batch = experiment.abstract_batch(experiment.eval_batch_size, experiment.eval_size, masked=True)
-    programs.add(
-        _EVALUATION,
-        make_eval_step(experiment.model, experiment.recipe.family, experiment.recipe.loss),
-        (state.variables, sharding.with_sharding(batch, divided)),
-        in_shardings=(whole, divided),
-        out_shardings=whole,
-    )
 
 
 def _state(
@@ -200,7 +191,7 @@ def _state(
     whole = sharding.replicated(mesh)
     if checkpoints.steps:
         return checkpoints.restore(sharding.with_sharding(experiment.abstract_state(), whole))
-    variables = (initial_variables or functools.partial(init_variables, seed=experiment.config.seed))(experiment.model)
+    variables = (initial_variables or partial(init_variables, seed=experiment.config.seed))(experiment.model)
     return jax.device_put(experiment.initial_state(variables), whole)
 
 
@@ -227,7 +218,7 @@ def _on_devices(batches: Iterator[Any], stage: Stage, step: int, mesh: jax.shard
 
 def _evaluate(experiment: Experiment, mesh: jax.sharding.Mesh, programs: Programs, state: TrainState) -> Results:
     return evaluate_split(
-        programs.get(_EVALUATION),
+        programs.get(EVALUATION),
         {"raw": state.variables, "averaged": state.averaged_variables},
         experiment.config.data,
         image_size=experiment.eval_size,

@@ -30,7 +30,7 @@ def test_bench_input_of_generated_images_beside_the_official_way(capsys):
 
 def test_bench_refuses_an_unknown_accelerator(capsys):
     assert main(["bench", "--accelerator", "v9-8", *SMOKE]) == 1
-    assert "unknown accelerator 'v9-8'; known: v3" in capsys.readouterr().err
+    assert "unknown TPU 'v9-8'; known: v3" in capsys.readouterr().err
 
 
 def write_folder(root: Path, *, twin: bool):

@@ -155,7 +155,7 @@ def test_a_folder_of_another_run_is_refused_and_left_alone(straight):
 
 
 def test_a_folder_with_files_of_a_run_but_no_config_is_refused(tmp_path):
-    (tmp_path / "metrics.jsonl").write_text("")
+    (tmp_path / "metrics.jsonl").write_text("{}\n")
     with pytest.raises(ValueError, match=r"has metrics.jsonl but no config.json"):
         train(smoke_config(), str(tmp_path))
 
@@ -184,7 +184,11 @@ def test_a_loss_that_is_no_number_stops_the_run_and_is_never_saved(tmp_path):
         (["--config.progressive.preset=none"], ValueError, "unknown progressive preset 'none'"),
         (["--config.progressive.image_size=(16,24)"], ValueError, "needs images of at least 17 px"),
         (["--config.evaluation.image_size=16"], ValueError, "at least 17 px, evaluation.image_size is 16"),
-        (["--config.accumulation_steps=5"], ValueError, "accumulation_steps 5 does not divide the batch_size 32"),
+        (
+            ["--config.accumulation_steps=5"],
+            ValueError,
+            "accumulation_steps 5 does not divide the batch_size 32 into whole images",
+        ),
         (["--config.ema_decay=1.0"], ValueError, "ema_decay must be less than 1"),
         (["--config.log_every_steps=0"], ValueError, "log_every_steps must be at least 1, got 0"),
         (["--config.evaluation.weights=best"], ValueError, "evaluation.weights must be 'averaged' or 'raw'"),

@@ -1,0 +1,186 @@
+"""A compiled TPU program's text, read for what the compiler says it costs.
+
+The optimised HLO carries `"estimated_cycles"` in the `backend_config` of each instruction that the compiler has
+scheduled, and the name of the layer in its metadata. `cost_analysis()` of the same program knows no time.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import math
+import re
+from collections.abc import Iterator, Mapping
+
+_HEADER = re.compile(r"^(ENTRY )?%([\w.\-]+) \(.*\{$")
+_INSTRUCTION = re.compile(r"^\s+(?:ROOT )?%([\w.\-]+) = (.*?)\s([a-z][a-z0-9\-]*)\((.*)$")
+_ARRAY = re.compile(r"\b(pred|[suf]\d+|bf16|f8\w+)\[([\d,]*)\]")
+_CYCLES = re.compile(r'"estimated_cycles":"(\d+)"')
+_OP_NAME = re.compile(r'op_name="([^"]*)"')
+_CALLED = re.compile(r"(?:calls|to_apply|body)=%([\w.\-]+)")
+_BRANCHES = re.compile(r"(?:branch_computations=\{([^}]*)\}|(?:true|false)_computation=(%[\w.\-]+))")
+_TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
+_GROUP_LIST = re.compile(r"replica_groups=\{\{([\d,]*)\}")
+_GROUP_IOTA = re.compile(r"replica_groups=\[(\d+),(\d+)\]<=")
+_GROUP_MESH = re.compile(r"replica_groups=mesh\[([^\]]*)\]\s*\{([^}]*)\}")
+_LAYER = re.compile(r"EfficientNetV2\)*/([\w.]+(?:/[\w.]+(?=/))?)")
+
+# What a fused computation is called by the first of these instructions that is in it.
+_KINDS = (
+    ("convolution", "convolution"),
+    ("dot", "convolution"),
+    ("reduce", "reduction"),
+    ("reduce-window", "reduction"),
+    ("scatter", "gather and scatter"),
+    ("gather", "gather and scatter"),
+    ("rng-bit-generator", "random numbers"),
+)
+_BARE_KINDS: Mapping[str, str] = {
+    "copy": "copies",
+    "transpose": "copies",
+    "all-reduce": "all-reduce",
+    "all-reduce-start": "all-reduce",
+    **dict(_KINDS),
+}
+_OTHER = "element by element"
+KINDS = (*dict.fromkeys(_BARE_KINDS.values()), _OTHER)
+
+
+@dataclasses.dataclass(frozen=True)
+class AllReduce:
+    """A collective sum: the bytes of its result on a device, and the devices that sum together (0: all of them)."""
+
+    bytes: int
+    group_size: int
+
+
+@dataclasses.dataclass(frozen=True)
+class HloCost:
+    """What a program's text says of one call on one device.
+
+    Attributes:
+      cycles: estimated by the compiler; communication and copies in flight are not among them.
+      by_kind: cycles by kind of operation.
+      by_layer: cycles by layer, with "(gradient)" after those of the backward pass.
+      all_reduces: those of the program, loops unrolled.
+    """
+
+    cycles: int
+    by_kind: Mapping[str, int]
+    by_layer: Mapping[str, int]
+    all_reduces: tuple[AllReduce, ...]
+
+
+def read_cost(text: str) -> HloCost:
+    """Returns the cost of an optimised HLO module's entry computation and of what it calls.
+
+    Raises:
+      ValueError: if the text has no entry computation.
+    """
+    computations, entry = _parse(text)
+    by_kind: collections.Counter[str] = collections.Counter()
+    by_layer: collections.Counter[str] = collections.Counter()
+    all_reduces: list[AllReduce] = []
+    for instruction, times in _executed(computations, entry, 1):
+        if instruction.cycles:
+            by_kind[_kind(computations, instruction)] += times * instruction.cycles
+            by_layer[_layer(instruction.op_name)] += times * instruction.cycles
+        if instruction.opcode in ("all-reduce", "all-reduce-start"):
+            all_reduces += [AllReduce(_bytes(instruction.shape), _group_size(instruction.rest))] * times
+    return HloCost(sum(by_kind.values()), dict(by_kind), dict(by_layer), tuple(all_reduces))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Instruction:
+    shape: str
+    opcode: str
+    rest: str
+
+    @property
+    def cycles(self) -> int:
+        match = _CYCLES.search(self.rest)
+        return int(match[1]) if match else 0
+
+    @property
+    def op_name(self) -> str:
+        match = _OP_NAME.search(self.rest)
+        return match[1] if match else ""
+
+
+_Computations = Mapping[str, list[_Instruction]]
+
+
+def _parse(text: str) -> tuple[_Computations, str]:
+    computations: dict[str, list[_Instruction]] = {}
+    entry, current = "", None
+    for line in text.splitlines():
+        if header := _HEADER.match(line):
+            current = computations.setdefault(header[2], [])
+            entry = header[2] if header[1] else entry
+        elif current is not None and (found := _INSTRUCTION.match(line)):
+            current.append(_Instruction(found[2], found[3], found[4]))
+    if not entry:
+        raise ValueError("the program's text has no entry computation")
+    return computations, entry
+
+
+def _executed(computations: _Computations, name: str, times: int) -> Iterator[tuple[_Instruction, int]]:
+    """Yields the instructions that run, and how often: loops by their trip count, of a conditional the first branch."""
+    for instruction in computations.get(name, ()):
+        yield instruction, times
+        if instruction.opcode in ("while", "call", "async-start"):
+            trips = _TRIPS.search(instruction.rest)
+            for called in _CALLED.findall(instruction.rest):
+                yield from _executed(computations, called, times * (int(trips[1]) if trips else 1))
+        elif instruction.opcode == "conditional":
+            branch = _BRANCHES.search(instruction.rest)
+            if branch:
+                first = (branch[1] or branch[2]).split(",")[0].strip().lstrip("%")
+                yield from _executed(computations, first, times)
+
+
+def _kind(computations: _Computations, instruction: _Instruction) -> str:
+    if instruction.opcode != "fusion":
+        return _BARE_KINDS.get(instruction.opcode, _OTHER)
+    called = _CALLED.search(instruction.rest)
+    inside = _opcodes(computations, called[1]) if called else frozenset()
+    return next((kind for opcode, kind in _KINDS if opcode in inside), _OTHER)
+
+
+def _opcodes(computations: _Computations, name: str) -> frozenset[str]:
+    found: set[str] = set()
+    for instruction in computations.get(name, ()):
+        found.add(instruction.opcode)
+        if instruction.opcode == "fusion" and (called := _CALLED.search(instruction.rest)):
+            found |= _opcodes(computations, called[1])
+    return frozenset(found)
+
+
+def _layer(op_name: str) -> str:
+    match = _LAYER.search(op_name)
+    if not match:
+        return "loss, optimiser and averages"
+    return match[1] + (" (gradient)" if "transpose(" in op_name else "")
+
+
+def _bytes(shape: str) -> int:
+    return sum(
+        math.ceil(_bits(dtype) / 8 * math.prod(int(side) for side in sides.split(",") if side))
+        for dtype, sides in _ARRAY.findall(shape)
+    )
+
+
+def _bits(dtype: str) -> int:
+    return 8 if dtype == "pred" else int(re.findall(r"\d+", dtype)[0])
+
+
+def _group_size(rest: str) -> int:
+    if match := _GROUP_LIST.search(rest):
+        return len(match[1].split(","))
+    if match := _GROUP_IOTA.search(rest):
+        return int(match[2])
+    if match := _GROUP_MESH.search(rest):
+        sizes = {name: int(size) for name, size in re.findall(r"'([^']+)'=(\d+)", match[1])}
+        summed = re.findall(r"'([^']+)'(?::\(\d+\)(\d+))?", match[2])
+        return math.prod(int(part) if part else sizes[name] for name, part in summed)
+    return 0

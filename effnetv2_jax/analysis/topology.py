@@ -1,0 +1,152 @@
+"""TPU slices by the names people give them: accelerator types such as v4-32, and grids of chips such as v5e:2x4."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import math
+import os
+import re
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+import jax
+from jax.sharding import AxisType, Mesh
+
+from effnetv2_jax.analysis.chips import CHIPS, Chip
+
+_ALIASES = MappingProxyType({"v5litepod": "v5e", "v5lite": "v5e"})
+
+# What the TPU compiler must be told of some slices, by generation and grid; "" stands for every other grid.
+# A v4 without "megacore" shows two devices a chip, which the real one does not; hosts of one or eight chips are named.
+_COMPILER_OPTIONS: Mapping[tuple[str, str], Mapping[str, Any]] = MappingProxyType(
+    {
+        ("v4", ""): {"chip_config_name": "megacore"},
+        ("v5e", "1x1"): {"chips_per_host_bounds": (1, 1, 1)},
+        ("v5e", "2x4"): {"chips_per_host_bounds": (2, 4, 1)},
+        ("v6e", "1x1"): {"chips_per_host_bounds": (1, 1, 1)},
+        ("v6e", "2x4"): {"chips_per_host_bounds": (2, 4, 1)},
+    }
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Topology:
+    """Chips of one generation in a grid.
+
+    Attributes:
+      chip: the generation.
+      grid: chips along each dimension.
+    """
+
+    chip: Chip
+    grid: tuple[int, ...]
+
+    @property
+    def chips(self) -> int:
+        """Number of chips."""
+        return math.prod(self.grid)
+
+    @property
+    def devices(self) -> int:
+        """Number of JAX devices."""
+        return self.chips * self.chip.devices
+
+    @property
+    def name(self) -> str:
+        """The generation and its grid, as in v5e:2x4."""
+        return f"{self.chip.name}:{self.shape}"
+
+    @property
+    def shape(self) -> str:
+        """The grid alone, as in 2x4."""
+        return "x".join(map(str, self.grid))
+
+
+def parse_topology(name: str) -> Topology:
+    """Returns the slice of an accelerator type (v3-32, v4-8, v5litepod-16, v5p-8, v6e-8) or of a grid (v5e:2x4).
+
+    An accelerator type takes the most compact grid, which is the one that Cloud TPU gives.
+
+    Raises:
+      ValueError: for an unknown generation, a number of chips that no slice has, or another form.
+    """
+    match = re.fullmatch(r"(\w+?)(?:-(\d+)|:(\d+(?:x\d+)*))", name)
+    chip = CHIPS.get(_ALIASES.get(match[1], match[1])) if match else None
+    if match is None or chip is None:
+        raise ValueError(f"unknown TPU {name!r}; {_known()}")
+    if match[2]:
+        cores = 2 if chip.cores_in_name else 1
+        chips = int(match[2]) // cores
+        if int(match[2]) % cores or chips < 1 or chips & (chips - 1) or (chip.cores_in_name and chips < 4):
+            raise ValueError(f"no slice {name!r}: {_sizes(chip)}; {_known()}")
+        return Topology(chip, _grid(chips, chip.dimensions))
+    grid = tuple(map(int, match[3].split("x")))
+    if len(grid) != chip.dimensions or min(grid) < 1:
+        raise ValueError(f"no grid {name!r}: {chip.name} has {chip.dimensions} dimensions, as in {_example(chip)}")
+    return Topology(chip, grid)
+
+
+def describe(topology: Topology) -> Any:
+    """Returns the compiler's description of the slice, which need not exist; no TPU is touched.
+
+    Raises:
+      RuntimeError: without the TPU compiler, or if it does not know the slice.
+    """
+    if importlib.util.find_spec("libtpu") is None:
+        raise RuntimeError("compiling for a TPU needs its compiler: pip install 'effnetv2_jax[aot]' (Linux, x86-64)")
+    for variable, value in _ENVIRONMENT.items():
+        os.environ.setdefault(variable, value)
+    from jax.experimental import topologies
+
+    options = {
+        **_COMPILER_OPTIONS.get((topology.chip.name, ""), {}),
+        **_COMPILER_OPTIONS.get((topology.chip.name, topology.shape), {}),
+    }
+    try:
+        return topologies.get_topology_desc(topology.name, platform="tpu", **options)
+    except jax.errors.JaxRuntimeError as error:
+        raise RuntimeError(f"the TPU compiler refuses {topology.name}: {str(error).splitlines()[0]}") from error
+
+
+def make_mesh(topology: Topology) -> Mesh:
+    """Returns the mesh of one axis, `data`, over the slice's devices, as training makes it of real ones."""
+    from jax.experimental import topologies
+
+    mesh = topologies.make_mesh(describe(topology), (topology.devices,), ("data",))
+    return Mesh(mesh.devices, mesh.axis_names, axis_types=(AxisType.Auto,))
+
+
+# The compiler's library asks the cloud's metadata server which TPU it runs on: here on none.
+_ENVIRONMENT = MappingProxyType(
+    {
+        "TPU_SKIP_MDS_QUERY": "1",
+        "TPU_WORKER_HOSTNAMES": "localhost",
+        "TPU_ACCELERATOR_TYPE": "v5litepod-1",
+        "TPU_STDERR_LOG_LEVEL": "3",
+        "TPU_MIN_LOG_LEVEL": "3",
+    }
+)
+
+
+def _grid(chips: int, dimensions: int) -> tuple[int, ...]:
+    """Returns the grid of powers of two whose sides differ least, smaller sides first; flat ones end in 1."""
+    exponent = chips.bit_length() - 1
+    if dimensions == 3 and exponent <= 2:
+        return (*_grid(chips, 2), 1)
+    small, larger = divmod(exponent, dimensions)
+    return (2**small,) * (dimensions - larger) + (2 ** (small + 1),) * larger
+
+
+def _sizes(chip: Chip) -> str:
+    return f"{chip.name} counts {'cores, 8 and more' if chip.cores_in_name else 'chips'}, in powers of two"
+
+
+def _example(chip: Chip) -> str:
+    return f"{chip.name}:{'2x2x4' if chip.dimensions == 3 else '4x4'}"
+
+
+def _known() -> str:
+    types = ", ".join(f"{chip.name}-{32 if chip.cores_in_name else 8}" for chip in CHIPS.values())
+    return f"known: {types} (v5litepod-8 too) with any power of two, and grids such as v5e:2x4, v4:2x2x4"

@@ -1,0 +1,217 @@
+"""`effnetv2 plan`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import rich.box
+import rich.console
+import rich.table
+
+from effnetv2_jax.cli.config_file import UsageError, add_config_argument, load_config
+
+if TYPE_CHECKING:
+    from effnetv2_jax.analysis.plan import Plan
+    from effnetv2_jax.analysis.topology import Topology
+    from effnetv2_jax.train.config import TrainConfig
+
+_ESTIMATES = (
+    "The TPU compiler's estimates, not measurements: communication, input and waiting are not in them. hbm %: bytes "
+    "read and written by all operations, the fast on-chip memory's included, against HBM's bandwidth."
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the command's arguments."""
+    add_config_argument(parser, required=False)
+    parser.add_argument("--topology", default="", metavar="TPU", help="compile for it: v5e-8, v4-32, v5e:2x4, …")
+    parser.add_argument("--compare", default="", metavar="TPU|CONFIG", help="another TPU or config beside it")
+    parser.add_argument("--price", type=float, default=0.0, help="of a chip for an hour")
+    parser.add_argument("--layers", type=int, nargs="?", const=15, default=0, metavar="N", help="the N dearest layers")
+    parser.add_argument("--picture", default="", metavar="FILE.png", help="draw time by stage and kind of operation")
+    parser.add_argument("--json", action="store_true", help="print JSON, an object a program")
+    parser.add_argument("--variant", default="", help="plan single programs of it, without a config")
+    parser.add_argument("--sizes", default="", metavar="PX,PX,…", help="with --variant: a program for each")
+    parser.add_argument("--batch-per-chip", type=int, default=64, help="with --variant")
+    parser.add_argument("--dtype", default="bfloat16", help="with --variant: bfloat16 or float32")
+    parser.add_argument("--cache", default=None, metavar="FOLDER", help="of compiled plans; '' keeps none")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Plans a config or single programs, and prints tables or JSON."""
+    import jax
+
+    jax.config.update("jax_platforms", "cpu")  # whatever accelerator is here is left alone
+    jax.config.update("jax_enable_compilation_cache", False)  # it can't hold programs of a TPU that is not there
+    plans = [_plan(arguments, *request) for request in _requests(arguments)]
+    if arguments.json:
+        rows = [plan.facts(row) for plan in plans for row in plan.rows]
+        print(json.dumps(rows, indent=1, ensure_ascii=False))
+    else:
+        _print(arguments, plans)
+    if arguments.picture and plans[0].fits:
+        from effnetv2_jax.analysis.plan_picture import draw_plan
+
+        draw_plan(Path(arguments.picture), plans[0])
+        print(f"picture: {arguments.picture}", file=sys.stderr)
+    return 0 if all(plan.fits for plan in plans) else 1
+
+
+def _requests(arguments: argparse.Namespace) -> list[tuple[TrainConfig | None, Topology | None]]:
+    """Returns what to plan: a config (None: single programs) and a slice, and the one to compare it with.
+
+    Raises:
+      UsageError: for arguments that do not go together.
+    """
+    from effnetv2_jax.analysis.topology import parse_topology
+
+    topology = parse_topology(arguments.topology) if arguments.topology else None
+    if bool(arguments.config) == bool(arguments.variant):
+        raise UsageError("give either --config or --variant (with --sizes)")
+    if topology is None and (arguments.compare or arguments.layers or arguments.picture or arguments.price):
+        raise UsageError("--compare, --layers, --picture and --price need --topology")
+    config = load_config(arguments) if arguments.config else None
+    requests = [(config, topology)]
+    if arguments.compare:
+        if ".py" in arguments.compare:
+            other = argparse.Namespace(**{**vars(arguments), "config": arguments.compare})
+            requests.append((load_config(other), topology))
+        else:
+            requests.append((config, parse_topology(arguments.compare)))
+    return requests
+
+
+def _plan(arguments: argparse.Namespace, config: TrainConfig | None, topology: Topology | None) -> Plan:
+    from effnetv2_jax.analysis.aot import CACHE
+    from effnetv2_jax.analysis.plan import make_plan, planned_experiment, single_programs
+
+    if config is None:
+        chips = topology.chips if topology else 1
+        sizes = _sizes(arguments.sizes)
+        config = single_programs(arguments.variant, sizes, arguments.batch_per_chip, chips, arguments.dtype)
+    cache = CACHE if arguments.cache is None else arguments.cache
+    experiment = planned_experiment(config, topology.devices if topology else 1)
+    return make_plan(experiment, topology, cache, lambda text: print(text, file=sys.stderr, flush=True))
+
+
+def _sizes(text: str) -> list[int]:
+    try:
+        sizes = [int(part) for part in text.split(",")]
+    except ValueError:
+        raise UsageError(f"--sizes must be pixels with commas between, as in 128,192; got {text!r}") from None
+    if min(sizes) < 1:
+        raise UsageError(f"--sizes must be at least 1, got {text!r}")
+    return sizes
+
+
+# A column's title → the key of a program's facts and how it is written.
+_COLUMNS: dict[str, tuple[Any, ...]] = {
+    "program": ("program", "{}"),
+    "px": ("image_size", "{}"),
+    "steps": ("steps", "{:,}"),
+    "batch": ("batch_size", "{:,}"),
+    "GFLOP/image": ("flops_per_image", "{:.3g}", 1e-9),
+    "a chip": ("batch_per_chip", "{:,}"),
+    "microbatches": ("accumulation_steps", "{}"),
+    "HBM GB": ("hbm_bytes", "{:.2f}", 1e-9),
+    "free": ("hbm_free_bytes", "{:.2f}", 1e-9),
+    "TFLOP": ("flops", "{:.3g}", 1e-12),
+    "M cycles": ("estimated_cycles", "{:.2f}", 1e-6),
+    "step ms": ("step_seconds", "{:.1f}", 1e3),
+    "images/s/chip": ("images_per_second_per_chip", "{:,.0f}"),
+    "mxu %": ("mxu_fraction", "{:.1f}", 1e2),
+    "hbm %": ("hbm_fraction", "{:.0f}", 1e2),
+    "all-reduces": ("all_reduce_count", "{:,}"),
+    "MB": ("all_reduce_bytes", "{:.1f}", 1e-6),
+    "compiled s": ("compile_seconds", "{:.0f}"),
+}
+
+
+def _print(arguments: argparse.Namespace, plans: list[Plan]) -> None:
+    from effnetv2_jax.train.progress import stage_table
+
+    console = rich.console.Console(highlight=False, soft_wrap=True)
+    first = plans[0]
+    experiment = first.experiment
+    console.print(
+        f"{experiment.spec.name}, {experiment.total_steps:,} steps of {experiment.config.batch_size:,} images"
+        f" ({experiment.total_steps / experiment.steps_per_epoch:.4g} epochs of {experiment.config.data.dataset})"
+    )
+    console.print(stage_table(experiment.stages, experiment.config.data.augmentation))
+    for plan in plans:
+        console.print(_table(plan))
+        if plan.topology and not plan.fits:
+            console.print(
+                "It does not fit: take a smaller batch_size, accumulation_steps=auto, model.remat or more chips"
+            )
+        elif plan.topology:
+            console.print(_total(plan, arguments.price))
+            if arguments.layers:
+                console.print(_layers(plan, arguments.layers))
+    if len(plans) == 2 and all(plan.fits for plan in plans):
+        console.print(_comparison(*plans))
+    if first.topology:
+        console.print(_ESTIMATES)
+
+
+def _table(plan: Plan) -> rich.table.Table:
+    rows = [plan.facts(row) for row in plan.rows]
+    table = rich.table.Table(box=rich.box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title_justify="left")
+    if plan.topology:
+        table.title = f"{plan.experiment.spec.name} on {plan.topology.chips} chips, {plan.topology.name}"
+    shown = {title: column for title, column in _COLUMNS.items() if any(column[0] in row for row in rows)}
+    for title in shown:
+        table.add_column(title, justify="right", no_wrap=True)
+    for row in rows:
+        table.add_row(*(_cell(row, *column) for column in shown.values()))
+    return table
+
+
+def _cell(row: dict[str, Any], key: str, form: str, scale: float = 1) -> str:
+    if key not in row:
+        return "–"  # a program that does not fit has no time
+    return form.format(row[key] * scale if scale != 1 else row[key])
+
+
+def _total(plan: Plan, price: float) -> str:
+    assert plan.topology is not None
+    chip_hours = plan.hours * plan.topology.chips
+    money = f", {chip_hours * price:,.2f} at {price:g} a chip-hour" if price else ""
+    groups = sorted({int(size) for row in plan.rows if row.cost for size in row.cost.all_reduce_groups})
+    summed = f"; all-reduces over {' and '.join(map(str, groups))} devices" if groups else ""
+    return f"{plan.hours:.3g} hours in all, {chip_hours:,.1f} chip-hours{money}{summed}"
+
+
+def _layers(plan: Plan, count: int) -> rich.table.Table:
+    dearest = max(plan.rows[:-1], key=plan.seconds)
+    assert dearest.cost is not None
+    ranked = sorted(dearest.cost.cycles_by_layer.items(), key=lambda item: -item[1])[:count]
+    table = rich.table.Table(box=rich.box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title_justify="left")
+    table.title = f"dearest layers of {dearest.name}, {dearest.image_size} px"
+    table.add_column("layer")
+    table.add_column("M cycles", justify="right")
+    table.add_column("%", justify="right")
+    for name, cycles in ranked:
+        table.add_row(name, f"{cycles / 1e6:.3f}", f"{100 * cycles / dearest.cost.estimated_cycles:.1f}")
+    return table
+
+
+def _comparison(left: Plan, right: Plan) -> rich.table.Table:
+    table = rich.table.Table(box=rich.box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title_justify="left")
+    table.title = "side by side, images/s of all chips"
+    for title in ("program", *(_name(plan) for plan in (left, right)), "ratio"):
+        table.add_column(title, justify="right")
+    for one, other in zip(left.rows, right.rows, strict=False):
+        rates = [row.batch_size / plan.seconds(row) for plan, row in ((left, one), (right, other))]
+        table.add_row(one.name, *(f"{rate:,.0f}" for rate in rates), f"{rates[1] / rates[0]:.2f}")
+    table.add_row("hours", f"{left.hours:.3g}", f"{right.hours:.3g}", f"{right.hours / left.hours:.2f}")
+    return table
+
+
+def _name(plan: Plan) -> str:
+    assert plan.topology is not None
+    return f"{plan.experiment.spec.name} {plan.topology.name}"

@@ -1,0 +1,62 @@
+"""TPU slices by the names people give them."""
+
+import pytest
+
+from effnetv2_jax.analysis.chips import CHIPS
+from effnetv2_jax.analysis.topology import Topology, parse_topology
+
+
+# Source of the grids: the "system architecture" pages of cloud.google.com/tpu/docs.
+@pytest.mark.parametrize(
+    ("name", "full_name", "devices"),
+    [
+        ("v3-8", "v3:2x2", 8),
+        ("v3-32", "v3:4x4", 32),
+        ("v4-8", "v4:2x2x1", 4),
+        ("v4-16", "v4:2x2x2", 8),
+        ("v4-32", "v4:2x2x4", 16),
+        ("v4-128", "v4:4x4x4", 64),
+        ("v5litepod-16", "v5e:4x4", 16),
+        ("v5e-1", "v5e:1x1", 1),
+        ("v5e-4", "v5e:2x2", 4),
+        ("v5e-8", "v5e:2x4", 8),
+        ("v5e-256", "v5e:16x16", 256),
+        ("v5p-8", "v5p:2x2x1", 4),
+        ("v6e-8", "v6e:2x4", 8),
+        ("v5e:2x4", "v5e:2x4", 8),
+        ("v4:2x2x4", "v4:2x2x4", 16),
+    ],
+)
+def test_names_mean_grids(name, full_name, devices):
+    topology = parse_topology(name)
+    assert (topology.name, topology.devices) == (full_name, devices)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("v9-8", "unknown TPU 'v9-8'; known: v3-32, v4-32, v5e-8, v5p-32, v6e-8"),
+        ("v5e", "unknown TPU"),
+        ("", "unknown TPU"),
+        ("tpu v4-8", "unknown TPU"),
+        ("v4-1", "no slice 'v4-1': v4 counts cores, 8 and more"),
+        ("v5e-0", "no slice 'v5e-0': v5e counts chips"),
+        ("v5e-12", "no slice"),
+        ("v5e:2x2x2", "no grid 'v5e:2x2x2': v5e has 2 dimensions, as in v5e:4x4"),
+        ("v4:2x2", "v4 has 3 dimensions"),
+        ("v5e:0x4", "no grid"),
+    ],
+)
+def test_what_is_no_slice_is_refused_with_what_is(name, message):
+    with pytest.raises(ValueError, match=message):
+        parse_topology(name)
+
+
+# Source: the clocks that the chips are known to have, 0.94, 1.05, 1.5, 1.75 and 1.75 GHz.
+@pytest.mark.parametrize(("name", "clock"), [("v3", 0.94), ("v4", 1.05), ("v5e", 1.5), ("v5p", 1.75), ("v6e", 1.75)])
+def test_clocks_follow_from_peaks(name, clock):
+    assert CHIPS[name].clock / 1e9 == pytest.approx(clock, abs=0.01)
+
+
+def test_a_slice_is_a_value():
+    assert parse_topology("v5e-8") == Topology(CHIPS["v5e"], (2, 4))

@@ -1,0 +1,75 @@
+"""`effnetv2 plan`: with the real TPU compiler, at a size that takes seconds."""
+
+import json
+
+import pytest
+
+from effnetv2_jax.cli.main import main
+
+TINY = ("--config", "configs/digits.py", "--config.model.width=0.25", "--config.progressive.stages=1")
+KEYS = {
+    "image_size", "batch_per_chip", "hbm_bytes", "flops", "estimated_cycles", "step_seconds",
+    "images_per_second_per_chip", "mxu_fraction", "all_reduce_count", "all_reduce_bytes", "compile_seconds",
+}  # fmt: skip
+
+
+def test_without_a_slice_a_plan_needs_no_data(capsys):
+    assert main(["plan", "--config", "configs/imagenet1k.py:efficientnetv2-s", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["image_size"] for row in rows] == [171, 214, 257, 300, 384]
+    assert [row["program"] for row in rows] == ["stage_1", "stage_2", "stage_3", "stage_4", "evaluation"]
+    assert rows[-1]["flops_per_image"] == pytest.approx(2 * 8.366e9, rel=1e-3)
+    assert sum(row["steps"] for row in rows[:-1]) == 350 * int(1_281_167 * 0.98) // 4096
+
+
+def test_the_table_says_what_the_stages_are(capsys):
+    assert main(["plan", "--config", "configs/imagenet1k.py:efficientnetv2-s"]) == 0
+    printed = capsys.readouterr().out
+    assert "350 epochs of imagenet2012" in printed
+    assert "GFLOP/image" in printed
+
+
+def test_a_slice_s_plan_comes_from_its_compiler_and_the_second_time_from_the_cache(tmp_path, capsys):
+    cache, picture = tmp_path / "plans", tmp_path / "plan.png"
+    arguments = ["plan", *TINY, "--config.model.bn_group_size=32", "--topology", "v5e-8", "--cache", str(cache)]
+    assert main([*arguments, "--json", "--picture", str(picture)]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert rows[0].keys() >= KEYS
+    step, evaluation = rows
+    assert step["batch_per_chip"] == 64 // 8
+    assert step["all_reduce_count"] > evaluation["all_reduce_count"] >= 0
+    assert 0 < step["hbm_bytes"] < 1e9
+    assert 0 < step["mxu_fraction"] < 1
+    assert step["step_seconds"] == pytest.approx(step["estimated_cycles"] / 1.503e9, rel=1e-3)
+    # BatchNorm's sums stay in groups of 32 images, which lie on four chips; gradients are summed over all eight.
+    assert set(step["all_reduce_groups"]) == {"4", "8"}
+    assert picture.stat().st_size > 10_000
+    files = {path: path.stat().st_mtime_ns for path in cache.iterdir()}
+    assert len(files) == 2
+    assert main([*arguments, "--layers", "5", "--price", "1.2"]) == 0
+    printed = capsys.readouterr().out
+    assert {path: path.stat().st_mtime_ns for path in cache.iterdir()} == files
+    assert "at 1.2 a chip-hour" in printed
+    assert "block_" in printed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message", "code"),
+    [
+        (("--topology", "v5e-7", *TINY), "no slice 'v5e-7'", 1),
+        (("--topology", "v7-8", *TINY), "unknown TPU 'v7-8'; known: v3-32", 1),
+        ((), "give either --config or --variant", 2),
+        (("--compare", "v4-8", *TINY), "need --topology", 2),
+        (("--variant", "efficientnetv2-b0", "--sizes", "12a"), "--sizes must be pixels", 2),
+        (("--topology", "v5e-256", *TINY), "batch_size 64 does not divide over 256 devices", 1),
+    ],
+)
+def test_what_can_t_be_planned_is_refused(arguments, message, code, capsys):
+    assert main(["plan", *arguments]) == code
+    assert message in capsys.readouterr().err
+
+
+def test_without_the_compiler_the_command_to_get_it_is_said(monkeypatch, capsys):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert main(["plan", *TINY, "--topology", "v5e-8"]) == 1
+    assert "pip install 'effnetv2_jax[aot]'" in capsys.readouterr().err
