@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import glob
 import importlib.util
 import math
 import os
@@ -98,6 +99,8 @@ def describe(topology: Topology) -> Any:
         raise RuntimeError("compiling for a TPU needs its compiler: pip install 'effnetv2_jax[aot]' (Linux, x86-64)")
     for variable, value in _ENVIRONMENT.items():
         os.environ.setdefault(variable, value)
+    if not any(glob.glob(pattern) for pattern in _TPU_FILES):
+        os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")  # several plans at a time; never beside a real TPU
     from jax.experimental import topologies
 
     options = {
@@ -117,6 +120,9 @@ def make_mesh(topology: Topology) -> Mesh:
     mesh = topologies.make_mesh(describe(topology), (topology.devices,), ("data",))
     return Mesh(mesh.devices, mesh.axis_names, axis_types=(AxisType.Auto,))
 
+
+# What a machine with a TPU has.
+_TPU_FILES = ("/dev/accel*", "/dev/vfio/[0-9]*")
 
 # The compiler's library asks the cloud's metadata server which TPU it runs on: here on none.
 _ENVIRONMENT = MappingProxyType(

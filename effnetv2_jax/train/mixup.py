@@ -36,7 +36,6 @@ def mix(rng: Array, images: Array, targets: Array, mixup_alpha: float, cutmix_al
         return images, targets
     batch, height, width = images.shape[:3]
     mixed_up = batch // 2 if mixup_alpha and cutmix_alpha else batch if mixup_alpha else 0
-    partners = np.concatenate([np.arange(mixed_up)[::-1], np.arange(mixed_up, batch)[::-1]])
     mixup_rng, cutmix_rng = jax.random.split(rng)
     parts = []
     if mixed_up:
@@ -45,7 +44,20 @@ def mix(rng: Array, images: Array, targets: Array, mixup_alpha: float, cutmix_al
         parts.append(_cutmix_weights(cutmix_rng, batch - mixed_up, height, width, cutmix_alpha))
     weights = jnp.concatenate(parts)  # [N, H, W, 1], the share of the image itself in each pixel
     shares = weights.mean((1, 2))  # [N, 1]
-    return _blend(images, images[partners], weights.astype(images.dtype)), _blend(targets, targets[partners], shares)
+    return (
+        _blend(images, _mirrored(images, mixed_up), weights.astype(images.dtype)),
+        _blend(targets, _mirrored(targets, mixed_up), shares),
+    )
+
+
+def _mirrored(x: Array, first: int) -> Array:
+    """Returns the first rows and the others of `x` `[N, …]`, each in reverse order.
+
+    Reversing moves whole shards between devices; indexing would give every device the whole batch.
+    """
+    if 2 * first == x.shape[0]:
+        return jnp.flip(x.reshape(2, first, *x.shape[1:]), 1).reshape(x.shape)
+    return jnp.concatenate([jnp.flip(x[:first], 0), jnp.flip(x[first:], 0)])
 
 
 def _blend(own: Array, other: Array, share: Array) -> Array:
