@@ -37,7 +37,7 @@ def endless_entries(source: Source, *, seed: int, first_epoch: int, shuffle_buff
 
 
 def rows_in_turn(streams: Sequence[tf.data.Dataset], rows: HostRows) -> tf.data.Dataset:
-    """The entries of a host's rows of batch after batch, from the streams of its parts, each at the start of a batch."""
+    """A host's rows of batch after batch, from the streams of its parts, each at the start of a batch."""
 
     def of_batch(position: tf.Tensor, _: dict[str, tf.Tensor]) -> tf.Tensor:
         row = position % rows.rows

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from effnetv2_jax.data.families import preprocessing_family
+from effnetv2_jax.data.host_rows import host_rows
 from effnetv2_jax.data.pipeline import DatasetFacts, dataset_facts
 from effnetv2_jax.model.efficientnetv2 import EfficientNetV2, create_model
 from effnetv2_jax.model.initialization import variable_shapes
@@ -20,7 +21,7 @@ from effnetv2_jax.train.losses import make_loss
 from effnetv2_jax.train.optimizer import l2_in_loss, make_optimizer
 from effnetv2_jax.train.progressive import Stage, make_stages
 from effnetv2_jax.train.schedule import make_schedule
-from effnetv2_jax.train.sharding import check_batch_size
+from effnetv2_jax.train.sharding import check_batch_size, check_group_size
 from effnetv2_jax.train.state import TrainState, Variables, create_state
 from effnetv2_jax.train.step import Recipe
 
@@ -80,17 +81,19 @@ class Experiment:
         return batch | ({"mask": jax.ShapeDtypeStruct((batch_size,), jnp.float32)} if masked else {})
 
 
-def make_experiment(config: TrainConfig, devices: int) -> Experiment:
-    """Works out a run on a number of devices.
+def make_experiment(config: TrainConfig, devices: int, processes: int = 1) -> Experiment:
+    """Works out a run on a number of devices, of all processes together.
 
     Raises:
       ValueError: for a field that is out of range or does not fit the others; the message says what is allowed.
       FileNotFoundError: if the data is not there.
     """
     _check_numbers(config)
-    check_batch_size("batch_size", config.batch_size, devices)
+    check_batch_size("batch_size", config.batch_size, devices, processes)
+    host_rows(config.batch_size, config.data.parts, 0, processes)
+    check_group_size(config.model.bn_group_size, config.batch_size // config.accumulation_steps, devices)
     eval_batch_size = config.evaluation.batch_size or config.batch_size
-    check_batch_size("evaluation.batch_size", eval_batch_size, devices)
+    check_batch_size("evaluation.batch_size", eval_batch_size, devices, processes)
     facts = dataset_facts(config.data)
     spec = config.model.spec()
     steps_per_epoch = facts.train_examples / config.batch_size
