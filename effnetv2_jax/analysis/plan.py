@@ -114,7 +114,7 @@ class Plan:
 
 def planned_experiment(config: TrainConfig, devices: int) -> Experiment:
     """Works out a run without its data where the data set's sizes are on record; others are opened."""
-    return make_experiment(config, devices, recorded_facts(config.data) or dataset_facts(config.data))
+    return make_experiment(config, devices, facts=recorded_facts(config.data) or dataset_facts(config.data))
 
 
 def single_programs(variant: str, sizes: Sequence[int], batch_per_chip: int, chips: int, dtype: str) -> TrainConfig:

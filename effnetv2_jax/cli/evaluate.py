@@ -12,6 +12,7 @@ import rich.console
 import rich.table
 
 from effnetv2_jax.cli.config_file import UsageError, add_config_argument, load_config
+from effnetv2_jax.cli.processes import add_process_arguments, join_processes
 from effnetv2_jax.convert.names import SOURCES
 from effnetv2_jax.convert.weights import load_weights
 
@@ -29,6 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--source", choices=SOURCES, default="flax", help="whose file the checkpoint is")
     parser.add_argument("--step", type=int, help="with --workdir: the checkpoint of this step")
     parser.add_argument("--json", action="store_true", help="print JSON")
+    add_process_arguments(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -36,12 +38,17 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.step is not None and not arguments.workdir:
         raise UsageError("--step goes with --workdir")
     config = load_config(arguments)
+    join_processes(arguments)
     if arguments.workdir:
         from effnetv2_jax.train.evaluator import evaluate_run
 
         results = evaluate_run(config, arguments.workdir, arguments.step)
     else:
         results = _evaluate_foreign(config, arguments.checkpoint, arguments.source)
+    from effnetv2_jax.train.processes import is_first
+
+    if not is_first():
+        return 0
     print(json.dumps(results)) if arguments.json else rich.console.Console(highlight=False).print(_table(results))
     return 0
 

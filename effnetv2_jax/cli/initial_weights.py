@@ -35,6 +35,8 @@ def initial_variables(config: TrainConfig) -> InitialVariables | None:
 
 def _loaded(config: TrainConfig, model: EfficientNetV2) -> dict[str, Any]:
     """Returns the averaged weights, with a new classifier where the classes differ, and says what came from where."""
+    from effnetv2_jax.train.processes import is_first
+
     source: Any = config.init_source
     weights = load_weights(config.init_from, model.spec, source=source, seed=config.seed)
     if weights.provenance.num_classes != model.num_classes:
@@ -47,8 +49,8 @@ def _loaded(config: TrainConfig, model: EfficientNetV2) -> dict[str, Any]:
             f"{config.init_from} was trained with padding {facts.padding!r} and the model has {model.padding!r}: "
             f"add --config.model.padding={facts.padding}"
         )
-    for note in weights.notes:
-        print(note)
     new = f"; new: {', '.join(weights.new)}" if weights.new else ""
-    print(f"{len(weights.loaded)} tensors come from {config.init_from} ({facts.averaging} weights){new}")
+    told = f"{len(weights.loaded)} tensors come from {config.init_from} ({facts.averaging} weights){new}"
+    if is_first():
+        print(*weights.notes, told, sep="\n")
     return weights.variables

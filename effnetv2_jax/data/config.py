@@ -30,7 +30,11 @@ class DataConfig:
       cutout: whether a square of noise, half as wide as the image, covers a part of each training image.
       scaled_decoding: whether a JPEG crop at least twice as large as needed is decoded at 1/2, 1/4 or 1/8 of its size;
         faster, and smoother than the official code's resizing, so other pixels.
-      shuffle_buffer: encoded examples among which the next one is drawn; a share that fits is read once and kept.
+      shuffle_buffer: encoded examples among which the next one is drawn, in all parts together; a part that fits its
+        share of it is read once and kept.
+      parts: that the training split is cut into, each in an order of its own; a batch takes equally many images of
+        each. A host reads the parts that it has rows of: with one part every host reads everything (and decodes only
+        its rows), with as many parts as hosts each reads its own. The order depends on the parts, never on the hosts.
       memory_gb: host memory that the pipeline may take, in 10^9 bytes; 0 for half of what is available.
       threads: threads that decode and augment; 0 for one per core.
       max_broken: share of an epoch's images that may be undecodable before training stops.
@@ -53,6 +57,7 @@ class DataConfig:
     cutout: bool = False
     scaled_decoding: bool = False
     shuffle_buffer: int = 16_384
+    parts: int = 1
     memory_gb: float = 0.0
     threads: int = 0
     max_broken: float = 0.001
@@ -94,6 +99,7 @@ def check_config(config: DataConfig) -> None:
         ("memory_gb", 0.0, float("inf")),
         ("layers", 0, 16),
         ("shuffle_buffer", 1, 1 << 31),
+        ("parts", 1, 1 << 16),
         ("threads", 0, 4096),
     ):
         if not least <= getattr(config, field) <= greatest:

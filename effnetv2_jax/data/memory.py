@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+from collections.abc import Sequence
 
 import psutil  # type: ignore[import-untyped]
 
@@ -40,8 +41,10 @@ class MemoryPlan:
         )
 
 
-def plan_memory(config: DataConfig, source: Source, *, image_size: int, batch_size: int, threads: int) -> MemoryPlan:
-    """Plans the memory of a training pipeline.
+def plan_memory(
+    config: DataConfig, sources: Sequence[Source], *, image_size: int, batch_size: int, threads: int
+) -> MemoryPlan:
+    """Plans the memory of a training pipeline that reads the parts `sources`.
 
     Nothing shrinks by itself to fit: the order of the examples would then depend on the machine.
 
@@ -49,18 +52,25 @@ def plan_memory(config: DataConfig, source: Source, *, image_size: int, batch_si
       ValueError: the buffer and the batches exceed the budget; the message says what would fit.
     """
     budget = config.memory_gb * _GIGABYTE or available_bytes() / 2
-    image = 3 * image_size**2
+    image, buffer = 3 * image_size**2, buffer_of_part(config)
     plan = MemoryPlan(
         budget=budget,
-        encoded=min(config.shuffle_buffer, source.num_examples) * source.entry_bytes,
+        encoded=sum(min(buffer, source.num_examples) * source.entry_bytes for source in sources),
         batches=_BATCHES_IN_FLIGHT * batch_size * image + threads * 8 * image,  # at work an image is float32, twice
-        kept=holds_share(source, config.shuffle_buffer),
+        kept=all(holds_share(source, buffer) for source in sources),
     )
     if plan.encoded + plan.batches > budget:
-        fitting = int(max(budget - plan.batches, 0) / max(source.entry_bytes, 1))
+        fitting = int(
+            max(budget - plan.batches, 0) * config.parts / max(sum(source.entry_bytes for source in sources), 1)
+        )
         raise ValueError(f"the input pipeline needs {plan}; shuffle_buffer {fitting} fits, or set memory_gb")
     _log.info("input pipeline: %s", plan)
     return plan
+
+
+def buffer_of_part(config: DataConfig) -> int:
+    """The encoded examples in the shuffle buffer of each part."""
+    return max(1, config.shuffle_buffer // config.parts)
 
 
 def available_bytes() -> float:

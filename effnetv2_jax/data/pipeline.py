@@ -9,9 +9,10 @@ from effnetv2_jax.data.broken import BrokenImages, why_broken
 from effnetv2_jax.data.config import DataConfig, DatasetFacts, check_config
 from effnetv2_jax.data.cpu_tensorflow import tf
 from effnetv2_jax.data.datasets import dataset_spec, ranges, resolve_splits
-from effnetv2_jax.data.memory import PREFETCHED_BATCHES, plan_memory
+from effnetv2_jax.data.host_rows import host_rows
+from effnetv2_jax.data.memory import PREFETCHED_BATCHES, buffer_of_part, plan_memory
 from effnetv2_jax.data.source import Source
-from effnetv2_jax.data.stream import batched, endless_entries
+from effnetv2_jax.data.stream import batched, endless_entries, rows_in_turn
 from effnetv2_jax.data.transform import evaluation_transform, training_transform
 
 __all__ = ["DataConfig", "DatasetFacts", "TrainBatches", "dataset_facts", "eval_batches", "train_batches"]
@@ -67,12 +68,13 @@ def train_batches(
 ) -> "TrainBatches":
     """Returns the endless batches of training from `start_step` on.
 
-    Every example of the host's share comes once an epoch, in an order drawn from `(seed, epoch)`; a batch may span
-    two epochs. An image's crop, flip and augmentation are drawn from `(seed, epoch, the example's id)`. So the batches
-    depend neither on where the run started nor on the number of threads.
+    Every example comes once an epoch, in an order drawn from `(seed, epoch)`; a batch may span two epochs. An image's
+    crop, flip and augmentation are drawn from `(seed, epoch, the example's id)`. So the batches depend neither on where
+    the run started nor on the number of threads, and hosts make consecutive rows of the same global batches however
+    many they are: see `HostRows`. (Only what replaces a broken image comes from the host's own rows.)
 
-    Hosts go through their shares independently; these differ by at most one example, and so do their epochs. When a
-    new stage begins, drop the last stage's iterator first: it holds buffers.
+    With several `config.parts` each goes through its epochs by itself; parts differ by at most one example. When a new
+    stage begins, drop the last stage's iterator first: it holds buffers.
 
     Args:
       config: which data and how.
@@ -89,32 +91,38 @@ def train_batches(
       labels float32 `[batch_size, num_classes]` where images have several classes. The arrays are read-only.
 
     Raises:
-      ValueError: a field of the configuration is wrong, the memory budget is too small, or there are fewer examples
-        than hosts.
+      ValueError: a field of the configuration is wrong, the memory budget is too small, or the hosts and the parts do
+        not divide the batch.
       FileNotFoundError: the data is not there.
     """
+    check_config(config)
     _require(
         image_size=(image_size, 1), batch_size=(batch_size, 1), start_step=(start_step, 0), magnitude=(magnitude, 0)
     )
-    source = open_source(config, evaluation=False, host_index=host_index, host_count=host_count)
+    rows = host_rows(batch_size * host_count, config.parts, host_index, host_count)
+    sources = [open_source(config, evaluation=False, host_index=part, host_count=config.parts) for part in rows.parts]
     transform = training_transform(config, image_size=image_size, magnitude=magnitude)
     threads = thread_count(config)
-    plan_memory(config, source, image_size=image_size, batch_size=batch_size, threads=threads)
+    plan_memory(config, sources, image_size=image_size, batch_size=batch_size, threads=threads)
+
+    def entries_from(step: int, source: Source) -> tf.data.Dataset:
+        first_epoch, offset = divmod(step * rows.rows, source.num_examples)
+        buffer = buffer_of_part(config)
+        return endless_entries(source, seed=seed, first_epoch=first_epoch, shuffle_buffer=buffer).skip(offset)
 
     def batches_from(step: int, guarded: bool) -> tf.data.Dataset:
-        first_epoch, offset = divmod(step * batch_size, source.num_examples)
-        entries = endless_entries(source, seed=seed, first_epoch=first_epoch, shuffle_buffer=config.shuffle_buffer)
         return batched(
-            entries.skip(offset),
+            rows_in_turn([entries_from(step, source) for source in sources], rows),
             transform,
-            source.load,
+            sources[0].load,
             batch_size=batch_size,
             threads=threads,
             classes=_label_classes(config),
             guarded=guarded,
         ).prefetch(PREFETCHED_BATCHES)
 
-    return TrainBatches(batches_from, start_step, BrokenImages(config.max_broken * source.num_examples, source.load))
+    allowed = config.max_broken * sum(source.num_examples for source in sources)
+    return TrainBatches(batches_from, start_step, BrokenImages(allowed, sources[0].load))
 
 
 def eval_batches(

@@ -1,11 +1,12 @@
 """The stream of a run: entries epoch after epoch in a drawn order, then examples, then batches."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from effnetv2_jax.data.broken import guard
 from effnetv2_jax.data.cpu_tensorflow import tf
+from effnetv2_jax.data.host_rows import HostRows
 from effnetv2_jax.data.source import Source
 from effnetv2_jax.data.transform import Transform
 
@@ -33,6 +34,21 @@ def endless_entries(source: Source, *, seed: int, first_epoch: int, shuffle_buff
         return entries.map(lambda entry: entry | {"seed": tf.stack([images, _fingerprint(entry["id"])])})
 
     return tf.data.Dataset.range(first_epoch, np.iinfo(np.int64).max).flat_map(of_epoch)
+
+
+def rows_in_turn(streams: Sequence[tf.data.Dataset], rows: HostRows) -> tf.data.Dataset:
+    """A host's rows of batch after batch, from the streams of its parts, each at the start of a batch."""
+
+    def of_batch(position: tf.Tensor, _: dict[str, tf.Tensor]) -> tf.Tensor:
+        row = position % rows.rows
+        return (row >= rows.skip) & (row < rows.skip + rows.take)
+
+    if rows.take < rows.rows:
+        streams = [stream.enumerate().filter(of_batch).map(lambda _, entry: entry) for stream in streams]
+    if len(streams) == 1:
+        return streams[0]
+    turns = tf.data.Dataset.range(np.iinfo(np.int64).max).map(lambda row: row // rows.take % len(streams))
+    return tf.data.Dataset.choose_from_datasets(streams, turns)
 
 
 def holds_share(source: Source, shuffle_buffer: int) -> bool:

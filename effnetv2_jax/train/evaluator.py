@@ -10,7 +10,7 @@ from etils import epath
 from effnetv2_jax.data.families import preprocessing_family
 from effnetv2_jax.data.pipeline import dataset_facts
 from effnetv2_jax.model.efficientnetv2 import EfficientNetV2
-from effnetv2_jax.train import sharding
+from effnetv2_jax.train import processes, sharding
 from effnetv2_jax.train.checkpoint import FOLDER, Checkpoints
 from effnetv2_jax.train.compilation import enable_cache
 from effnetv2_jax.train.config import TrainConfig
@@ -30,7 +30,8 @@ def evaluate_run(config: TrainConfig, workdir: str, step: int | None = None) -> 
     folder = epath.Path(workdir) / FOLDER
     if not folder.exists():
         raise FileNotFoundError(f"{workdir} holds no run: it has no folder {FOLDER}")
-    experiment = make_experiment(config, jax.device_count())
+    processes.require_joined()
+    experiment = make_experiment(config, jax.device_count(), jax.process_count())
     whole = sharding.replicated(sharding.make_mesh())
     with Checkpoints(folder, config.checkpoint.keep) as checkpoints:
         state = checkpoints.restore(sharding.with_sharding(experiment.abstract_state(), whole), step)
@@ -44,6 +45,7 @@ def evaluate_weights(config: TrainConfig, model: EfficientNetV2, variables: Mapp
     Raises:
       ValueError: if the network has other classes than the data, or a batch does not divide over the devices.
     """
+    processes.require_joined()
     enable_cache(config.compilation_cache)
     facts = dataset_facts(config.data)
     if facts.num_classes != model.num_classes:
@@ -52,7 +54,7 @@ def evaluate_weights(config: TrainConfig, model: EfficientNetV2, variables: Mapp
             "their answers cannot be compared"
         )
     batch_size = config.evaluation.batch_size or config.batch_size
-    sharding.check_batch_size("evaluation.batch_size", batch_size, jax.device_count())
+    sharding.check_batch_size("evaluation.batch_size", batch_size, jax.device_count(), jax.process_count())
     mesh = sharding.make_mesh()
     whole, divided = sharding.replicated(mesh), sharding.batch_sharded(mesh)
     step = make_eval_step(model, preprocessing_family(config.data.preprocessing), make_loss(config.loss))

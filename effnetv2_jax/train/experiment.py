@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from effnetv2_jax.data.families import preprocessing_family
+from effnetv2_jax.data.host_rows import host_rows
 from effnetv2_jax.data.pipeline import DatasetFacts, dataset_facts
 from effnetv2_jax.model.efficientnetv2 import EfficientNetV2, create_model
 from effnetv2_jax.model.initialization import variable_shapes
@@ -21,7 +22,7 @@ from effnetv2_jax.train.memory import accumulation_choices
 from effnetv2_jax.train.optimizer import l2_in_loss, make_optimizer
 from effnetv2_jax.train.progressive import Stage, make_stages
 from effnetv2_jax.train.schedule import make_schedule
-from effnetv2_jax.train.sharding import check_batch_size
+from effnetv2_jax.train.sharding import check_batch_size, check_group_size, groups_fit
 from effnetv2_jax.train.state import TrainState, Variables, create_state
 from effnetv2_jax.train.step import Recipe
 
@@ -85,17 +86,22 @@ class Experiment:
         return batch | ({"mask": jax.ShapeDtypeStruct((batch_size,), jnp.float32)} if masked else {})
 
 
-def make_experiment(config: TrainConfig, devices: int, facts: DatasetFacts | None = None) -> Experiment:
-    """Works out a run on a number of devices; `facts` of its data are asked of the data itself unless given.
+def make_experiment(
+    config: TrainConfig, devices: int, processes: int = 1, facts: DatasetFacts | None = None
+) -> Experiment:
+    """Works out a run on a number of devices, of all processes together.
+
+    `facts` of the data are asked of the data itself unless given.
 
     Raises:
       ValueError: for a field that is out of range or does not fit the others; the message says what is allowed.
       FileNotFoundError: if the data is not there.
     """
     _check_numbers(config)
-    check_batch_size("batch_size", config.batch_size, devices)
+    check_batch_size("batch_size", config.batch_size, devices, processes)
+    host_rows(config.batch_size, config.data.parts, 0, processes)
     eval_batch_size = config.evaluation.batch_size or config.batch_size
-    check_batch_size("evaluation.batch_size", eval_batch_size, devices)
+    check_batch_size("evaluation.batch_size", eval_batch_size, devices, processes)
     facts = facts or dataset_facts(config.data)
     spec = config.model.spec()
     steps_per_epoch = facts.train_examples / config.batch_size
@@ -165,18 +171,21 @@ def _recipe(config: TrainConfig, facts: DatasetFacts, steps_per_epoch: float, to
 
 def _accumulation(config: TrainConfig, devices: int) -> tuple[int, ...]:
     """Returns the numbers of microbatches that the config allows."""
-    choices = accumulation_choices(config.batch_size, devices, config.model.bn_group_size)
+    batch_size, group_size = config.batch_size, config.model.bn_group_size
+    choices = accumulation_choices(batch_size, devices)
     if config.accumulation_steps == "auto":
-        return choices
+        check_group_size(group_size, batch_size, devices)
+        return tuple(parts for parts in choices if groups_fit(group_size, batch_size // parts, devices))
     try:
         parts = int(config.accumulation_steps)
     except ValueError:
         raise ValueError(f"accumulation_steps must be a number or 'auto', got {config.accumulation_steps!r}") from None
     if parts not in choices:
         raise ValueError(
-            f"accumulation_steps {parts} does not divide the batch_size {config.batch_size} into whole images on each "
-            f"of {devices} devices and whole BatchNorm groups; those that do: {', '.join(map(str, choices))}"
+            f"accumulation_steps {parts} does not divide the batch_size {batch_size} into whole images on each "
+            f"of {devices} devices; those that do: {', '.join(map(str, choices))}"
         )
+    check_group_size(group_size, batch_size // parts, devices)
     return (parts,)
 
 

@@ -72,15 +72,10 @@ def compile_within(lowered: jax.stages.Lowered, available: int | None) -> jax.st
     return compiled
 
 
-def accumulation_choices(batch_size: int, devices: int, bn_group_size: int) -> tuple[int, ...]:
-    """Returns the numbers of microbatches that leave each device whole images and BatchNorm whole groups."""
+def accumulation_choices(batch_size: int, devices: int) -> tuple[int, ...]:
+    """Returns the numbers of microbatches that leave each device whole images."""
     share = batch_size // devices
-
-    def keeps_groups(parts: int) -> bool:
-        images = batch_size // parts
-        return not bn_group_size or bn_group_size >= images or images % bn_group_size == 0
-
-    return tuple(parts for parts in range(1, share + 1) if share % parts == 0 and keeps_groups(parts))
+    return tuple(parts for parts in range(1, share + 1) if share % parts == 0)
 
 
 def smallest_fitting(choices: Sequence[int], attempt: Callable[[int], T]) -> tuple[int, T]:

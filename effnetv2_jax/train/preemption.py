@@ -21,17 +21,23 @@ class Stopped(Exception):
 
 
 class StopSignal:
-    """Within its context SIGTERM and Ctrl-C set a flag; a second Ctrl-C interrupts at once."""
+    """Within its context SIGTERM and Ctrl-C ask for a stop; a second Ctrl-C interrupts at once.
 
-    _SIGNALS = (signal.SIGTERM, signal.SIGINT)
+    A process alone sets a flag and stops after the step at hand. Of several processes it takes one to be told: JAX's
+    preemption service, which has SIGTERM's handler since `jax.distributed.initialize`, hears of it within a second and
+    lets all stop after the same step, the first that none of them has passed. So that handler stays, and Ctrl-C is
+    handed to it.
+    """
 
     def __init__(self) -> None:
         self._received = False
+        self._several = jax.process_count() > 1
         self._previous: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> StopSignal:
+        numbers = (signal.SIGINT,) if self._several else (signal.SIGTERM, signal.SIGINT)
         try:
-            self._previous = {number: signal.signal(number, self._receive) for number in self._SIGNALS}
+            self._previous = {number: signal.signal(number, self._receive) for number in numbers}
         except ValueError:  # not the main thread, as in a notebook's executor: signals stay as they are
             self._previous = {}
         return self
@@ -42,7 +48,7 @@ class StopSignal:
 
     def stops_at(self, step: int) -> bool:
         """Tells whether the run should stop after this step; every process of a run must ask at every step."""
-        if jax.process_count() > 1:
+        if self._several:
             return bool(multihost_utils.reached_preemption_sync_point(step))
         return self._received
 
@@ -51,3 +57,5 @@ class StopSignal:
         if self._received and number == signal.SIGINT:
             raise KeyboardInterrupt
         self._received = True
+        if self._several:
+            signal.raise_signal(signal.SIGTERM)

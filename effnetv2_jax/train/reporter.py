@@ -20,6 +20,7 @@ from effnetv2_jax.train.evaluate import Results
 from effnetv2_jax.train.experiment import Experiment
 from effnetv2_jax.train.metrics import MetricsWriter
 from effnetv2_jax.train.preview import draw_batch
+from effnetv2_jax.train.processes import is_first
 from effnetv2_jax.train.progress import Progress, stage_table
 from effnetv2_jax.train.progressive import Stage
 from effnetv2_jax.train.sharding import HostBatch
@@ -35,12 +36,13 @@ class Reporter:
     def __init__(self, experiment: Experiment, folder: epath.Path, first_step: int) -> None:
         self._experiment = experiment
         self._folder = folder
-        self._shown = jax.process_index() == 0
+        self._shown = is_first()
         self._first_step = first_step
         self._started = time.monotonic()
         self._progress = Progress(experiment.stages, first_step, shown=self._shown)
         self._writer = MetricsWriter(folder, first_step) if self._shown else None
         self._mark = (time.monotonic(), first_step)
+        self._latest: tuple[int, Results | None] = (-1, None)
 
     def __enter__(self) -> Reporter:
         self._progress.__enter__()
@@ -59,7 +61,7 @@ class Reporter:
         device = jax.devices()[0]
         say(
             f"{experiment.spec.name}, {size:,} parameters, {config.model.dtype}, on {jax.device_count()} × "
-            f"{device.device_kind} ({device.platform})"
+            f"{device.device_kind} ({device.platform}{_processes()})"
         )
         say(
             f"{config.data.dataset}: {facts.train_examples:,} training and {facts.eval_examples:,} evaluation images, "
@@ -106,6 +108,7 @@ class Reporter:
 
     def evaluation(self, step: int, results: Results) -> None:
         """Reports the results of an evaluation after a step."""
+        self._latest = (step, results)
         for name, values in results.items():
             self._write(step, values, name)
         parts = ", ".join(f"{name} weights {values['top1']:.2f} %" for name, values in results.items())
@@ -120,7 +123,9 @@ class Reporter:
         self._mark = (then + time.monotonic() - start, since)
 
     def results_at(self, step: int) -> Results | None:
-        """Returns the results of the evaluation after a step, if there was one."""
+        """Returns the results of the evaluation after a step, if there was one; the same on every process."""
+        if self._latest[0] == step or jax.process_count() > 1:  # only the first process has the rows of earlier runs
+            return self._latest[1] if self._latest[0] == step else None
         found: Results = {}
         for row in self._writer.rows if self._writer else []:
             for key, value in row.items():
@@ -146,7 +151,7 @@ class Reporter:
             summary |= {f"{metric}{suffix}": round(results[name][metric], 4) for metric in ("top1", "top5", "loss")}
         summary["evaluated_images"] = int(results["raw"]["count"])
         summary["versions"] = {package: importlib.metadata.version(package) for package in _PACKAGES}
-        summary["devices"] = [f"{jax.device_count()} × {jax.devices()[0].device_kind}"]
+        summary["devices"] = [f"{jax.device_count()} × {jax.devices()[0].device_kind}{_processes()}"]
         if self._writer:
             title = f"{experiment.spec.name} on {experiment.config.data.dataset}"
             pictures.draw_curves(self._folder / "curves.png", self._writer.rows, experiment.stages, title)
@@ -156,6 +161,10 @@ class Reporter:
     def _write(self, step: int, values: Mapping[str, float], prefix: str) -> None:
         if self._writer:
             self._writer.write(step, values, prefix)
+
+
+def _processes() -> str:
+    return f", {jax.process_count()} processes" if jax.process_count() > 1 else ""
 
 
 def check_finite(metrics: Mapping[str, Any], step: int, stage: Stage) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import collections
-from collections.abc import Iterable, Iterator, Mapping
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -13,9 +14,25 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 HostBatch = Mapping[str, np.ndarray]
 
 
-def make_mesh() -> Mesh:
-    """Returns a mesh of one axis, `data`, over the devices of all processes."""
-    return jax.make_mesh((jax.device_count(),), ("data",), axis_types=(AxisType.Auto,))
+def make_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
+    """Returns a mesh of one axis, `data`, over devices (None: those of all processes).
+
+    They come slice by slice and process by process. So each process holds consecutive rows of a batch, in the order of
+    the processes, and devices that share a BatchNorm group are on one host if a host has enough. `jax.make_mesh` orders
+    by the network instead, which an axis that is only summed over does not need, and refuses several slices.
+
+    Raises:
+      ValueError: if processes have different numbers of devices.
+    """
+    ordered = sorted(jax.devices() if devices is None else devices, key=_place)
+    counts = collections.Counter(device.process_index for device in ordered)
+    if len(set(counts.values())) > 1:
+        raise ValueError(f"each process must have equally many devices, got {dict(counts)}")
+    return Mesh(np.array(ordered), ("data",), axis_types=(AxisType.Auto,))
+
+
+def _place(device: jax.Device) -> tuple[int, int, int]:
+    return getattr(device, "slice_index", None) or 0, device.process_index, device.id
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
@@ -28,16 +45,49 @@ def batch_sharded(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec("data"))
 
 
-def check_batch_size(name: str, batch_size: int, devices: int) -> None:
-    """Refuses a global batch that does not divide over the devices.
+def check_batch_size(name: str, batch_size: int, devices: int, processes: int = 1) -> None:
+    """Refuses a global batch that does not divide over the devices, and over the processes.
 
     Raises:
       ValueError: naming the nearest sizes that do.
     """
-    if batch_size < 1 or batch_size % devices:
-        below, above = batch_size // devices * devices, -(-max(batch_size, 1) // devices) * devices
+    unit = math.lcm(devices, processes)
+    if batch_size < 1 or batch_size % unit:
+        below, above = batch_size // unit * unit, -(-max(batch_size, 1) // unit) * unit
         nearest = f"{below} or {above}" if below > 0 else f"{above}"
-        raise ValueError(f"{name} {batch_size} does not divide over {devices} devices; the nearest that do: {nearest}")
+        over = f"{devices} devices" + (f" of {processes} processes" if processes > 1 else "")
+        raise ValueError(f"{name} {batch_size} does not divide over {over}; the nearest that do: {nearest}")
+
+
+def groups_fit(group_size: int, images: int, devices: int) -> bool:
+    """Tells whether groups of BatchNorm (0, or at least `images`: one) are parts of a device's images or whole devices'."""
+    share = max(1, images // devices)
+    whole = group_size == 0 or group_size >= images
+    return whole or (images % group_size == 0 and (group_size % share == 0 or share % group_size == 0))
+
+
+def check_group_size(group_size: int, images: int, devices: int) -> None:
+    """Refuses groups of BatchNorm (0, or at least `images`: one) that would straddle more devices than they fill.
+
+    Args:
+      group_size: images in a group.
+      images: that are normalised at once, on all devices together.
+      devices: that they are divided over.
+
+    Raises:
+      ValueError: naming the nearest sizes that fit.
+    """
+
+    def fits(size: int) -> bool:
+        return groups_fit(size, images, devices)
+
+    if not fits(group_size):
+        below = max(size for size in range(1, group_size) if fits(size))
+        above = min((size for size in range(group_size, images) if fits(size)), default=images)
+        raise ValueError(
+            f"model.bn_group_size {group_size} does not divide {images} images on {devices} devices into groups of "
+            f"whole devices or parts of one; the nearest that do: {below} or {above}"
+        )
 
 
 def global_batch(batch: HostBatch, sharding: NamedSharding) -> dict[str, jax.Array]:

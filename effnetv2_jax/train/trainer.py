@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import json
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
 import jax
-from etils import epath
 
 from effnetv2_jax.data.pipeline import train_batches
 from effnetv2_jax.model.efficientnetv2 import EfficientNetV2
 from effnetv2_jax.model.initialization import init_variables
-from effnetv2_jax.model.provenance import CARD
-from effnetv2_jax.train import config as configs
-from effnetv2_jax.train import sharding
+from effnetv2_jax.train import processes, sharding
 from effnetv2_jax.train.checkpoint import FOLDER, Checkpoints
 from effnetv2_jax.train.compilation import Programs, enable_cache
 from effnetv2_jax.train.config import TrainConfig
@@ -29,33 +25,37 @@ from effnetv2_jax.train.programs import EVALUATION, eval_source, stage_name, tra
 from effnetv2_jax.train.progressive import Stage, stage_at
 from effnetv2_jax.train.reporter import Reporter, check_finite
 from effnetv2_jax.train.state import TrainState, Variables
+from effnetv2_jax.train.workdir import claimed
 
 InitialVariables = Callable[[EfficientNetV2], Variables]
 
-_CONFIG = "config.json"
 PLATFORMS = ("", "accelerator", "tpu", "gpu", "cpu")
-_RUN_FILES = (FOLDER, "metrics.jsonl", "summary.json")
 
 
 def train(config: TrainConfig, workdir: str, initial_variables: InitialVariables | None = None) -> dict[str, Any]:
     """Trains a model, or goes on with what lies in the workdir, and returns its summary.
 
+    On several hosts each process calls it with the same arguments, after `processes.join`. Rows of a batch, and what is
+    drawn for them on the device, do not depend on how many devices and processes there are; sums over the batch do, by
+    their order, so runs on other numbers of them agree to rounding and not to the bit.
+
     Args:
       config: the run.
-      workdir: the run's folder, a path or `gs://…`. It gets `config.json`, `checkpoints/`, `metrics.jsonl`,
-        `tensorboard/`, `curves.png`, `stage_*.png` and `summary.json`.
+      workdir: the run's folder, a path or `gs://…`. All processes share it. It gets `config.json`,
+        `data.json`, `checkpoints/`, `metrics.jsonl`, `tensorboard/`, `curves.png`, `stage_*.png` and `summary.json`.
       initial_variables: model → its variables before step 0, in place of fresh ones.
 
     Raises:
-      ValueError: for a config that can't run, or one that differs from the workdir's.
-      RuntimeError: without the platform that the config demands.
+      ValueError: for a config that can't run, or one that differs from the workdir's, or data that does.
+      RuntimeError: without the platform that the config demands, or with processes that have not joined.
       FloatingPointError: when the loss is no longer finite; the last good checkpoint stays.
       Stopped: after saving, at SIGTERM or Ctrl-C.
     """
     require_platform(config.platform)
+    processes.require_joined()
     enable_cache(config.compilation_cache)
-    experiment = make_experiment(config, jax.device_count())
-    folder = _claimed(workdir, experiment)
+    experiment = make_experiment(config, jax.device_count(), jax.process_count())
+    folder = claimed(workdir, experiment)
     mesh = sharding.make_mesh()
     with contextlib.ExitStack() as stack:
         stop = stack.enter_context(StopSignal())
@@ -92,8 +92,11 @@ def train(config: TrainConfig, workdir: str, initial_variables: InitialVariables
                     checkpoints.wait()
                     raise Stopped(step)
             programs.check_retraces()
+            del host_batches, pictured, batch  # they hold the stage's buffers, and the next stage makes its own
         checkpoints.wait()
-        return report.finish(report.results_at(step) or evaluated(step), programs.facts())
+        summary = report.finish(report.results_at(step) or evaluated(step), programs.facts())
+        processes.wait_for_all("the summary is written")
+        return summary
 
 
 def require_platform(platform: str) -> None:
@@ -111,40 +114,6 @@ def require_platform(platform: str) -> None:
             f"the config demands the platform {platform!r}, but JAX found only {found!r}; "
             "--config.platform= takes what there is"
         )
-
-
-def _claimed(workdir: str, experiment: Experiment) -> epath.Path:
-    """Returns the run's folder, with the config and what its weights are written into it if no step was taken there.
-
-    Raises:
-      ValueError: if the folder holds a run with another config, or the files of one without its config.
-    """
-    folder = epath.Path(workdir) if "://" in workdir else epath.Path(workdir).expanduser().resolve()
-    path = folder / _CONFIG
-    found = [name for name in _RUN_FILES if _has_content(folder / name)]
-    if path.exists() and found:
-        different = configs.differences(experiment.config, path.read_text())
-        if different:
-            raise ValueError(
-                f"{folder} holds a run with another config; take another --workdir or the same config. "
-                f"Different: {'; '.join(different)}"
-            )
-        return folder
-    if found:
-        raise ValueError(
-            f"{folder} has {', '.join(found)} but no {_CONFIG}: not a run to go on with; take another --workdir"
-        )
-    if jax.process_index() == 0:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / CARD).write_text(json.dumps(experiment.provenance().to_metadata(), indent=1) + "\n")
-        path.write_text(configs.to_json(experiment.config))
-    return folder
-
-
-def _has_content(path: epath.Path) -> bool:
-    if path.is_dir():
-        return any(True for _ in path.iterdir())
-    return path.exists() and path.stat().length > 0
 
 
 def _stages_from(experiment: Experiment, step: int) -> tuple[Stage, ...]:

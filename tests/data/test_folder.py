@@ -86,8 +86,8 @@ def test_the_origin_tells_one_set_of_files_from_another(make_folder, pets):
     assert dataset_facts(config).origin != before
 
 
-def test_hosts_get_images_of_every_class(make_folder, pets):
-    config = make_folder(pets)
+def test_parts_and_hosts_get_images_of_every_class(make_folder, pets):
+    config = make_folder(pets, parts=2)
     shares = [
         next(
             train_batches(

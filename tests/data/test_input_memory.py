@@ -11,7 +11,7 @@ IMAGENET = Source(1_281_167, 1_281_167, ("one",), "", 110_000.0, read=lambda see
 
 def plan(source=IMAGENET, **fields):
     config = DataConfig(**fields)
-    return memory.plan_memory(config, source, image_size=300, batch_size=1024, threads=24)
+    return memory.plan_memory(config, [source], image_size=300, batch_size=1024, threads=24)
 
 
 def test_imagenets_default_buffer_takes_under_two_gigabytes():

@@ -1,0 +1,46 @@
+"""`--coordinator`, `--processes`, `--process-index`, `--distributed`: a command on several hosts."""
+
+from __future__ import annotations
+
+import argparse
+
+from effnetv2_jax.cli.config_file import UsageError
+
+
+def add_process_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares how the processes of a command find each other."""
+    group = parser.add_argument_group("several hosts", "Run the same command on each, with a --workdir that all share.")
+    group.add_argument(
+        "--distributed",
+        choices=("auto", "none"),
+        default="auto",
+        help="auto: join the others where Cloud TPU, GKE, Slurm or Open MPI tell of several; none: stay alone",
+    )
+    group.add_argument("--coordinator", metavar="HOST:PORT", help="elsewhere: a free port of the host of process 0")
+    group.add_argument("--processes", type=int, metavar="N", help="with --coordinator: how many there are")
+    group.add_argument("--process-index", type=int, metavar="I", help="with --coordinator: which this is, 0 … N - 1")
+
+
+def join_processes(arguments: argparse.Namespace) -> None:
+    """Joins the other processes, if there are any, and returns when all are there.
+
+    Raises:
+      UsageError: if only some of the three arguments are given, or they make no sense.
+    """
+    from effnetv2_jax.train.processes import Membership, join
+
+    given = (arguments.coordinator, arguments.processes, arguments.process_index)
+    if given == (None, None, None):
+        if arguments.distributed == "auto":
+            join()
+        return
+    if None in given:
+        raise UsageError("--coordinator, --processes and --process-index go together")
+    coordinator, processes, index = given
+    if arguments.distributed == "none":
+        raise UsageError("--distributed none and --coordinator exclude each other")
+    if not coordinator.rpartition(":")[0] or not coordinator.rpartition(":")[2].isdigit():
+        raise UsageError(f"--coordinator must be HOST:PORT, got {coordinator!r}")
+    if not 0 <= index < processes:
+        raise UsageError(f"--process-index must be in 0..{processes - 1}, got {index}")
+    join(Membership(coordinator, processes, index))
