@@ -3,7 +3,7 @@
 
 MODES="on-demand spot queued queued-spot"
 
-name="" zone="" project="" type="" mode=on-demand version="" repository="" worker=0 max_restarts=20 dry_run=""
+name="" zone="" project="" type="" mode=on-demand version="" repository="" cluster="" worker=0 max_restarts=20 dry_run=""
 words=() # the command after --
 
 refuse() {

@@ -46,7 +46,7 @@ run() {
     exit 1
   fi
   exec 9>&- # the run alone holds the lock
-  tail --lines=+1 --follow --pid="$(<"$state/pid")" "$state/log" 2>/dev/null
+  tail --lines=+1 --follow --pid="$(<"$state/pid")" "$state/log"
   [[ -s $state/exit_code ]] || { echo "$(hostname): the run was killed" >&2 && exit 1; }
   exit "$(<"$state/exit_code")"
 }
@@ -54,13 +54,14 @@ run() {
 # Starts the command in a session of its own: a broken connection does not reach it.
 start() {
   echo "$1" >"$state/command"
-  rm -f "$state/exit_code"
+  rm -f "$state/exit_code" "$state/command_pid"
+  : >"$state/log" # here, not in the background: whoever follows it must find it
   cd "$project"
   source launch/env.sh
   # shellcheck disable=SC2016 # expanded by the shell that starts
   STATE=$state PATH=$project/.venv/bin:$PATH setsid bash -c \
     '"$@" & echo $! >"$STATE/command_pid"; code=0; wait $! || code=$?; echo "$code" >"$STATE/exit_code"' \
-    run "${@:2}" >"$state/log" 2>&1 </dev/null &
+    run "${@:2}" >>"$state/log" 2>&1 </dev/null &
   echo $! >"$state/pid"
 }
 
