@@ -18,7 +18,7 @@ from effnetv2_jax.model.initialization import init_variables
 from effnetv2_jax.model.provenance import CARD
 from effnetv2_jax.train import config as configs
 from effnetv2_jax.train import sharding
-from effnetv2_jax.train.checkpoint import FOLDER, Checkpoints
+from effnetv2_jax.train.checkpoint import FOLDER, Checkpoints, run_folder
 from effnetv2_jax.train.compilation import Programs, enable_cache
 from effnetv2_jax.train.config import TrainConfig
 from effnetv2_jax.train.evaluate import Results, evaluate_split, make_eval_step
@@ -119,7 +119,7 @@ def _claimed(workdir: str, experiment: Experiment) -> epath.Path:
     Raises:
       ValueError: if the folder holds a run with another config, or the files of one without its config.
     """
-    folder = epath.Path(workdir) if "://" in workdir else epath.Path(workdir).expanduser().resolve()
+    folder = run_folder(workdir)
     path = folder / _CONFIG
     if path.exists():
         different = configs.differences(experiment.config, path.read_text())
