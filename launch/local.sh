@@ -4,7 +4,7 @@
 #   launch/local.sh [WORKDIR] [--config.FIELD=VALUE ...]
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-source launch/environment.sh
+source launch/venv.sh
 
 workdir=runs/digits
 if [[ $# -gt 0 && $1 != --* ]]; then

@@ -3,7 +3,7 @@
 # Arguments go to pytest: launch/test.sh -m slow
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-source launch/environment.sh
+source launch/venv.sh
 
 install_into .venv '.[dev]'
 .venv/bin/ruff check .

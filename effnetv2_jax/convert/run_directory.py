@@ -30,13 +30,18 @@ def open_run(path: epath.PathLike, *, moving_average: bool) -> Iterator[TensorFi
       ValueError: for a damaged checkpoint.
       FileNotFoundError: if there is none.
     """
-    step = _newest_step(epath.Path(path))
+    step = _newest_step(_absolute(epath.Path(path)))
     try:
         averaged, tensors = _load(step, moving_average)
     except Exception as error:  # whatever Orbax and tensorstore raise: they have no class for it
         raise ValueError(f"{step} is damaged or no checkpoint of ours: {str(error).splitlines()[0]}") from error
     facts = {"averaging": "averaged" if averaged else "raw"}
     yield TensorFile({name: value.shape for name, value in tensors.items()}, tensors.__getitem__, _card(step) | facts)
+
+
+def _absolute(path: epath.Path) -> epath.Path:
+    """Returns the path that Orbax wants; `gs://…` already is one."""
+    return path if "://" in str(path) else path.expanduser().resolve()
 
 
 def _newest_step(path: epath.Path) -> epath.Path:

@@ -23,6 +23,11 @@ class CheckpointConfig:
     keep: int = 3
 
 
+def run_folder(workdir: str) -> epath.Path:
+    """Returns a run's folder, absolute as Orbax wants it; `gs://…` already is."""
+    return epath.Path(workdir) if "://" in workdir else epath.Path(workdir).expanduser().resolve()
+
+
 class Checkpoints:
     """The checkpoints under a folder, one a step; a context that waits for what is being written."""
 

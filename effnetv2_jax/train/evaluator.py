@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import jax
-from etils import epath
 
 from effnetv2_jax.data.families import preprocessing_family
 from effnetv2_jax.data.pipeline import dataset_facts
 from effnetv2_jax.model.efficientnetv2 import EfficientNetV2
 from effnetv2_jax.train import processes, sharding
-from effnetv2_jax.train.checkpoint import FOLDER, Checkpoints
+from effnetv2_jax.train.checkpoint import FOLDER, Checkpoints, run_folder
 from effnetv2_jax.train.compilation import enable_cache
 from effnetv2_jax.train.config import TrainConfig
 from effnetv2_jax.train.evaluate import Results, evaluate_split, make_eval_step
@@ -27,7 +26,7 @@ def evaluate_run(config: TrainConfig, workdir: str, step: int | None = None) -> 
       FileNotFoundError: if there is no such checkpoint.
       ValueError: if the checkpoint is not one of the config's network.
     """
-    folder = epath.Path(workdir) / FOLDER
+    folder = run_folder(workdir) / FOLDER
     if not folder.exists():
         raise FileNotFoundError(f"{workdir} holds no run: it has no folder {FOLDER}")
     processes.require_joined()

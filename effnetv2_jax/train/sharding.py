@@ -60,7 +60,10 @@ def check_batch_size(name: str, batch_size: int, devices: int, processes: int = 
 
 
 def groups_fit(group_size: int, images: int, devices: int) -> bool:
-    """Tells whether groups of BatchNorm (0, or at least `images`: one) are parts of a device's images or whole devices'."""
+    """Tells whether each group of BatchNorm is a part of one device's images or all of several devices'.
+
+    A size of 0, or of at least `images`, means one group of them all.
+    """
     share = max(1, images // devices)
     whole = group_size == 0 or group_size >= images
     return whole or (images % group_size == 0 and (group_size % share == 0 or share % group_size == 0))

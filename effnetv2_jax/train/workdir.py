@@ -10,7 +10,7 @@ from etils import epath
 
 from effnetv2_jax.model.provenance import CARD
 from effnetv2_jax.train import config as configs
-from effnetv2_jax.train.checkpoint import FOLDER
+from effnetv2_jax.train.checkpoint import FOLDER, run_folder
 from effnetv2_jax.train.experiment import Experiment
 from effnetv2_jax.train.processes import is_first, wait_for_all
 
@@ -30,7 +30,7 @@ def claimed(workdir: str, experiment: Experiment) -> epath.Path:
       ValueError: if the folder holds a run with another config or on other data, or the files of one without its
         config, or if not all processes share the folder.
     """
-    folder = epath.Path(workdir) if "://" in workdir else epath.Path(workdir).expanduser().resolve()
+    folder = run_folder(workdir)
     _check(folder, experiment)
     wait_for_all("all have looked at the run's folder")
     if is_first() and not _begun(folder):

@@ -57,6 +57,12 @@ def test_the_newest_step_or_the_one_asked_for(run, tiny, where, moving_average, 
     assert weights.provenance.averaging == ("averaged" if moving_average else "raw")
 
 
+def test_a_relative_path_is_a_path_too(run, tiny, monkeypatch):
+    monkeypatch.chdir(run.parent)
+    weights = load_weights(run.name, reference.TINY)
+    assert reference.equal(weights.variables, tiny)
+
+
 def test_the_run_says_what_it_is(run):
     facts = load_weights(run).provenance
     assert (facts.spec, facts.preprocessing, facts.eval_size) == (reference.TINY, "v2", 64)

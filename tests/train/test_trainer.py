@@ -104,13 +104,14 @@ def test_a_run_compiles_each_stage_and_the_evaluation_exactly_once(straight):
         assert program["compile_seconds"] > 0
 
 
-def test_evaluation_sees_every_test_image_once_with_raw_and_averaged_weights(straight):
+def test_evaluation_sees_every_test_image_once_with_raw_and_averaged_weights(straight, monkeypatch):
     workdir, summary, _ = straight
     assert summary["evaluated_images"] == 360  # 96 does not divide it
     for name in ("top1", "top5", "top1_averaged", "top5_averaged"):
         assert 0 <= summary[name] <= 100
     assert summary["top5"] >= summary["top1"]
-    again = evaluate_run(smoke_config(), str(workdir))
+    monkeypatch.chdir(workdir.parent)
+    again = evaluate_run(smoke_config(), workdir.name)  # a relative path is one too
     assert again["raw"]["top1"] == pytest.approx(summary["top1"], abs=1e-3)
     assert again["averaged"]["top1"] == pytest.approx(summary["top1_averaged"], abs=1e-3)
 

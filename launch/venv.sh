@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Sourced by the scripts beside it: makes a virtual environment and installs the project into it.
 
 # Prints the first Python that the project supports.

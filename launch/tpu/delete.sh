@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# Deletes a Cloud TPU with everything on its disks; with a queued mode, its request as well.
+#   launch/tpu/delete.sh NAME --zone ZONE [--mode on-demand|spot|queued|queued-spot] [--project P] [--dry-run]
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/machine.sh"
+read_options "mode" "$@"
+
+if is_queued; then
+  tpus queued-resources delete "$name" --force
+else
+  tpus tpu-vm delete "$name"
+fi

@@ -1,0 +1,90 @@
+# shellcheck shell=bash disable=SC2034 # the variables are for the scripts that source this
+# Sourced by the scripts beside it: their options, and `gcloud compute tpus`, called or with --dry-run only printed.
+
+MODES="on-demand spot queued queued-spot"
+
+name="" zone="" project="" type="" mode=on-demand version="" repository="" cluster="" worker=0 max_restarts=20 dry_run=""
+words=() # the command after --
+
+refuse() {
+  echo "${0##*/}: $*" >&2
+  exit 2
+}
+
+# read_options "OPTION ..." ARGUMENT...: sets the variables above; an option not listed, or a bad value, is refused.
+read_options() {
+  local listed=" zone project dry-run${1:+ $1}" option
+  local known="$listed "
+  shift
+  while [[ $# -gt 0 ]]; do
+    option=${1#--}
+    option=${option%%=*}
+    case $1 in
+      --) words=("${@:2}") && break ;;
+      --dry-run) dry_run=1 ;;
+      --*)
+        [[ $known == *" $option "* ]] || refuse "unknown option --$option; known:${listed// / --}"
+        if [[ $1 != *=* ]]; then
+          [[ $# -gt 1 ]] || refuse "--$option needs a value"
+          set -- "$1=$2" "${@:3}"
+        fi
+        printf -v "${option//-/_}" %s "${1#*=}"
+        ;;
+      *)
+        [[ -z $name ]] || refuse "one name is needed, got '$name' and '$1'"
+        name=$1
+        ;;
+    esac
+    shift
+  done
+  check_options "$known"
+}
+
+check_options() {
+  [[ -n $name ]] || refuse "the TPU's name is missing"
+  [[ $name =~ ^[a-z]([-a-z0-9]{0,61}[a-z0-9])?$ ]] ||
+    refuse "bad name '$name'; allowed: lower-case letters, digits and hyphens, a letter first, at most 63"
+  [[ $zone =~ ^[a-z]+-[a-z]+[0-9]+-[a-z]$ ]] || refuse "bad or missing --zone '$zone'; it looks like us-central1-a"
+  [[ " $MODES " == *" $mode "* ]] || refuse "unknown --mode '$mode'; known: $MODES"
+  [[ $max_restarts =~ ^[0-9]+$ ]] || refuse "--max-restarts must be a whole number, got '$max_restarts'"
+  if [[ $1 == *" type "* ]]; then
+    [[ $type =~ ^v[0-9a-z]+-[0-9]+$ ]] || refuse "bad or missing --type '$type'; it looks like v5litepod-8 or v4-32"
+    [[ -n $version ]] || version=$(runtime_version)
+  fi
+}
+
+# The operating system's image for a generation. Source: "TPU software versions", cloud.google.com/tpu/docs.
+runtime_version() {
+  case ${type%-*} in
+    v2 | v3 | v4) echo tpu-ubuntu2204-base ;;
+    v5litepod) echo v2-alpha-tpuv5-lite ;;
+    v5p) echo v2-alpha-tpuv5 ;;
+    v6e) echo v2-alpha-tpuv6e ;;
+    *) refuse "no runtime version is known for --type '$type' (known: v2 v3 v4 v5litepod v5p v6e); give --version" ;;
+  esac
+}
+
+# call COMMAND...: runs it, or prints it so that a shell would run it.
+call() {
+  if [[ -n $dry_run ]]; then
+    printf '%q' "$1"
+    printf ' %q' "${@:2}"
+    echo
+  else
+    "$@"
+  fi
+}
+
+# tpus GROUP VERB ARGUMENT...: `gcloud compute tpus` in the zone and project of the options.
+tpus() {
+  call gcloud compute tpus "$@" "--zone=$zone" ${project:+"--project=$project"} --quiet
+}
+
+# on_workers N|all VERB WORD...: worker.sh on one worker, or on all at once. The exit code is the first one's that failed.
+on_workers() {
+  tpus tpu-vm ssh "$name" "--worker=$1" "--command=bash effnetv2_jax/launch/tpu/worker.sh$(printf ' %q' "${@:2}")"
+}
+
+is_queued() {
+  [[ $mode == queued* ]]
+}

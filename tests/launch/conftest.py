@@ -1,0 +1,70 @@
+"""A `gcloud` (or `xpk`) that only records what it is asked and answers as it is told."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent.parent
+
+_PROGRAM = """#!{python} -SE
+import json, pathlib, sys
+folder, asked = pathlib.Path({folder!r}), sys.argv[1:]
+with (folder / "calls").open("a") as calls:
+    calls.write(json.dumps([pathlib.Path(sys.argv[0]).name, *asked]) + "\\n")
+for verb, answers in json.loads((folder / "answers").read_text()).items():
+    if verb in " ".join(asked):
+        counter = folder / verb.replace("/", "_")
+        nth = len(counter.read_text()) if counter.exists() else 0
+        counter.write_text("x" * (nth + 1))
+        code, said = answers[min(nth, len(answers) - 1)]
+        print(said, file=sys.stderr if code else sys.stdout)
+        sys.exit(code)
+"""
+
+
+class Cloud:
+    """Runs launch scripts with the stand-ins first in the PATH.
+
+    `answers`: part of a command line → what each call of it returns in turn, (exit code, text); the last one stays.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.answers: dict[str, list[tuple[int, str]]] = {}
+        self._folder = folder
+        for name in ("gcloud", "xpk"):
+            program = folder / "bin" / name
+            program.parent.mkdir(exist_ok=True)
+            program.write_text(_PROGRAM.format(python=sys.executable, folder=str(folder)))
+            program.chmod(0o755)
+
+    def run(self, script: str, *arguments: str) -> subprocess.CompletedProcess:
+        (self._folder / "answers").write_text(json.dumps(self.answers))
+        path = f"{self._folder / 'bin'}{os.pathsep}{os.environ['PATH']}"
+        return subprocess.run(
+            [ROOT / "launch" / script, *arguments],
+            env=os.environ | {"PATH": path, "POLL_SECONDS": "0"},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            cwd=self._folder,
+        )
+
+    @property
+    def calls(self) -> list[list[str]]:
+        """The command lines that the stand-ins got, word by word."""
+        record = self._folder / "calls"
+        return [json.loads(line) for line in record.read_text().splitlines()] if record.exists() else []
+
+    @property
+    def verbs(self) -> list[str]:
+        """What was asked for, in short: `tpu-vm create`, `queued-resources delete` …"""
+        return [" ".join(call[3:5]) for call in self.calls]
+
+
+@pytest.fixture
+def cloud(tmp_path) -> Cloud:
+    return Cloud(tmp_path)

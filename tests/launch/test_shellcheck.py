@@ -1,0 +1,28 @@
+"""Every shell script is clean under shellcheck, and none evaluates text."""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from launch.conftest import ROOT
+
+SCRIPTS = sorted([*(ROOT / "launch").rglob("*.sh"), ROOT / ".ci/run"])
+SHELLCHECK = shutil.which("shellcheck", path=str(Path(sys.executable).parent)) or shutil.which("shellcheck")
+
+
+@pytest.mark.skipif(SHELLCHECK is None, reason="shellcheck is in the extra `test`")
+def test_shellcheck():
+    done = subprocess.run([SHELLCHECK, *SCRIPTS], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_scripts_are_strict_and_never_evaluate_text(script):
+    text = script.read_text()
+    assert not re.search(r"\beval\b", text)
+    if text.startswith("#!"):
+        assert text.startswith("#!/usr/bin/env bash\n")
+        assert "\nset -euo pipefail\n" in text

@@ -1,0 +1,56 @@
+"""launch/skypilot.yaml, without SkyPilot: the keys are ones that its schema knows (sky/utils/schemas.py, 0.14.1)."""
+
+import subprocess
+
+import pytest
+import yaml
+from launch.conftest import ROOT
+
+from effnetv2_jax.train.preemption import EXIT_CODE
+
+TASK = yaml.safe_load((ROOT / "launch/skypilot.yaml").read_text())
+# Section → the schema's keys that make sense here.
+KEYS = {
+    (): {"name", "resources", "workdir", "envs", "setup", "run"},
+    ("resources",): {"infra", "accelerators", "accelerator_args", "use_spot", "job_recovery", "disk_size"},
+    ("resources", "accelerator_args"): {"tpu_vm", "runtime_version"},
+    ("resources", "job_recovery"): {"strategy", "max_restarts_on_errors", "recover_on_exit_codes"},
+}
+
+
+@pytest.mark.parametrize("section", KEYS)
+def test_keys_are_known(section):
+    found = TASK
+    for name in section:
+        found = found[name]
+    assert set(found) <= KEYS[section]
+
+
+def test_a_saved_run_is_started_again_on_spot_and_a_failure_is_not():
+    resources = TASK["resources"]
+    assert resources["use_spot"] is True
+    assert resources["job_recovery"] == {"max_restarts_on_errors": 0, "recover_on_exit_codes": [EXIT_CODE]}
+
+
+def test_the_run_s_folder_must_be_given():
+    assert TASK["envs"]["WORKDIR"] is None
+
+
+@pytest.mark.parametrize("part", ["setup", "run"])
+def test_commands_are_sound_bash(part):
+    assert subprocess.run(["bash", "-n"], input=TASK[part], text=True, capture_output=True).stderr == ""
+
+
+def test_the_run_is_the_command(tmp_path):
+    """The `run` part with a stand-in for the command: a source file's path and words arrive as they should."""
+    (tmp_path / "launch").mkdir()
+    (tmp_path / "launch/env.sh").write_text((ROOT / "launch/env.sh").read_text())
+    program = tmp_path / ".venv/bin/effnetv2"
+    program.parent.mkdir(parents=True)
+    program.write_text('#!/usr/bin/env bash\nprintf "%s\\n" "$@"\nexit 75\n')
+    program.chmod(0o755)
+    envs = {**TASK["envs"], "WORKDIR": "gs://b/r", "OPTIONS": "--config.seed=1 --config.epochs=2"}
+    done = subprocess.run(["bash", "-c", TASK["run"]], cwd=tmp_path, env=envs, capture_output=True, text=True)
+    assert done.returncode == 75
+    options = ["--config.seed=1", "--config.epochs=2"]
+    assert done.stdout.split() == ["train", "--config", envs["CONFIG"], "--workdir", "gs://b/r", *options]

@@ -1,0 +1,41 @@
+"""Rows of blocks that are computed again in the backward pass."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from effnetv2_jax.model.efficientnetv2 import create_model
+from effnetv2_jax.model.specs import VARIANTS
+
+TINY = VARIANTS["efficientnetv2-b0"].scaled(width=0.25, depth=0.1)
+
+
+def test_remat_changes_neither_names_nor_gradients_nor_statistics():
+    images = jax.random.normal(jax.random.key(0), (4, 32, 32, 3))
+    rng = {"dropout": jax.random.key(1)}
+    kept, again = (create_model(TINY, num_classes=3, drop_path_rate=0.5, remat=rows) for rows in ((), (0, 2, 4)))
+    variables = kept.init(jax.random.key(2), images)
+    assert jax.tree.structure(variables) == jax.tree.structure(again.init(jax.random.key(2), images))
+
+    def gradients(model):
+        def loss(params):
+            logits, updates = model.apply(
+                variables | {"params": params}, images, train=True, rngs=rng, mutable=["batch_stats"]
+            )
+            return jnp.sum(logits**2), updates
+
+        return jax.jit(jax.grad(loss, has_aux=True))
+
+    for left, right in zip(
+        *(jax.tree.leaves(gradients(model)(variables["params"])) for model in (kept, again)), strict=True
+    ):
+        np.testing.assert_allclose(left, right, rtol=2e-4, atol=1e-5)
+    text = gradients(again).lower(variables["params"]).as_text()
+    assert "optimization_barrier" in text, "activations are computed again"
+    assert "optimization_barrier" not in gradients(kept).lower(variables["params"]).as_text()
+
+
+def test_a_row_that_is_not_there_is_refused():
+    with pytest.raises(ValueError, match=r"remat must name rows of .*, 0 to 5, got \[6\]"):
+        create_model(TINY, remat=(1, 6))
