@@ -13,14 +13,11 @@ from effnetv2_jax.analysis.input_benchmark import Comparison, Rate, compare, gen
 from effnetv2_jax.analysis.topology import Topology
 from effnetv2_jax.data.pipeline import train_batches
 from effnetv2_jax.model.initialization import init_variables
-from effnetv2_jax.model.summary import count_multiply_adds
 from effnetv2_jax.train import sharding
 from effnetv2_jax.train.experiment import Experiment
 from effnetv2_jax.train.programs import train_source
 from effnetv2_jax.train.progressive import Stage
-
-# A training step is about three forward passes, of two operations a multiply-add.
-_OPERATIONS_PER_MULTIPLY_ADD = 6
+from effnetv2_jax.train.throughput import training_flops
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,8 +83,8 @@ def step_speed(experiment: Experiment, stage: Stage, steps: int) -> StepSpeed:
 
 def needed_images_per_second(experiment: Experiment, stage: Stage, topology: Topology, of_peak: float) -> float:
     """Returns the images a second that a TPU slice takes at a stage if it reaches a share of its peak."""
-    adds = count_multiply_adds(experiment.spec, stage.image_size, experiment.facts.num_classes)
-    return of_peak * topology.chips * topology.chip.peak_flops / (_OPERATIONS_PER_MULTIPLY_ADD * adds)
+    flops = training_flops(experiment.spec, stage.image_size, experiment.facts.num_classes)
+    return of_peak * topology.chips * topology.chip.peak_flops / flops
 
 
 def _made_up(experiment: Experiment, batch_size: int, image_size: int) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from typing import Any
 import jax
 from jax.sharding import AxisType, Mesh
 
-from effnetv2_jax.analysis.chips import CHIPS, Chip
+from effnetv2_jax.train.chips import CHIPS, Chip
 
 _ALIASES = MappingProxyType({"v5litepod": "v5e", "v5lite": "v5e"})
 

@@ -14,6 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the command's arguments."""
     add_config_argument(parser)
     parser.add_argument("--workdir", required=True, help="the run's folder, a path or gs://…; the same one goes on")
+    parser.add_argument("--profile", default="", metavar="START:STOP", help="trace these steps into WORKDIR/profile")
     add_process_arguments(parser)
 
 
@@ -26,7 +27,7 @@ def run(arguments: argparse.Namespace) -> int:
     config = load_config(arguments)
     join_processes(arguments)
     try:
-        summary = train(config, arguments.workdir, initial_variables(config))
+        summary = train(config, arguments.workdir, initial_variables(config), arguments.profile)
     except Stopped as stopped:
         if is_first():
             print(f"effnetv2 train: {stopped}; the same command goes on from there", file=sys.stderr)

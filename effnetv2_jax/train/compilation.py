@@ -98,11 +98,19 @@ class Programs:
         program.waited_seconds += time.perf_counter() - start
         return program.function
 
-    def check_retraces(self) -> None:
-        """Raises RetraceError if a program was traced more than the once that lowering takes."""
+    def check_retraces(self, warn: Callable[[str], None] | None) -> None:
+        """Warns of each program that was traced more than the once that lowering takes, without `warn` raises.
+
+        Raises:
+          RetraceError: without `warn`.
+        """
         for name, program in self._programs.items():
             if program.traces > 1:
-                raise RetraceError(f"the program {name!r} was traced {program.traces} times instead of once")
+                text = f"the program {name!r} was traced {program.traces} times instead of once"
+                if warn is None:
+                    raise RetraceError(text)
+                warn(text)
+                program.traces = 1  # said once a retrace
 
     def facts(self) -> dict[str, dict[str, Any]]:
         """Returns name → seconds to lower, to compile and waited for, microbatches, memory, and if the cache had it."""

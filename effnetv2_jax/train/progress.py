@@ -42,11 +42,12 @@ class Progress:
         self._console.print(text, markup=False) if isinstance(text, str) else self._console.print(text)
 
     def update(self, step: int, stage: Stage, metrics: Mapping[str, float]) -> None:
-        """Shows a stage, the steps done, loss, learning rate, images a second and the time left."""
+        """Shows a stage, the steps done, loss, learning rate, speed, its share of the chips' peak, and the time left."""
+        utilization = f"mfu {metrics['mfu']:.1%}  " if "mfu" in metrics else ""
         left = _duration(self._clock.seconds_left(step))
         numbers = (
             f"step {step}/{self._stages[-1].end_step}  loss {metrics['loss']:.4f}  lr {metrics['learning_rate']:.3g}  "
-            f"{metrics['images_per_second']:.0f} images/s  {left} left"
+            f"{metrics['images_per_second']:.0f} images/s  {utilization}{left} left"
         )
         title = f"stage {stage.index + 1}/{len(self._stages)} ({stage.image_size} px)"
         self._bar.update(self._task, completed=step, description=title, numbers=numbers)

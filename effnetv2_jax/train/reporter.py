@@ -25,6 +25,7 @@ from effnetv2_jax.train.progress import Progress, stage_table
 from effnetv2_jax.train.progressive import Stage
 from effnetv2_jax.train.sharding import HostBatch
 from effnetv2_jax.train.step import Metrics
+from effnetv2_jax.train.throughput import peak_flops, training_flops
 
 SUMMARY = "summary.json"
 _PACKAGES = ("effnetv2_jax", "jax", "flax", "optax", "orbax-checkpoint", "tensorflow-datasets", "numpy")
@@ -39,6 +40,7 @@ class Reporter:
         self._shown = is_first()
         self._first_step = first_step
         self._started = time.monotonic()
+        self._peak_flops = peak_flops(jax.devices())
         self._progress = Progress(experiment.stages, first_step, shown=self._shown)
         self._writer = MetricsWriter(folder, first_step) if self._shown else None
         self._mark = (time.monotonic(), first_step)
@@ -79,6 +81,10 @@ class Reporter:
         if waited >= 0.1:
             self._progress.say(f"stage {stage.index + 1} waited {waited:.1f} s for its program to compile")
 
+    def warn(self, text: str) -> None:
+        """Prints a line about what should not have happened."""
+        self._progress.say(f"warning: {text}")
+
     def with_pictures(self, stage: Stage, step: int, batches: Iterator[HostBatch]) -> Iterator[HostBatch]:
         """Passes a stage's batches on; draws the first as the network sees it, unless that picture is there."""
         path = self._folder / f"stage_{stage.index + 1}.png"
@@ -101,6 +107,9 @@ class Reporter:
         self._mark = (now, step)
         rate = (step - since) * self._experiment.config.batch_size / max(now - then, 1e-9)
         values |= {"image_size": stage.image_size, "stage": stage.index + 1, "images_per_second": rate}
+        if self._peak_flops:
+            flops = training_flops(self._experiment.spec, stage.image_size, self._experiment.facts.num_classes)
+            values["mfu"] = rate * flops / self._peak_flops
         if skipped:
             values["skipped_images"] = skipped
         self._progress.update(step, stage, values)

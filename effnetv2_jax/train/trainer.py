@@ -21,6 +21,7 @@ from effnetv2_jax.train.evaluate import Results, evaluate_split
 from effnetv2_jax.train.experiment import Experiment, make_experiment
 from effnetv2_jax.train.memory import device_memory
 from effnetv2_jax.train.preemption import Stopped, StopSignal
+from effnetv2_jax.train.profile import Trace
 from effnetv2_jax.train.programs import EVALUATION, eval_source, stage_name, train_source
 from effnetv2_jax.train.progressive import Stage, stage_at
 from effnetv2_jax.train.reporter import Reporter, check_finite
@@ -32,7 +33,9 @@ InitialVariables = Callable[[EfficientNetV2], Variables]
 PLATFORMS = ("", "accelerator", "tpu", "gpu", "cpu")
 
 
-def train(config: TrainConfig, workdir: str, initial_variables: InitialVariables | None = None) -> dict[str, Any]:
+def train(
+    config: TrainConfig, workdir: str, initial_variables: InitialVariables | None = None, profile: str = ""
+) -> dict[str, Any]:
     """Trains a model, or goes on with what lies in the workdir, and returns its summary.
 
     On several hosts each process calls it with the same arguments, after `processes.join`. Rows of a batch, and what is
@@ -44,6 +47,7 @@ def train(config: TrainConfig, workdir: str, initial_variables: InitialVariables
       workdir: the run's folder, a path or `gs://…`. All processes share it. It gets `config.json`,
         `data.json`, `checkpoints/`, `metrics.jsonl`, `tensorboard/`, `curves.png`, `stage_*.png` and `summary.json`.
       initial_variables: model → its variables before step 0, in place of fresh ones.
+      profile: START:STOP, the steps of which a trace goes to `profile/` in the workdir; "" for none.
 
     Raises:
       ValueError: for a config that can't run, or one that differs from the workdir's, or data that does.
@@ -62,6 +66,7 @@ def train(config: TrainConfig, workdir: str, initial_variables: InitialVariables
         checkpoints = stack.enter_context(Checkpoints(folder / FOLDER, config.checkpoint.keep))
         step = max(checkpoints.steps, default=0)
         report = stack.enter_context(Reporter(experiment, folder, step))
+        trace = stack.enter_context(Trace(str(folder / "profile"), profile))
         report.introduce()
         programs = stack.enter_context(_programs(experiment, mesh, step))
         state = _state(experiment, mesh, checkpoints, initial_variables)
@@ -78,6 +83,7 @@ def train(config: TrainConfig, workdir: str, initial_variables: InitialVariables
             host_batches = _host_batches(experiment, stage, step)
             pictured = report.with_pictures(stage, step, host_batches)
             for batch in _on_devices(pictured, stage, step, mesh):
+                trace.before(step)
                 state, metrics = train_step(state, batch)
                 step += 1
                 if _due(step, config.log_every_steps, stage):
@@ -91,7 +97,7 @@ def train(config: TrainConfig, workdir: str, initial_variables: InitialVariables
                 if stopping and step < experiment.total_steps:
                     checkpoints.wait()
                     raise Stopped(step)
-            programs.check_retraces()
+            programs.check_retraces(None if config.debug else report.warn)
             del host_batches, pictured, batch  # they hold the stage's buffers, and the next stage makes its own
         checkpoints.wait()
         summary = report.finish(report.results_at(step) or evaluated(step), programs.facts())

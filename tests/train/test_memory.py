@@ -1,5 +1,7 @@
 """What fits a device's memory, and what becomes of what does not."""
 
+import json
+
 import jax
 import jax.numpy as jnp
 import pytest
@@ -62,12 +64,10 @@ def test_a_run_that_does_not_fit_is_refused_before_its_first_step_and_leaves_the
 
 
 def test_auto_takes_as_many_microbatches_as_the_memory_asks_for(tmp_path):
-    import json
-
-    # A whole step of smoke.py takes 5 to 7 MiB a device, half of one 3 to 4.
+    # The first stage of smoke.py needs 2.91 MiB a device as it is, the second 3.24.
     arguments = ["train", "--config", "configs/smoke.py", "--workdir", str(tmp_path)]
-    assert main([*arguments, "--config.accumulation_steps=auto", "--config.device_memory_gib=0.004"]) == 0
+    assert main([*arguments, "--config.accumulation_steps=auto", "--config.device_memory_gib=0.0029"]) == 0
     programs = json.loads((tmp_path / "summary.json").read_text())["programs"]
     for name in ("stage_1", "stage_2"):
-        assert programs[name]["device_bytes"] <= 0.004 * 2**30
+        assert programs[name]["device_bytes"] <= 0.0029 * 2**30
     assert programs["stage_2"]["accumulation_steps"] > 1
