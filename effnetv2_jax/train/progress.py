@@ -42,7 +42,7 @@ class Progress:
         self._console.print(text, markup=False) if isinstance(text, str) else self._console.print(text)
 
     def update(self, step: int, stage: Stage, metrics: Mapping[str, float]) -> None:
-        """Shows a stage, the steps done, loss, learning rate, speed, its share of the chips' peak, and the time left."""
+        """Shows a stage, the steps done, loss, learning rate, speed, the share of the peak, and the time left."""
         utilization = f"mfu {metrics['mfu']:.1%}  " if "mfu" in metrics else ""
         left = _duration(self._clock.seconds_left(step))
         numbers = (
