@@ -11,6 +11,8 @@ from pathlib import Path
 import jax
 
 ROOT = Path(__file__).parent.parent.parent
+# On a CPU a collective gives up when its partners are late by 40 s, which on a busy machine they may be.
+PATIENT = "--xla_cpu_collective_call_terminate_timeout_seconds=400 --xla_cpu_collective_timeout_seconds=400"
 
 
 class Children:
@@ -21,7 +23,9 @@ class Children:
         with socket.socket() as free:
             free.bind(("localhost", 0))
             port = free.getsockname()[1]
-        environment = os.environ | {"JAX_NUM_CPU_DEVICES": str(devices), "PYTHONPATH": str(ROOT)}
+        environment = os.environ | {
+            "JAX_NUM_CPU_DEVICES": str(devices), "PYTHONPATH": str(ROOT), "XLA_FLAGS": PATIENT
+        }  # fmt: skip
         self.processes = [
             subprocess.Popen(
                 [
