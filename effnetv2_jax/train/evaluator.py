@@ -59,7 +59,7 @@ def evaluate_weights(config: TrainConfig, model: EfficientNetV2, variables: Mapp
     step = make_eval_step(model, preprocessing_family(config.data.preprocessing), make_loss(config.loss))
     return evaluate_split(
         jax.jit(step, in_shardings=(whole, divided), out_shardings=whole),
-        {name: jax.device_put(values, whole) for name, values in variables.items()},
+        sharding.replicate(variables, mesh),
         config.data,
         image_size=config.evaluation.image_size or model.spec.eval_size,
         batch_size=batch_size,

@@ -26,7 +26,8 @@ class StopSignal:
     A process alone sets a flag and stops after the step at hand. Of several processes it takes one to be told: JAX's
     preemption service, which has SIGTERM's handler since `jax.distributed.initialize`, hears of it within a second and
     lets all stop after the same step, the first that none of them has passed. So that handler stays, and Ctrl-C is
-    handed to it.
+    handed to it. It counts from `starts_at`: told before, a run that goes on from a checkpoint has nothing to save and
+    trains on; a second SIGTERM ends that process, and the others with it.
     """
 
     def __init__(self) -> None:
@@ -45,6 +46,11 @@ class StopSignal:
     def __exit__(self, *_: object) -> None:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
+
+    def starts_at(self, step: int) -> None:
+        """Says which step the run goes on from; every process of a run must, before the first step."""
+        if self._several:
+            multihost_utils.reached_preemption_sync_point(step)
 
     def stops_at(self, step: int) -> bool:
         """Tells whether the run should stop after this step; every process of a run must ask at every step."""

@@ -98,6 +98,23 @@ def global_batch(batch: HostBatch, sharding: NamedSharding) -> dict[str, jax.Arr
     return {name: jax.make_array_from_process_local_data(sharding, array) for name, array in batch.items()}
 
 
+def replicate(tree: Any, mesh: Mesh) -> Any:
+    """Returns a tree of arrays that every process has alike as global arrays, a copy on each device.
+
+    Unlike `jax.device_put` it does not compare the processes' values, which takes a program for each shape.
+    """
+    whole = replicated(mesh)
+    if jax.process_count() == 1:
+        return jax.device_put(tree, whole)
+
+    def put(x: Any) -> jax.Array:
+        if getattr(x, "sharding", None) == whole:
+            return x
+        return jax.make_array_from_process_local_data(whole, np.asarray(x), np.shape(x))
+
+    return jax.tree.map(put, tree)
+
+
 def on_devices(batches: Iterable[HostBatch], sharding: NamedSharding, ahead: int = 2) -> Iterator[dict[str, jax.Array]]:
     """Yields global batches, with `ahead` of them on their way to the devices."""
     queue: collections.deque[dict[str, jax.Array]] = collections.deque()

@@ -65,6 +65,7 @@ def train(
         stop = stack.enter_context(StopSignal())
         checkpoints = stack.enter_context(Checkpoints(folder / FOLDER, config.checkpoint.keep))
         step = max(checkpoints.steps, default=0)
+        stop.starts_at(step)
         report = stack.enter_context(Reporter(experiment, folder, step))
         trace = stack.enter_context(Trace(str(folder / "profile"), profile))
         report.introduce()
@@ -163,11 +164,10 @@ def _state(
     initial_variables: InitialVariables | None,
 ) -> TrainState:
     """Returns the latest state saved, or the one before step 0."""
-    whole = sharding.replicated(mesh)
     if checkpoints.steps:
-        return checkpoints.restore(sharding.with_sharding(experiment.abstract_state(), whole))
+        return checkpoints.restore(sharding.with_sharding(experiment.abstract_state(), sharding.replicated(mesh)))
     variables = (initial_variables or partial(init_variables, seed=experiment.config.seed))(experiment.model)
-    return jax.device_put(experiment.initial_state(variables), whole)
+    return sharding.replicate(experiment.initial_state(variables), mesh)
 
 
 def _host_batches(experiment: Experiment, stage: Stage, step: int) -> Any:
