@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import rich.box
-import rich.console
 import rich.table
 
 from effnetv2_jax.cli.config_file import UsageError, add_config_argument, load_config
@@ -108,33 +107,45 @@ def _sizes(text: str) -> list[int]:
     return sizes
 
 
-# A column's title → the key of a program's facts and how it is written.
-_COLUMNS: dict[str, tuple[Any, ...]] = {
+# Tables of a plan: a column's title → the key of a program's facts, how it is written, and what it is multiplied by.
+_WORK: dict[str, tuple[Any, ...]] = {
     "program": ("program", "{}"),
     "px": ("image_size", "{}"),
     "steps": ("steps", "{:,}"),
-    "batch": ("batch_size", "{:,}"),
-    "GFLOP/image": ("flops_per_image", "{:.3g}", 1e-9),
+    "images": ("batch_size", "{:,}"),
     "a chip": ("batch_per_chip", "{:,}"),
     "microbatches": ("accumulation_steps", "{}"),
-    "HBM GB": ("hbm_bytes", "{:.2f}", 1e-9),
+    "GFLOP/image": ("flops_per_image", "{:.3g}", 1e-9),
+}
+_MEMORY: dict[str, tuple[Any, ...]] = {
+    "program": ("program", "{}"),
+    "HBM, GB": ("hbm_bytes", "{:.2f}", 1e-9),
     "free": ("hbm_free_bytes", "{:.2f}", 1e-9),
+    "all-reduces": ("all_reduce_count", "{:,}"),
+    "of MB": ("all_reduce_bytes", "{:.1f}", 1e-6),
+    "compiled in s": ("compile_seconds", "{:.0f}"),
+}
+_TIME: dict[str, tuple[Any, ...]] = {
+    "program": ("program", "{}"),
     "TFLOP": ("flops", "{:.3g}", 1e-12),
     "M cycles": ("estimated_cycles", "{:.2f}", 1e-6),
-    "step ms": ("step_seconds", "{:.1f}", 1e3),
-    "images/s/chip": ("images_per_second_per_chip", "{:,.0f}"),
+    "step, ms": ("step_seconds", "{:.1f}", 1e3),
+    "images/s": ("images_per_second_per_chip", "{:,.0f}"),
     "mxu %": ("mxu_fraction", "{:.1f}", 1e2),
     "hbm %": ("hbm_fraction", "{:.0f}", 1e2),
-    "all-reduces": ("all_reduce_count", "{:,}"),
-    "MB": ("all_reduce_bytes", "{:.1f}", 1e-6),
-    "compiled s": ("compile_seconds", "{:.0f}"),
+}
+# Title → table; those after the first need a slice.
+_TABLES = {
+    "the run": _WORK,
+    "memory and communication of a chip": _MEMORY,
+    "time of a chip": _TIME,
 }
 
 
 def _print(arguments: argparse.Namespace, plans: list[Plan]) -> None:
-    from effnetv2_jax.train.progress import stage_table
+    from effnetv2_jax.train.progress import make_console, stage_table
 
-    console = rich.console.Console(highlight=False, soft_wrap=True)
+    console = make_console()
     first = plans[0]
     experiment = first.experiment
     console.print(
@@ -143,7 +154,10 @@ def _print(arguments: argparse.Namespace, plans: list[Plan]) -> None:
     )
     console.print(stage_table(experiment.stages, experiment.config.data.augmentation))
     for plan in plans:
-        console.print(_table(plan))
+        name = f"{plan.topology.chips} chips, {plan.topology.name}" if plan.topology else ""
+        for title, columns in _TABLES.items():
+            if plan.topology or columns is _WORK:
+                console.print(_table(plan, f"{title} · {name}" if name else title, columns))
         if plan.topology and not plan.fits:
             console.print(
                 "It does not fit: take a smaller batch_size, accumulation_steps=auto, model.remat or more chips"
@@ -158,14 +172,12 @@ def _print(arguments: argparse.Namespace, plans: list[Plan]) -> None:
         console.print(_ESTIMATES)
 
 
-def _table(plan: Plan) -> rich.table.Table:
+def _table(plan: Plan, title: str, columns: dict[str, tuple[Any, ...]]) -> rich.table.Table:
     rows = [plan.facts(row) for row in plan.rows]
-    table = rich.table.Table(box=rich.box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title_justify="left")
-    if plan.topology:
-        table.title = f"{plan.experiment.spec.name} on {plan.topology.chips} chips, {plan.topology.name}"
-    shown = {title: column for title, column in _COLUMNS.items() if any(column[0] in row for row in rows)}
-    for title in shown:
-        table.add_column(title, justify="right", no_wrap=True)
+    table = rich.table.Table(title=title, box=rich.box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title_justify="left")
+    shown = {title: column for title, column in columns.items() if any(column[0] in row for row in rows)}
+    for heading in shown:
+        table.add_column(heading, justify="right", no_wrap=True)
     for row in rows:
         table.add_row(*(_cell(row, *column) for column in shown.values()))
     return table

@@ -5,11 +5,23 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 
+import rich.box
 import rich.console
 import rich.progress
 import rich.table
 
 from effnetv2_jax.train.progressive import Stage
+
+# What tables may take where there is no terminal, as in a file or a pod's log.
+_LOG_WIDTH = 120
+
+
+def make_console(*, quiet: bool = False) -> rich.console.Console:
+    """Returns what tables and lines are printed on: as wide as the terminal, or wide enough for our tables."""
+    console = rich.console.Console(quiet=quiet, highlight=False, soft_wrap=True)
+    if not console.is_terminal:
+        console.width = max(console.width, _LOG_WIDTH)
+    return console
 
 
 class Progress:
@@ -17,7 +29,7 @@ class Progress:
 
     def __init__(self, stages: Sequence[Stage], first_step: int, *, shown: bool) -> None:
         self._stages = stages
-        self._console = rich.console.Console(quiet=not shown, highlight=False, soft_wrap=True)
+        self._console = make_console(quiet=not shown)
         self._bar = rich.progress.Progress(
             rich.progress.TextColumn("{task.description}"),
             rich.progress.BarColumn(),
@@ -81,9 +93,9 @@ def _duration(seconds: float) -> str:
 
 def stage_table(stages: Sequence[Stage], augmentation: str) -> rich.table.Table:
     """Returns the stages as a table, a row each."""
-    table = rich.table.Table(title="Progressive learning", title_justify="left")
-    for name in ("stage", "steps", "image size", augmentation, "mixup α", "cutmix α", "dropout", "drop path"):
-        table.add_column(name, justify="right")
+    table = rich.table.Table(title="Progressive learning", title_justify="left", box=rich.box.SIMPLE_HEAD)
+    for name in ("stage", "steps", "px", augmentation, "mixup α", "cutmix α", "dropout", "drop path"):
+        table.add_column(name, justify="right", no_wrap=True)
     for stage in stages:
         magnitude = f"{stage.magnitude:.4g}" if augmentation == "randaugment" else "–"
         rates = (stage.mixup_alpha, stage.cutmix_alpha, stage.dropout_rate, stage.drop_path_rate)
