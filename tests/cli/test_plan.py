@@ -6,7 +6,10 @@ import pytest
 
 from effnetv2_jax.cli.main import main
 
-TINY = ("--config", "configs/digits.py", "--config.model.width=0.25", "--config.progressive.stages=1")
+TINY = (
+    "--config", "configs/digits.py", "--config.progressive.stages=1", "--config.model.width=0.25",
+    "--config.model.depth=0.1",
+)  # fmt: skip
 KEYS = {
     "image_size", "batch_per_chip", "hbm_bytes", "flops", "estimated_cycles", "step_seconds",
     "images_per_second_per_chip", "mxu_fraction", "all_reduce_count", "all_reduce_bytes", "compile_seconds",
@@ -31,7 +34,7 @@ def test_the_table_says_what_the_stages_are(capsys):
 
 def test_a_slice_s_plan_comes_from_its_compiler_and_the_second_time_from_the_cache(tmp_path, capsys):
     cache, picture = tmp_path / "plans", tmp_path / "plan.png"
-    arguments = ["plan", *TINY, "--config.model.bn_group_size=32", "--topology", "v5e-8", "--cache", str(cache)]
+    arguments = ["plan", *TINY, "--topology", "v5e-8", "--cache", str(cache)]
     assert main([*arguments, "--json", "--picture", str(picture)]) == 0
     rows = json.loads(capsys.readouterr().out)
     assert rows[0].keys() >= KEYS
@@ -41,8 +44,6 @@ def test_a_slice_s_plan_comes_from_its_compiler_and_the_second_time_from_the_cac
     assert 0 < step["hbm_bytes"] < 1e9
     assert 0 < step["mxu_fraction"] < 1
     assert step["step_seconds"] == pytest.approx(step["estimated_cycles"] / 1.503e9, rel=1e-3)
-    # BatchNorm's sums stay in groups of 32 images, which lie on four chips; gradients are summed over all eight.
-    assert set(step["all_reduce_groups"]) == {"4", "8"}
     assert picture.stat().st_size > 10_000
     files = {path: path.stat().st_mtime_ns for path in cache.iterdir()}
     assert len(files) == 2
