@@ -30,7 +30,7 @@ def evaluate_run(config: TrainConfig, workdir: str, step: int | None = None) -> 
     if not folder.exists():
         raise FileNotFoundError(f"{workdir} holds no run: it has no folder {FOLDER}")
     processes.require_joined()
-    experiment = make_experiment(config, jax.device_count(), jax.process_count())
+    experiment = processes.first_before_others(lambda: make_experiment(config, jax.device_count(), jax.process_count()))
     whole = sharding.replicated(sharding.make_mesh())
     with Checkpoints(folder, config.checkpoint.keep) as checkpoints:
         state = checkpoints.restore(sharding.with_sharding(experiment.abstract_state(), whole), step)
@@ -46,7 +46,7 @@ def evaluate_weights(config: TrainConfig, model: EfficientNetV2, variables: Mapp
     """
     processes.require_joined()
     enable_cache(config.compilation_cache)
-    facts = dataset_facts(config.data)
+    facts = processes.first_before_others(lambda: dataset_facts(config.data))
     if facts.num_classes != model.num_classes:
         raise ValueError(
             f"the weights have {model.num_classes} classes and {config.data.dataset} has {facts.num_classes}: "

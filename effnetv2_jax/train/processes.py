@@ -9,10 +9,12 @@ import re
 import urllib.request
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import jax
 from jax.experimental import multihost_utils
+
+T = TypeVar("T")
 
 SILENCE_SECONDS = 60
 """After so long without a sign of life of one process, or alone at the end, the others stop with an error."""
@@ -106,6 +108,19 @@ def require_joined() -> None:
 def is_first() -> bool:
     """Tells whether this process is the one that writes files and prints."""
     return jax.process_index() == 0
+
+
+def first_before_others(work: Callable[[], T]) -> T:
+    """Returns what `work` gives; the first process has done it before the others begin.
+
+    So what it leaves on a shared disk, say a data set that it prepares, the others find and do not make as well.
+    """
+    if not is_first():
+        wait_for_all("the first process is done")
+        return work()
+    result = work()
+    wait_for_all("the first process is done")
+    return result
 
 
 def wait_for_all(what: str) -> None:

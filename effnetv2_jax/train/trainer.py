@@ -58,7 +58,9 @@ def train(
     require_platform(config.platform)
     processes.require_joined()
     enable_cache(config.compilation_cache)
-    experiment = make_experiment(config, jax.device_count(), jax.process_count())
+    experiment = processes.first_before_others(
+        partial(make_experiment, config, jax.device_count(), jax.process_count())
+    )
     folder = claimed(workdir, experiment)
     mesh = sharding.make_mesh()
     with contextlib.ExitStack() as stack:
