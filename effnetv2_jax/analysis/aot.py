@@ -37,7 +37,7 @@ class ProgramCost:
       cycles_by_layer: cycles by layer.
       all_reduce_bytes: of all their results.
       all_reduce_groups: devices that sum together → number of all-reduces.
-      compile_seconds: what this cost took to learn; 0 from the cache.
+      compile_seconds: what it took to compile, whether now or at the time that the cache remembers.
     """
 
     hbm_bytes: int

@@ -13,8 +13,9 @@ from types import MappingProxyType
 from typing import Any
 
 import jax
-from jax.sharding import AxisType, Mesh
+from jax.sharding import Mesh
 
+from effnetv2_jax.train import sharding
 from effnetv2_jax.train.chips import CHIPS, Chip
 
 _ALIASES = MappingProxyType({"v5litepod": "v5e", "v5lite": "v5e"})
@@ -115,10 +116,7 @@ def describe(topology: Topology) -> Any:
 
 def make_mesh(topology: Topology) -> Mesh:
     """Returns the mesh of one axis, `data`, over the slice's devices, as training makes it of real ones."""
-    from jax.experimental import topologies
-
-    mesh = topologies.make_mesh(describe(topology), (topology.devices,), ("data",))
-    return Mesh(mesh.devices, mesh.axis_names, axis_types=(AxisType.Auto,))
+    return sharding.make_mesh(describe(topology).devices)
 
 
 # What a machine with a TPU has.

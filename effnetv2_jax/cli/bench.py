@@ -6,12 +6,9 @@ import argparse
 import json
 from typing import TYPE_CHECKING, Any
 
-import rich.box
-import rich.console
-import rich.table
-
 from effnetv2_jax.analysis.topology import parse_topology
 from effnetv2_jax.cli.config_file import add_config_argument, load_config
+from effnetv2_jax.cli.tables import Columns, make_table
 
 if TYPE_CHECKING:
     from effnetv2_jax.train.experiment import Experiment
@@ -39,15 +36,16 @@ def run(arguments: argparse.Namespace) -> int:
     import jax
 
     from effnetv2_jax.analysis.plan import planned_experiment
+    from effnetv2_jax.train.progress import make_console
 
     parse_topology(arguments.accelerator)  # a wrong name is said before minutes of timing
     experiment = planned_experiment(load_config(arguments), jax.device_count())
     rows = [_stage_row(arguments, experiment, stage) for stage in experiment.stages]
-    console = rich.console.Console(highlight=False)
+    console = make_console()
     if arguments.json:
         print(json.dumps(rows, indent=1))
     else:
-        console.print(_table(rows))
+        console.print(make_table(rows, _COLUMNS))
         console.print(_caption(arguments), soft_wrap=True)
     return 0
 
@@ -93,7 +91,7 @@ def _input_row(arguments: argparse.Namespace, experiment: Experiment, stage: Sta
 
 
 # A column's title → the row's key and how it is written.
-_COLUMNS = {
+_COLUMNS: Columns = {
     "stage": ("stage", "{}"),
     "px": ("image_size", "{}"),
     "magnitude": ("magnitude", "{:.3g}"),
@@ -107,16 +105,6 @@ _COLUMNS = {
     "images/s": ("step_images_per_second", "{:,.0f}"),
     "limit": ("limited_by", "{}"),
 }
-
-
-def _table(rows: list[dict[str, Any]]) -> rich.table.Table:
-    table = rich.table.Table(box=rich.box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    shown = {title: column for title, column in _COLUMNS.items() if column[0] in rows[0]}
-    for title in shown:
-        table.add_column(title, justify="right")
-    for row in rows:
-        table.add_row(*(form.format(row[key]) for key, form in shown.values()))
-    return table
 
 
 def _caption(arguments: argparse.Namespace) -> str:

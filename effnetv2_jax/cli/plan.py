@@ -6,12 +6,13 @@ import argparse
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import rich.box
 import rich.table
 
 from effnetv2_jax.cli.config_file import UsageError, add_config_argument, load_config
+from effnetv2_jax.cli.tables import Columns, make_table
 
 if TYPE_CHECKING:
     from effnetv2_jax.analysis.plan import Plan
@@ -108,7 +109,7 @@ def _sizes(text: str) -> list[int]:
 
 
 # Tables of a plan: a column's title → the key of a program's facts, how it is written, and what it is multiplied by.
-_WORK: dict[str, tuple[Any, ...]] = {
+_WORK: Columns = {
     "program": ("program", "{}"),
     "px": ("image_size", "{}"),
     "steps": ("steps", "{:,}"),
@@ -117,7 +118,7 @@ _WORK: dict[str, tuple[Any, ...]] = {
     "microbatches": ("accumulation_steps", "{}"),
     "GFLOP/image": ("flops_per_image", "{:.3g}", 1e-9),
 }
-_MEMORY: dict[str, tuple[Any, ...]] = {
+_MEMORY: Columns = {
     "program": ("program", "{}"),
     "HBM, GB": ("hbm_bytes", "{:.2f}", 1e-9),
     "free": ("hbm_free_bytes", "{:.2f}", 1e-9),
@@ -125,7 +126,7 @@ _MEMORY: dict[str, tuple[Any, ...]] = {
     "of MB": ("all_reduce_bytes", "{:.1f}", 1e-6),
     "compiled in s": ("compile_seconds", "{:.0f}"),
 }
-_TIME: dict[str, tuple[Any, ...]] = {
+_TIME: Columns = {
     "program": ("program", "{}"),
     "TFLOP": ("flops", "{:.3g}", 1e-12),
     "M cycles": ("estimated_cycles", "{:.2f}", 1e-6),
@@ -157,7 +158,8 @@ def _print(arguments: argparse.Namespace, plans: list[Plan]) -> None:
         name = f"{plan.topology.chips} chips, {plan.topology.name}" if plan.topology else ""
         for title, columns in _TABLES.items():
             if plan.topology or columns is _WORK:
-                console.print(_table(plan, f"{title} · {name}" if name else title, columns))
+                rows = [plan.facts(row) for row in plan.rows]
+                console.print(make_table(rows, columns, f"{title} · {name}" if name else title))
         if plan.topology and not plan.fits:
             console.print(
                 "It does not fit: take a smaller batch_size, accumulation_steps=auto, model.remat or more chips"
@@ -170,23 +172,6 @@ def _print(arguments: argparse.Namespace, plans: list[Plan]) -> None:
         console.print(_comparison(*plans))
     if first.topology:
         console.print(_ESTIMATES)
-
-
-def _table(plan: Plan, title: str, columns: dict[str, tuple[Any, ...]]) -> rich.table.Table:
-    rows = [plan.facts(row) for row in plan.rows]
-    table = rich.table.Table(title=title, box=rich.box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title_justify="left")
-    shown = {title: column for title, column in columns.items() if any(column[0] in row for row in rows)}
-    for heading in shown:
-        table.add_column(heading, justify="right", no_wrap=True)
-    for row in rows:
-        table.add_row(*(_cell(row, *column) for column in shown.values()))
-    return table
-
-
-def _cell(row: dict[str, Any], key: str, form: str, scale: float = 1) -> str:
-    if key not in row:
-        return "–"  # a program that does not fit has no time
-    return form.format(row[key] * scale if scale != 1 else row[key])
 
 
 def _total(plan: Plan, price: float) -> str:

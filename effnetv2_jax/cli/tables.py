@@ -1,0 +1,29 @@
+"""Tables of JSON-ready rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import rich.box
+import rich.table
+
+# A column's title → a row's key, how its value is written, and what it is multiplied by before, if anything.
+Columns = Mapping[str, tuple[Any, ...]]
+
+
+def make_table(rows: Sequence[Mapping[str, Any]], columns: Columns, title: str | None = None) -> rich.table.Table:
+    """Returns a table of the columns that any row has; a row without a value has a dash."""
+    table = rich.table.Table(title=title, box=rich.box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title_justify="left")
+    shown = {heading: column for heading, column in columns.items() if any(column[0] in row for row in rows)}
+    for heading in shown:
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in rows:
+        table.add_row(*(_cell(row, *column) for column in shown.values()))
+    return table
+
+
+def _cell(row: Mapping[str, Any], key: str, form: str, scale: float = 1) -> str:
+    if key not in row:
+        return "–"
+    return form.format(row[key] * scale if scale != 1 else row[key])
