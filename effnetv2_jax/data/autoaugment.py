@@ -6,7 +6,7 @@ import numpy as np
 
 from effnetv2_jax.data.cpu_tensorflow import tf
 from effnetv2_jax.data.operations import AUTOAUGMENT_SCALES, Draws, Scales
-from effnetv2_jax.data.randaugment import chosen_operation
+from effnetv2_jax.data.randaugment import operations_in_turn
 
 # (operation, probability, magnitude), two a row.
 # Source: google/automl efficientnetv2/autoaugment.py, policy_v0 (AutoAugment, arXiv 1805.09501).
@@ -53,28 +53,21 @@ def autoaugment(
     Returns:
       `(image, seed) → image`, uint8 `[H, W, 3]`, with a stateless seed int64 `[2]`.
     """
-    steps = [
+    pairs = [
         [(name, 0.0 if name in _WITHOUT_MAGNITUDE else float(magnitude)) for name, _, magnitude in pair]
         for pair in POLICY_V0
     ]
-    choices = sorted({step for pair in steps for step in pair})
-    indices = np.array([[choices.index(step) for step in pair] for pair in steps], np.int32)
+    choices = sorted({step for pair in pairs for step in pair})
+    indices = np.array([[choices.index(step) for step in pair] for pair in pairs], np.int32)
     probabilities = np.array([[probability for _, probability, _ in pair] for pair in POLICY_V0], np.float32)
-    one_of = chosen_operation(tuple(choices), operations, scales)
+    in_turn = operations_in_turn(tuple(choices), operations, scales)
+    identity = len(choices)
 
     def augment(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         draws = tf.random.stateless_uniform([1 + 2 * 4], seed, alg="philox")
-        row = tf.cast(draws[0] * len(POLICY_V0), tf.int32)
-        for position in range(2):
-            chance, sign, *centre = tf.unstack(draws[1 + 4 * position : 5 + 4 * position])
-            index = tf.gather(indices, row)[position]
-            image = tf.cond(
-                chance < tf.gather(probabilities, row)[position],
-                lambda image=image, index=index, sign=sign, centre=centre: one_of(
-                    image, index, Draws(sign < 0.5, tf.stack(centre))
-                ),
-                lambda image=image: image,
-            )
-        return image
+        row, steps = tf.cast(draws[0] * len(POLICY_V0), tf.int32), tf.reshape(draws[1:], [2, 4])
+        applied = steps[:, 0] < tf.gather(probabilities, row)
+        turns = tf.where(applied, tf.gather(indices, row), identity)
+        return in_turn(image, turns, Draws(steps[:, 1] < 0.5, steps[:, 2:]))
 
     return augment

@@ -1,15 +1,13 @@
 """The sixteen operations of RandAugment and AutoAugment on uint8 images, as one table.
 
-Every operation gives the official code's pixels exactly. The kernels hold no floating-point multiplication that is
-followed by an addition: products come from small tables computed once with NumPy. So the same bits come out whether
-TensorFlow runs them one by one or XLA fuses them (which may contract `a * b + c` into one rounding), on any machine.
+Every operation gives the official code's pixels exactly, and the same bits whether TensorFlow runs a kernel operation
+by operation or XLA compiles it: see `_product`.
 
 Source of the operations and their arguments: google/automl efficientnetv2/autoaugment.py, RandAugment (arXiv
 1909.13719). Its quirks are in the "official" set; the "corrected" set differs in three rows, see `OPERATION_SETS`.
 """
 
 import dataclasses
-import functools
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import NamedTuple
@@ -25,11 +23,11 @@ _REFERENCE_SIZE = 224  # pixels; the ImageNet size for which RandAugment's pixel
 
 
 class Draws(NamedTuple):
-    """What is random about one application of an operation.
+    """What is random about an application of an operation, or about several, one a row.
 
     Attributes:
-      negative: scalar bool; the argument of a signed operation changes its sign.
-      centre: float32 `[2]` in 0..1, the centre of a cutout as shares of height and width.
+      negative: bool; the argument of a signed operation changes its sign.
+      centre: float32 `[…, 2]` in 0..1, the centre of a cutout as shares of height and width.
     """
 
     negative: tf.Tensor
@@ -61,16 +59,28 @@ class Operation:
     argument: Callable[[float, Scales], float]
 
 
-# --- point operations: a table of 256 values, or one a channel ------------------------------------------------------
+# --- arithmetic -----------------------------------------------------------------------------------------------------
 
 
-def _look_up(image: tf.Tensor, table: tf.Tensor | np.ndarray) -> tf.Tensor:
-    """`table[image]`; a table `[3, 256]` has a row a channel."""
-    index = tf.cast(image, tf.int32)
-    if len(table.shape) == 2:
-        index += tf.constant([0, 256, 512])
-        table = tf.reshape(table, [768])
-    return tf.gather(table, index)
+def _product(values: tf.Tensor, factor: tf.Tensor | np.float32) -> tf.Tensor:
+    """`values · factor` in float32, rounded by itself: the bound, which nothing here reaches, keeps a compiler from
+    contracting the product with a sum that follows, or two factors to one.
+    """
+    return tf.minimum(tf.cast(values, tf.float32) * factor, np.float32(1e9))
+
+
+def _to_uint8(values: tf.Tensor) -> tf.Tensor:
+    """Clipped to 0..255, the fraction dropped."""
+    return tf.cast(tf.clip_by_value(values, 0, 255), tf.uint8)
+
+
+def _rows(image: tf.Tensor) -> tf.Tensor:
+    """`[H, W, C]` as `[H, W · C]`: XLA's CPU code vectorises along the last axis, and three channels are too few."""
+    height, width, channels = image.shape
+    return tf.reshape(image, [height, width * channels])
+
+
+# --- point operations -----------------------------------------------------------------------------------------------
 
 
 def _invert(image: tf.Tensor, argument: float, draws: Draws) -> tf.Tensor:
@@ -78,46 +88,39 @@ def _invert(image: tf.Tensor, argument: float, draws: Draws) -> tf.Tensor:
 
 
 def _posterize(image: tf.Tensor, shift: float, draws: Draws) -> tf.Tensor:
-    return _look_up(image, (_LEVELS >> int(shift) << int(shift)).astype(np.uint8))
+    return image & np.uint8(255 >> int(shift) << int(shift))
 
 
 def _solarize(image: tf.Tensor, threshold: float, draws: Draws) -> tf.Tensor:
-    return _look_up(image, np.where(threshold > _LEVELS, _LEVELS, 255 - _LEVELS).astype(np.uint8))
+    return tf.where(tf.cast(image, tf.int32) < int(threshold), image, 255 - image)
 
 
 def _solarize_add(image: tf.Tensor, addition: float, draws: Draws) -> tf.Tensor:
-    brighter = np.clip(_LEVELS + int(addition), 0, 255)
-    return _look_up(image, np.where(_LEVELS < 128, brighter, _LEVELS).astype(np.uint8))
+    return tf.where(image < 128, _to_uint8(tf.cast(image, tf.int32) + int(addition)), image)
 
 
 def _auto_contrast(image: tf.Tensor, argument: float, draws: Draws) -> tf.Tensor:
-    # Rows first: a reduction over a long last axis is the one that XLA's CPU code vectorises.
-    low = tf.cast(tf.reduce_min(tf.reduce_min(image, 0), 0), tf.int32)
-    span = tf.cast(tf.reduce_max(tf.reduce_max(image, 0), 0), tf.int32) - low
-    scaled = tf.gather(_stretched(), span)  # [3, 256]
-    offset = tf.where(span > 0, tf.gather(scaled, low, axis=1, batch_dims=1), 0.0)
-    table = scaled - offset[:, None]
-    return _look_up(image, tf.cast(tf.clip_by_value(table, 0.0, 255.0), tf.uint8))
-
-
-@functools.cache
-def _stretched() -> np.ndarray:
-    """float32 `[256, 256]`: (span, value) → value · 255 / span; the value itself where the span is 0."""
-    spans = np.maximum(_LEVELS, 1).astype(np.float32)
-    scale = np.where(_LEVELS > 0, np.float32(255) / spans, np.float32(1)).astype(np.float32)
-    return scale[:, None] * _LEVELS.astype(np.float32)
+    rows = _rows(image)
+    low, high = (
+        tf.cast(extreme(tf.reshape(extreme(rows, 0), image.shape[1:]), 0), tf.float32)
+        for extreme in (tf.reduce_min, tf.reduce_max)
+    )
+    span = high - low
+    scale = tf.where(span > 0, 255.0 / tf.maximum(span, 1.0), 1.0)
+    return _to_uint8(_product(image, scale) - tf.where(span > 0, _product(low, scale), 0.0))
 
 
 def _equalize(image: tf.Tensor, argument: float, draws: Draws) -> tf.Tensor:
-    bins = tf.reshape(tf.cast(image, tf.int32) + tf.constant([0, 256, 512]), [-1])
+    index = tf.cast(image, tf.int32) + tf.constant([0, 256, 512])  # a row of the table for each channel
+    bins = tf.reshape(index, [-1])
     counts = tf.reshape(tf.math.unsorted_segment_sum(tf.ones_like(bins), bins, 768), [3, 256])
     last = tf.reduce_max(tf.where(counts > 0, tf.constant(_LEVELS, tf.int32), 0), axis=1)
     step = (tf.reduce_sum(counts, axis=1) - tf.gather(counts, last, axis=1, batch_dims=1)) // 255
     step = step[:, None]
     darker = tf.cumsum(counts, axis=1, exclusive=True)
     table = (darker + step // 2) // tf.maximum(step, 1)
-    table = tf.where(step > 0, tf.clip_by_value(table, 0, 255), tf.constant(_LEVELS, tf.int32))
-    return _look_up(image, tf.cast(table, tf.uint8))
+    table = tf.where(step > 0, table, tf.constant(_LEVELS, tf.int32))
+    return tf.gather(tf.reshape(_to_uint8(table), [768]), index)
 
 
 # --- blends: degenerate + factor · (image − degenerate), truncated --------------------------------------------------
@@ -126,23 +129,22 @@ def _equalize(image: tf.Tensor, argument: float, draws: Draws) -> tf.Tensor:
 def _blend(degenerate: tf.Tensor, image: tf.Tensor, factor: float) -> tf.Tensor:
     if factor == 1.0:
         return image
-    products = np.arange(-255, 256).astype(np.float32) * np.float32(factor)
-    degenerate = tf.cast(degenerate, tf.int32)
-    scaled = tf.gather(products, tf.cast(image, tf.int32) - degenerate + 255)
-    return tf.cast(tf.clip_by_value(tf.cast(degenerate, tf.float32) + scaled, 0.0, 255.0), tf.uint8)
+    degenerate = tf.cast(degenerate, tf.float32)
+    return _to_uint8(degenerate + _product(tf.cast(image, tf.float32) - degenerate, np.float32(factor)))
 
 
 def _grey(image: tf.Tensor) -> tf.Tensor:
     """TensorFlow's rgb_to_grayscale, uint8 `[H, W, 1]`; equal for each of the 2^24 colours."""
-    values = _LEVELS.astype(np.float32) * np.float32(1 / 255)
-    red, green, blue = (values * np.float32(weight) for weight in (0.2989, 0.5870, 0.1140))
-    index = tf.cast(image, tf.int32)
-    luma = tf.gather(red, index[..., :1]) + tf.gather(green, index[..., 1:2]) + tf.gather(blue, index[..., 2:])
-    return tf.cast(luma * 255.5, tf.uint8)
+    shares = _product(image, np.float32(1 / 255))
+    red, green, blue = (
+        _product(shares[..., channel : channel + 1], np.float32(weight))
+        for channel, weight in enumerate((0.2989, 0.5870, 0.1140))
+    )
+    return tf.cast((red + green + blue) * 255.5, tf.uint8)
 
 
 def _brightness(image: tf.Tensor, factor: float, draws: Draws) -> tf.Tensor:
-    return _look_up(image, _blend(tf.zeros(256, tf.uint8), tf.constant(_LEVELS, tf.uint8), factor))
+    return _blend(tf.constant(0, tf.uint8), image, factor)
 
 
 def _color(image: tf.Tensor, factor: float, draws: Draws) -> tf.Tensor:
@@ -151,9 +153,8 @@ def _color(image: tf.Tensor, factor: float, draws: Draws) -> tf.Tensor:
 
 def _contrast_with_pixel_count(image: tf.Tensor, factor: float, draws: Draws) -> tf.Tensor:
     # The official code takes the sum of the histogram for the mean: the number of pixels / 256, white above 256 px.
-    shape = tf.shape(image)
-    flat = tf.minimum(tf.cast(shape[0] * shape[1], tf.float32) / 256.0, 255.0)
-    return _look_up(image, _blend(tf.cast(flat, tf.uint8), tf.constant(_LEVELS, tf.uint8), factor))
+    height, width, _ = image.shape
+    return _blend(tf.constant(min(height * width // 256, 255), tf.uint8), image, factor)
 
 
 def _contrast_with_mean(image: tf.Tensor, factor: float, draws: Draws) -> tf.Tensor:
@@ -161,24 +162,21 @@ def _contrast_with_mean(image: tf.Tensor, factor: float, draws: Draws) -> tf.Ten
     grey = tf.cast(_grey(image), tf.int32)
     pixels = tf.size(grey)
     flat = (2 * tf.reduce_sum(grey) + pixels) // (2 * pixels)
-    return _look_up(image, _blend(tf.cast(flat, tf.uint8), tf.constant(_LEVELS, tf.uint8), factor))
+    return _blend(tf.cast(flat, tf.uint8), image, factor)
 
 
 def _sharpness(image: tf.Tensor, factor: float, draws: Draws) -> tf.Tensor:
-    outer = _LEVELS.astype(np.float32) * np.float32(np.float32(1) / np.float32(13))
-    inner = _LEVELS.astype(np.float32) * np.float32(np.float32(5) / np.float32(13))
-    index = tf.cast(image, tf.int32)
-    light, heavy = tf.gather(outer, index), tf.gather(inner, index)[1:-1, 1:-1]
-    height, width = image.shape[0], image.shape[1]
-    total = tf.zeros_like(heavy)
+    height, width, channels = image.shape
+    rows = _rows(image)
+    light, heavy = (_product(rows, np.float32(weight) / np.float32(13)) for weight in (1, 5))
+    total = tf.zeros([height - 2, (width - 2) * channels])
     for row in range(3):  # in the order in which TensorFlow's own convolution, without oneDNN, adds up
         for column in range(3):
-            centre = row == column == 1
-            total += heavy if centre else light[row : row + height - 2, column : column + width - 2]
-    smooth = tf.cast(tf.clip_by_value(total, 0.0, 255.0), tf.uint8)
-    inside = _blend(smooth, image[1:-1, 1:-1], factor)
-    middle = tf.concat([image[1:-1, :1], inside, image[1:-1, -1:]], axis=1)
-    return tf.concat([image[:1], middle, image[-1:]], axis=0)
+            weighted = heavy if row == column == 1 else light
+            total += weighted[row : row + height - 2, column * channels : (column + width - 2) * channels]
+    inside = _blend(_to_uint8(total), rows[1:-1, channels:-channels], factor)
+    middle = tf.concat([rows[1:-1, :channels], inside, rows[1:-1, -channels:]], axis=1)
+    return tf.reshape(tf.concat([rows[:1], middle, rows[-1:]], axis=0), image.shape)
 
 
 # --- geometric operations and cutout --------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from effnetv2_jax.data.operations import (
     operation_set,
 )
 
-__all__ = ["OPERATION_NAMES", "OPERATION_SETS", "apply_op", "chosen_operation", "operation_gallery", "randaugment"]
+__all__ = ["OPERATION_NAMES", "OPERATION_SETS", "apply_op", "operation_gallery", "operations_in_turn", "randaugment"]
 
 
 def apply_op(
@@ -73,12 +73,13 @@ def operation_gallery(image: np.ndarray, magnitude: float, *, operations: str = 
 
 
 @functools.lru_cache(maxsize=16)
-def chosen_operation(
+def operations_in_turn(
     choices: tuple[tuple[str, float], ...], operations: str, scales: Scales
 ) -> Callable[[tf.Tensor, tf.Tensor, Draws], tf.Tensor]:
-    """Compiles the function `(image, index, draws) → choices[index] applied to the image`; only that one runs.
+    """Compiles the function `(image, indices, draws) → image` that applies `choices[index]`, one index after another.
 
-    Compiling takes a second, so the function is kept for the next pipeline that wants the same.
+    Only the operations chosen run. Compiling takes a second, so the function is kept for the next pipeline that wants
+    the same.
 
     Args:
       choices: pairs of an operation's name and its magnitude.
@@ -86,17 +87,24 @@ def chosen_operation(
       scales: pixels of translations and cutouts.
 
     Returns:
-      A function of a uint8 `[H, W, 3]` image of static shape.
+      A function of a uint8 `[H, W, 3]` image of static shape, int32 `[n]` indices and the draws of `n` applications,
+      bool `[n]` and float32 `[n, 2]`. The index `len(choices)` leaves the image as it is.
     """
     table = operation_set(operations)
 
-    @tf.autograph.experimental.do_not_convert
-    def apply(image: tf.Tensor, index: tf.Tensor, draws: Draws) -> tf.Tensor:
+    def chosen(image: tf.Tensor, index: tf.Tensor, draws: Draws) -> tf.Tensor:
         branches = [
             functools.partial(table[name].kernel, image, table[name].argument(magnitude / 10.0, scales), draws)
             for name, magnitude in choices
         ]
-        return tf.switch_case(index, branches)
+        return tf.switch_case(index, [*branches, lambda: image])
+
+    @tf.autograph.experimental.do_not_convert
+    def apply(image: tf.Tensor, indices: tf.Tensor, draws: Draws) -> tf.Tensor:
+        def applied(turn: tf.Tensor, image: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            return turn + 1, chosen(image, indices[turn], Draws(draws.negative[turn], draws.centre[turn]))
+
+        return tf.while_loop(lambda turn, image: turn < tf.size(indices), applied, (tf.constant(0), image))[1]
 
     return tf.function(apply, jit_compile=True)
 
@@ -115,13 +123,13 @@ def randaugment(
     Returns:
       `(image, seed) → image`, uint8 `[H, W, 3]`, with a stateless seed int64 `[2]`.
     """
-    one_of = chosen_operation(tuple((name, magnitude) for name in OPERATION_NAMES), operations, scales)
+    if layers == 0:
+        return lambda image, seed: image
+    in_turn = operations_in_turn(tuple((name, magnitude) for name in OPERATION_NAMES), operations, scales)
 
     def augment(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         draws = tf.random.stateless_uniform([layers, 4], seed, alg="philox")
-        for layer in range(layers):
-            index = tf.cast(draws[layer, 0] * len(OPERATION_NAMES), tf.int32)
-            image = one_of(image, index, Draws(draws[layer, 1] < 0.5, draws[layer, 2:]))
-        return image
+        indices = tf.cast(draws[:, 0] * len(OPERATION_NAMES), tf.int32)
+        return in_turn(image, indices, Draws(draws[:, 1] < 0.5, draws[:, 2:]))
 
     return augment

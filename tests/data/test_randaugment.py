@@ -12,8 +12,8 @@ from effnetv2_jax.data.operations import RANDAUGMENT_SCALES, Draws, Scales
 from effnetv2_jax.data.randaugment import (
     OPERATION_NAMES,
     apply_op,
-    chosen_operation,
     operation_gallery,
+    operations_in_turn,
     randaugment,
 )
 
@@ -59,14 +59,25 @@ def test_any_image_comes_out_as_from_float_arithmetic_over_the_whole_image(name,
     np.testing.assert_array_equal(apply_op(image, name, magnitude, negate), expected)
 
 
-def test_compiled_operations_give_the_bits_of_uncompiled_ones():
-    image = tf.constant(np.random.default_rng(5).integers(0, 256, (40, 56, 3), dtype=np.uint8))
-    compiled = chosen_operation(tuple((name, 10.0) for name in OPERATION_NAMES), "official", RANDAUGMENT_SCALES)
+@pytest.mark.parametrize("magnitude", [0.7, 7.3, 10.0, 25.0])
+def test_compiled_operations_give_the_bits_of_uncompiled_ones(magnitude):
+    image = tf.constant(np.random.default_rng(5).integers(0, 256, (75, 56, 3), dtype=np.uint8))
+    compiled = operations_in_turn(tuple((name, magnitude) for name in OPERATION_NAMES), "official", RANDAUGMENT_SCALES)
     for index, name in enumerate(OPERATION_NAMES):
         for negate in (False, True):
-            draws = Draws(tf.constant(negate), tf.constant([0.3, 0.8]))
-            expected = apply_op(image, name, 10.0, negate, centre=(0.3, 0.8))
-            np.testing.assert_array_equal(compiled(image, tf.constant(index), draws), expected, err_msg=name)
+            draws = Draws(tf.constant([negate]), tf.constant([[0.3, 0.8]]))
+            expected = apply_op(image, name, magnitude, negate, centre=(0.3, 0.8))
+            np.testing.assert_array_equal(compiled(image, tf.constant([index]), draws), expected, err_msg=name)
+
+
+def test_operations_follow_each_other_in_turn():
+    compiled = operations_in_turn(
+        (("Invert", 0.0), ("TranslateX", 1.0), ("Color", 5.0)), "official", RANDAUGMENT_SCALES
+    )
+    draws = Draws(tf.constant([False, True, False, False]), tf.zeros([4, 2]))
+    inverted = apply_op(TEST_IMAGE, "Invert", 0.0)
+    expected = apply_op(apply_op(inverted, "TranslateX", 1.0, negate=True), "Color", 5.0)
+    np.testing.assert_array_equal(compiled(tf.constant(TEST_IMAGE), tf.constant([0, 1, 3, 2]), draws), expected)
 
 
 # --- what each operation means --------------------------------------------------------------------------------------
