@@ -38,6 +38,8 @@ class ProgramCost:
       all_reduce_bytes: of all their results.
       all_reduce_groups: devices that sum together → number of all-reduces.
       compile_seconds: what it took to compile, whether now or at the time that the cache remembers.
+      dcn_transfers: messages to other slices, over the data-centre network.
+      dcn_bytes: of all of them.
     """
 
     hbm_bytes: int
@@ -50,6 +52,8 @@ class ProgramCost:
     all_reduce_bytes: int
     all_reduce_groups: Mapping[str, int]
     compile_seconds: float
+    dcn_transfers: int = 0
+    dcn_bytes: int = 0
 
 
 def program_cost(source: Source, topology: Topology, cache: str = CACHE) -> ProgramCost:
@@ -103,6 +107,8 @@ def _read(compiled: jax.stages.Compiled, topology: Topology, start: float) -> Pr
         all_reduce_bytes=sum(each.bytes for each in read.all_reduces),
         all_reduce_groups=dict(groups),
         compile_seconds=round(time.perf_counter() - start, 1),
+        dcn_transfers=len(read.sends),
+        dcn_bytes=sum(read.sends),
     )
 
 

@@ -23,6 +23,7 @@ _TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
 _GROUP_LIST = re.compile(r"replica_groups=\{\{([\d,]*)\}")
 _GROUP_IOTA = re.compile(r"replica_groups=\[(\d+),(\d+)\]<=")
 _GROUP_MESH = re.compile(r"replica_groups=mesh\[([^\]]*)\]\s*\{([^}]*)\}")
+_BETWEEN_SLICES = "xla_megascale_runtime"
 _LAYER = re.compile(r"EfficientNetV2\)*/([\w.]+(?:/[\w.]+(?=/))?)")
 
 # What a fused computation is called by the first of these instructions that is in it.
@@ -63,12 +64,15 @@ class HloCost:
       by_kind: cycles by kind of operation.
       by_layer: cycles by layer, with "(gradient)" after those of the backward pass.
       all_reduces: those of the program, loops unrolled.
+      sends: bytes of each message to another slice; a sum over slices is a reduce-scatter within each, a message and
+        an all-gather.
     """
 
     cycles: int
     by_kind: Mapping[str, int]
     by_layer: Mapping[str, int]
     all_reduces: tuple[AllReduce, ...]
+    sends: tuple[int, ...] = ()
 
 
 def read_cost(text: str) -> HloCost:
@@ -81,13 +85,16 @@ def read_cost(text: str) -> HloCost:
     by_kind: collections.Counter[str] = collections.Counter()
     by_layer: collections.Counter[str] = collections.Counter()
     all_reduces: list[AllReduce] = []
+    sends: list[int] = []
     for instruction, times in _executed(computations, entry, 1):
         if instruction.cycles:
             by_kind[_kind(computations, instruction)] += times * instruction.cycles
             by_layer[_layer(instruction.op_name)] += times * instruction.cycles
         if instruction.opcode in ("all-reduce", "all-reduce-start"):
             all_reduces += [AllReduce(_bytes(instruction.shape), _group_size(instruction.rest))] * times
-    return HloCost(sum(by_kind.values()), dict(by_kind), dict(by_layer), tuple(all_reduces))
+        if instruction.opcode == "send" and _BETWEEN_SLICES in instruction.rest:
+            sends += [_bytes(instruction.shape.replace("u32[]", ""))] * times  # a context, which is not sent
+    return HloCost(sum(by_kind.values()), dict(by_kind), dict(by_layer), tuple(all_reduces), tuple(sends))
 
 
 @dataclasses.dataclass(frozen=True)

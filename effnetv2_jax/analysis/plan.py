@@ -96,6 +96,8 @@ class Plan:
             needed = devices * row.needed_bytes
             return found | {"hbm_bytes": needed, "hbm_free_bytes": chip.hbm_bytes - needed}
         seconds = self.seconds(row)
+        if self.topology.slices > 1:
+            found |= {"dcn_transfers": row.cost.dcn_transfers, "dcn_bytes": row.cost.dcn_bytes}
         return found | {
             "hbm_bytes": devices * row.cost.hbm_bytes,
             "hbm_free_bytes": chip.hbm_bytes - devices * row.cost.hbm_bytes,

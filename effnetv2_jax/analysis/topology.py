@@ -35,20 +35,22 @@ _COMPILER_OPTIONS: Mapping[tuple[str, str], Mapping[str, Any]] = MappingProxyTyp
 
 @dataclasses.dataclass(frozen=True)
 class Topology:
-    """Chips of one generation in a grid.
+    """Chips of one generation in a grid, or several such slices that the data-centre network connects.
 
     Attributes:
       chip: the generation.
-      grid: chips along each dimension.
+      grid: chips of a slice along each dimension.
+      slices: number of slices.
     """
 
     chip: Chip
     grid: tuple[int, ...]
+    slices: int = 1
 
     @property
     def chips(self) -> int:
-        """Number of chips."""
-        return math.prod(self.grid)
+        """Number of chips of all slices."""
+        return self.slices * math.prod(self.grid)
 
     @property
     def devices(self) -> int:
@@ -57,8 +59,9 @@ class Topology:
 
     @property
     def name(self) -> str:
-        """The generation and its grid, as in v5e:2x4."""
-        return f"{self.chip.name}:{self.shape}"
+        """The generation and its grid, as in v5e:2x4, and how many of it, as in 2xv5e:2x4."""
+        several = f"{self.slices}x" if self.slices > 1 else ""
+        return f"{several}{self.chip.name}:{self.shape}"
 
     @property
     def shape(self) -> str:
@@ -69,25 +72,27 @@ class Topology:
 def parse_topology(name: str) -> Topology:
     """Returns the slice of an accelerator type (v3-32, v4-8, v5litepod-16, v5p-8, v6e-8) or of a grid (v5e:2x4).
 
-    An accelerator type takes the most compact grid, which is the one that Cloud TPU gives.
+    Several slices have their number before it: 2xv5e-16, 2xv5e:4x4. An accelerator type takes the most compact grid,
+    which is the one that Cloud TPU gives.
 
     Raises:
       ValueError: for an unknown generation, a number of chips that no slice has, or another form.
     """
-    match = re.fullmatch(r"(\w+?)(?:-(\d+)|:(\d+(?:x\d+)*))", name)
-    chip = CHIPS.get(_ALIASES.get(match[1], match[1])) if match else None
+    match = re.fullmatch(r"(?:([1-9]\d*)x)?([a-z]\w*?)(?:-(\d+)|:(\d+(?:x\d+)*))", name)
+    chip = CHIPS.get(_ALIASES.get(match[2], match[2])) if match else None
     if match is None or chip is None:
         raise ValueError(f"unknown TPU {name!r}; {_known()}")
-    if match[2]:
+    slices = int(match[1] or 1)
+    if match[3]:
         cores = 2 if chip.cores_in_name else 1
-        chips = int(match[2]) // cores
-        if int(match[2]) % cores or chips < 1 or chips & (chips - 1) or (chip.cores_in_name and chips < 4):
+        chips = int(match[3]) // cores
+        if int(match[3]) % cores or chips < 1 or chips & (chips - 1) or (chip.cores_in_name and chips < 4):
             raise ValueError(f"no slice {name!r}: {_sizes(chip)}; {_known()}")
-        return Topology(chip, _grid(chips, chip.dimensions))
-    grid = tuple(map(int, match[3].split("x")))
+        return Topology(chip, _grid(chips, chip.dimensions), slices)
+    grid = tuple(map(int, match[4].split("x")))
     if len(grid) != chip.dimensions or min(grid) < 1:
         raise ValueError(f"no grid {name!r}: {chip.name} has {chip.dimensions} dimensions, as in {_example(chip)}")
-    return Topology(chip, grid)
+    return Topology(chip, grid, slices)
 
 
 def describe(topology: Topology) -> Any:
@@ -107,9 +112,10 @@ def describe(topology: Topology) -> Any:
     options = {
         **_COMPILER_OPTIONS.get((topology.chip.name, ""), {}),
         **_COMPILER_OPTIONS.get((topology.chip.name, topology.shape), {}),
+        **({"num_slices": topology.slices} if topology.slices > 1 else {}),
     }
     try:
-        return topologies.get_topology_desc(topology.name, platform="tpu", **options)
+        return topologies.get_topology_desc(f"{topology.chip.name}:{topology.shape}", platform="tpu", **options)
     except jax.errors.JaxRuntimeError as error:
         raise RuntimeError(f"the TPU compiler refuses {topology.name}: {str(error).splitlines()[0]}") from error
 
@@ -153,4 +159,5 @@ def _example(chip: Chip) -> str:
 
 def _known() -> str:
     types = ", ".join(f"{chip.name}-{32 if chip.cores_in_name else 8}" for chip in CHIPS.values())
-    return f"known: {types} (v5litepod-8 too) with any power of two, and grids such as v5e:2x4, v4:2x2x4"
+    grids = "grids such as v5e:2x4, v4:2x2x4, and several slices as in 2xv5e-8"
+    return f"known: {types} (v5litepod-8 too) with any power of two, {grids}"

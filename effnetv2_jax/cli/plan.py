@@ -28,7 +28,9 @@ _ESTIMATES = (
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the command's arguments."""
     add_config_argument(parser, required=False)
-    parser.add_argument("--topology", default="", metavar="TPU", help="compile for it: v5e-8, v4-32, v5e:2x4, …")
+    parser.add_argument(
+        "--topology", default="", metavar="TPU", help="compile for it: v5e-8, v4-32, v5e:2x4, 2xv5e-16, …"
+    )
     parser.add_argument("--compare", default="", metavar="TPU|CONFIG", help="another TPU or config beside it")
     parser.add_argument("--price", type=float, default=0.0, help="of a chip for an hour")
     parser.add_argument("--layers", type=int, nargs="?", const=15, default=0, metavar="N", help="the N dearest layers")
@@ -124,6 +126,8 @@ _MEMORY: Columns = {
     "free": ("hbm_free_bytes", "{:.2f}", 1e-9),
     "all-reduces": ("all_reduce_count", "{:,}"),
     "of MB": ("all_reduce_bytes", "{:.1f}", 1e-6),
+    "DCN messages": ("dcn_transfers", "{:,}"),
+    "MB": ("dcn_bytes", "{:.1f}", 1e-6),
     "compiled in s": ("compile_seconds", "{:.0f}"),
 }
 _TIME: Columns = {

@@ -12,7 +12,7 @@ from effnetv2_jax.train.programs import train_source
 from effnetv2_jax.train.progressive import ProgressiveConfig
 
 
-@pytest.mark.parametrize("name", ["v5e:4x4", "v4-32"])
+@pytest.mark.parametrize("name", ["v5e:4x4", "v4-32", "2xv5e-8"])
 def test_batch_norm_sums_stay_inside_their_groups(name):
     """Sixteen chips of four images, groups of 16 images: four chips sum together, forward and backward."""
     config = TrainConfig(
@@ -31,3 +31,4 @@ def test_batch_norm_sums_stay_inside_their_groups(name):
     # What is left sums gradients: over all chips, or over the groups what was summed inside them.
     rest = sum(count for size, count in cost.all_reduce_groups.items() if size != "4")
     assert 1 <= rest <= 3
+    assert (cost.dcn_transfers > 0) == (topology.slices > 1)

@@ -38,6 +38,7 @@ ENTRY %main.9_spmd (param: bf16[8,8,8,16], param.1: bf16[3,3,16,16]) -> f32[8] {
   %fusion.1 = bf16[8,8,8,16]{3,0,2,1:T(8,128)(2,1)} fusion(%param, %param.1), kind=kOutput, calls=%fused_computation.1, metadata={op_name="jit(train_step)/transpose(jvp(EfficientNetV2))/block_0/fused_conv/conv_general_dilated"}, backend_config={"window_config":{"estimated_cycles":"1000"}}
   %all-reduce.2 = (f32[8]{0:T(128)S(1)}, bf16[2,3]{1,0:T(8,128)S(1)}) all-reduce(%fusion.1, %fusion.1), channel_id=2, replica_groups=mesh['axis_0'=8,'axis_1'=2] {'axis_0'}, to_apply=%region_0.1, metadata={op_name="jit(train_step)/add"}
   %all-reduce-start.3 = f32[4]{0:T(128)} all-reduce-start(%fusion.1), channel_id=3, replica_groups=[4,4]<=[16], to_apply=%region_0.1
+  %send.6 = (f32[8,8,128]{2,1,0:T(8,128)}, u32[], token[]) send(%bitcast, %after-all), channel_id=2, is_host_transfer=true, frontend_attributes={_xla_host_transfer_handler_name="xla_megascale_runtime",_xla_megascale_reduce_operation="SUM"}
   %copy.4 = f32[8]{0:T(128)} copy(%fusion.1), metadata={op_name="jit(train_step)/add"}, backend_config={"estimated_cycles":"7"}
   ROOT %while.7 = (s32[]{:T(128)}, f32[8]{0:T(128)}) while(%copy.4), condition=%condition.2, body=%body.2, backend_config={"known_trip_count":{"n":"3"}}
 }
@@ -61,6 +62,10 @@ def test_all_reduces_have_bytes_and_groups():
         AllReduce(4 * 4, 4),
         *3 * [AllReduce(8 * 4, 4)],
     )
+
+
+def test_messages_to_other_slices_have_bytes():
+    assert read_cost(TEXT).sends == (8 * 8 * 128 * 4,)
 
 
 def test_a_text_without_a_program_is_refused():

@@ -25,6 +25,9 @@ from effnetv2_jax.train.chips import CHIPS
         ("v6e-8", "v6e:2x4", 8),
         ("v5e:2x4", "v5e:2x4", 8),
         ("v4:2x2x4", "v4:2x2x4", 16),
+        ("2xv5litepod-8", "2xv5e:2x4", 16),
+        ("4xv4:2x2x4", "4xv4:2x2x4", 64),
+        ("1xv3-8", "v3:2x2", 8),
     ],
 )
 def test_names_mean_grids(name, full_name, devices):
@@ -45,6 +48,7 @@ def test_names_mean_grids(name, full_name, devices):
         ("v5e:2x2x2", "no grid 'v5e:2x2x2': v5e has 2 dimensions, as in v5e:4x4"),
         ("v4:2x2", "v4 has 3 dimensions"),
         ("v5e:0x4", "no grid"),
+        ("0xv5e-8", "unknown TPU"),
     ],
 )
 def test_what_is_no_slice_is_refused_with_what_is(name, message):
