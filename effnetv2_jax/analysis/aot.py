@@ -8,6 +8,7 @@ import hashlib
 import importlib.metadata
 import json
 import os
+import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -87,7 +88,7 @@ def program_cost(source: Source, topology: Topology, cache: str = CACHE) -> Prog
 def _keep(path: Path | None, told: Mapping[str, Any]) -> None:
     if path:
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix(f".{os.getpid()}.part")
+        part = path.with_suffix(f".{os.getpid()}.{threading.get_ident()}.part")
         part.write_text(json.dumps(told, indent=1))
         part.replace(path)
 

@@ -15,6 +15,7 @@ from effnetv2_jax.data.pipeline import train_batches
 from effnetv2_jax.model.initialization import init_variables
 from effnetv2_jax.train import sharding
 from effnetv2_jax.train.experiment import Experiment
+from effnetv2_jax.train.memory import compile_within, device_memory, smallest_fitting
 from effnetv2_jax.train.programs import train_source
 from effnetv2_jax.train.progressive import Stage
 from effnetv2_jax.train.throughput import training_flops
@@ -25,11 +26,13 @@ class StepSpeed:
     """The training step of a stage on the devices present.
 
     Attributes:
+      microbatches: that a step goes through in turn, as in training.
       compile_seconds: lowering and compiling.
       step_seconds: median of the steps timed.
       images_per_second: of all devices.
     """
 
+    microbatches: int
     compile_seconds: float
     step_seconds: float
     images_per_second: float
@@ -61,15 +64,24 @@ def generated_comparison(experiment: Experiment, stage: Stage, threads: int, cou
 
 
 def step_speed(experiment: Experiment, stage: Stage, steps: int) -> StepSpeed:
-    """Compiles a stage's training step for the devices present and times `steps` of it on made-up images."""
+    """Compiles a stage's training step for the devices present and times `steps` of it on made-up images.
+
+    Raises:
+      DeviceMemoryError: if it fits in none of the config's numbers of microbatches.
+    """
     mesh = sharding.make_mesh()
     whole, divided = sharding.replicated(mesh), sharding.batch_sharded(mesh)
     batch_size = experiment.config.batch_size
     state = jax.device_put(experiment.initial_state(init_variables(experiment.model, 0)), whole)
     batch = jax.device_put(_made_up(experiment, batch_size, stage.image_size), divided)
-    program = train_source(experiment, stage, mesh).jitted()
+    available = device_memory(experiment.config.device_memory_gib)
     start = time.perf_counter()
-    program.lower(state, batch).compile()
+    parts, program = smallest_fitting(
+        experiment.accumulation,
+        lambda parts: compile_within(
+            train_source(experiment, stage, mesh, parts).jitted().lower(state, batch), available
+        ),
+    )
     compiled = time.perf_counter()
     seconds = []
     for _ in range(steps + 1):  # the first one warms up
@@ -78,7 +90,7 @@ def step_speed(experiment: Experiment, stage: Stage, steps: int) -> StepSpeed:
         jax.block_until_ready(metrics)
         seconds.append(time.perf_counter() - begun)
     median = float(np.median(seconds[1:]))
-    return StepSpeed(compiled - start, median, batch_size / median)
+    return StepSpeed(parts, compiled - start, median, batch_size / median)
 
 
 def needed_images_per_second(experiment: Experiment, stage: Stage, topology: Topology, of_peak: float) -> float:

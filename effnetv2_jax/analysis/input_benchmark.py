@@ -34,16 +34,10 @@ class Comparison:
     """Ours against the official way at one stage.
 
     Attributes:
-      image_size: pixels.
-      magnitude: RandAugment's; None without augmentation.
-      threads: of either pipeline.
       ours: median rates of the rounds.
       official: the same for the re-creation of the official code.
     """
 
-    image_size: int
-    magnitude: float | None
-    threads: int
     ours: Rate
     official: Rate
 
@@ -95,7 +89,7 @@ def compare(
     ways = [way(images, image_size, magnitude, threads) for way in (_our_batches, _official_batches)]
     rates = [[measured_rate(_warmed(batches), count, _BATCH) for batches in ways] for _ in range(rounds)]
     ours, official = (_median(column) for column in zip(*rates, strict=True))
-    return Comparison(image_size, magnitude, threads, ours, official)
+    return Comparison(ours, official)
 
 
 _BATCH = 32

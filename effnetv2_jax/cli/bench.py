@@ -60,6 +60,7 @@ def _stage_row(arguments: argparse.Namespace, experiment: Experiment, stage: Sta
 
         speed = step_speed(experiment, stage, arguments.steps)
         row |= {
+            "accumulation_steps": speed.microbatches,
             "compile_seconds": speed.compile_seconds,
             "step_seconds": speed.step_seconds,
             "step_images_per_second": speed.images_per_second,
@@ -100,6 +101,7 @@ _COLUMNS: Columns = {
     "official": ("official_images_per_cpu_second", "{:,.0f}"),
     "ratio": ("ratio", "{:.2f}"),
     "host cores": ("host_cores", "{0[0]:,.0f}–{0[1]:,.0f}"),
+    "microbatches": ("accumulation_steps", "{}"),
     "compile, s": ("compile_seconds", "{:.1f}"),
     "step, s": ("step_seconds", "{:.3f}"),
     "images/s": ("step_images_per_second", "{:,.0f}"),

@@ -13,6 +13,7 @@ import rich.progress
 import rich.table
 
 from effnetv2_jax.cli.config_file import add_config_argument, load_config
+from effnetv2_jax.train.progress import make_console
 
 if TYPE_CHECKING:
     from effnetv2_jax.data.check import DataReport, SplitReport
@@ -41,7 +42,7 @@ def _check(arguments: argparse.Namespace) -> int:
 
     config = load_config(arguments).data
     dataset_facts(config)  # what is wrong with the config or the folder is said before the walk
-    console = rich.console.Console(highlight=False, soft_wrap=True)
+    console = make_console()
     with rich.progress.Progress(console=console, transient=True) as progress:
         task = progress.add_task(f"decoding {config.dataset}", total=None)
         report = check_dataset(config, lambda done, total: progress.update(task, completed=done, total=total))

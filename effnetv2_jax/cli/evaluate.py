@@ -15,6 +15,7 @@ from effnetv2_jax.cli.config_file import UsageError, add_config_argument, load_c
 from effnetv2_jax.cli.processes import add_process_arguments, join_processes
 from effnetv2_jax.convert.names import SOURCES
 from effnetv2_jax.convert.weights import load_weights
+from effnetv2_jax.train.progress import make_console
 
 if TYPE_CHECKING:
     from effnetv2_jax.train.config import TrainConfig
@@ -49,7 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     if not is_first():
         return 0
-    print(json.dumps(results)) if arguments.json else rich.console.Console(highlight=False).print(_table(results))
+    print(json.dumps(results)) if arguments.json else make_console().print(_table(results))
     return 0
 
 

@@ -11,6 +11,7 @@ import rich.table
 
 from effnetv2_jax.model.specs import VARIANTS, ModelSpec, get_spec
 from effnetv2_jax.model.summary import Layer, count_multiply_adds, count_parameters, layers
+from effnetv2_jax.train.progress import make_console
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Prints the table of variants, or one variant."""
-    console = rich.console.Console(highlight=False)
+    console = make_console()
     if arguments.variant is None:
         console.print(_variants_table(arguments.image_size, arguments.num_classes))
         return 0

@@ -8,8 +8,8 @@ from typing import TypeVar
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from effnetv2_jax.data import preprocess
 from effnetv2_jax.data.cpu_tensorflow import tf
+from effnetv2_jax.data.families import MAX_PIXELS
 
 _log = logging.getLogger(__name__)
 
@@ -94,7 +94,7 @@ def why_broken(entry: bytes, load: Callable[[tf.Tensor], tf.Tensor]) -> str:
     except UnidentifiedImageError:
         return "is no image, by its content"
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        return f"announces more than {preprocess.MAX_PIXELS:,} pixels"
+        return f"announces more than {MAX_PIXELS:,} pixels"
     except OSError as error:
         return f"is damaged or cut short in its header: {error}"
     return f"is a damaged, cut short or unsupported {kind} of {width} x {height} pixels"

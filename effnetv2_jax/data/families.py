@@ -14,6 +14,9 @@ from typing import Literal
 
 _Channels = tuple[float, float, float]
 
+MAX_PIXELS = 89_478_485
+"""Images with more are refused. Source: Pillow's MAX_IMAGE_PIXELS, a quarter of a gigabyte of RGB."""
+
 _EVERY_SIZE = 1 << 30
 
 

@@ -15,7 +15,17 @@ from effnetv2_jax.data.source import Source
 from effnetv2_jax.data.stream import batched, endless_entries, rows_in_turn
 from effnetv2_jax.data.transform import evaluation_transform, training_transform
 
-__all__ = ["DataConfig", "DatasetFacts", "TrainBatches", "dataset_facts", "eval_batches", "train_batches"]
+__all__ = [
+    "DataConfig",
+    "DatasetFacts",
+    "TrainBatches",
+    "dataset_facts",
+    "eval_batches",
+    "open_source",
+    "recorded_facts",
+    "thread_count",
+    "train_batches",
+]
 
 Batch = dict[str, np.ndarray]
 

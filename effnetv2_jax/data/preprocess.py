@@ -6,10 +6,8 @@ from collections.abc import Callable
 import numpy as np
 
 from effnetv2_jax.data.cpu_tensorflow import tf
-from effnetv2_jax.data.families import PreprocessingFamily
+from effnetv2_jax.data.families import MAX_PIXELS, PreprocessingFamily
 from effnetv2_jax.data.operations import cutout_mask
-
-MAX_PIXELS = 89_478_485  # Source: Pillow's MAX_IMAGE_PIXELS, a quarter of a gigabyte of RGB
 
 # What a seed is used for. Each use draws from its own stream.
 CROP, FLIP, AUGMENTATION, CUTOUT = range(4)

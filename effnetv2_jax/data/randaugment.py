@@ -9,14 +9,13 @@ import numpy as np
 from effnetv2_jax.data.cpu_tensorflow import tf
 from effnetv2_jax.data.operations import (
     OPERATION_NAMES,
-    OPERATION_SETS,
     RANDAUGMENT_SCALES,
     Draws,
     Scales,
     operation_set,
 )
 
-__all__ = ["OPERATION_NAMES", "OPERATION_SETS", "apply_op", "operation_gallery", "operations_in_turn", "randaugment"]
+__all__ = ["OPERATION_NAMES", "apply_op", "operation_gallery", "operations_in_turn", "randaugment"]
 
 
 def apply_op(
@@ -27,6 +26,7 @@ def apply_op(
     *,
     operations: str = "official",
     centre: tuple[float, float] = (0.5, 0.5),
+    scales: Scales = RANDAUGMENT_SCALES,
 ) -> np.ndarray | tf.Tensor:
     """Applies one operation to one image.
 
@@ -37,6 +37,7 @@ def apply_op(
       negate: the opposite sign of a rotation, shear or translation; ignored by the other operations.
       operations: "official" or "corrected".
       centre: of a cutout, as shares of height and width; ignored by the other operations.
+      scales: pixels of translations and cutouts.
 
     Returns:
       uint8 `[H, W, 3]`, a NumPy array if `image` is one.
@@ -59,17 +60,19 @@ def apply_op(
         raise ValueError(f"image must be uint8 [H, W, 3], but is {pixels.dtype.name} {pixels.shape}")
     operation = table[name]
     draws = Draws(tf.constant(negate), tf.constant(centre, tf.float32))
-    result = operation.kernel(pixels, operation.argument(magnitude / 10.0, RANDAUGMENT_SCALES), draws)
+    result = operation.kernel(pixels, operation.argument(magnitude / 10.0, scales), draws)
     return result.numpy() if isinstance(image, np.ndarray) else result
 
 
-def operation_gallery(image: np.ndarray, magnitude: float, *, operations: str = "official") -> dict[str, np.ndarray]:
+def operation_gallery(
+    image: np.ndarray, magnitude: float, *, operations: str = "official", scales: Scales = RANDAUGMENT_SCALES
+) -> dict[str, np.ndarray]:
     """Returns the image after each operation, uint8 `[H, W, 3]` by the operation's name, in the table's order.
 
     Raises:
       ValueError: as `apply_op`.
     """
-    return {name: apply_op(image, name, magnitude, operations=operations) for name in OPERATION_NAMES}
+    return {name: apply_op(image, name, magnitude, operations=operations, scales=scales) for name in OPERATION_NAMES}
 
 
 @functools.lru_cache(maxsize=16)

@@ -9,7 +9,7 @@ from effnetv2_jax.data.autoaugment import autoaugment
 from effnetv2_jax.data.config import DataConfig
 from effnetv2_jax.data.cpu_tensorflow import tf
 from effnetv2_jax.data.families import preprocessing_family
-from effnetv2_jax.data.operations import AUTOAUGMENT_SCALES, RANDAUGMENT_SCALES
+from effnetv2_jax.data.operations import AUTOAUGMENT_SCALES, RANDAUGMENT_SCALES, Scales
 from effnetv2_jax.data.randaugment import randaugment
 
 _Seeded = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
@@ -73,12 +73,16 @@ def evaluation_transform(config: DataConfig, *, image_size: int) -> Transform:
     return Transform(lambda data, seed: preprocess.decode(data), finish)
 
 
+def operation_scales(config: DataConfig, image_size: int) -> Scales:
+    """Returns the pixels that translations and cutouts of a configuration's augmentation count in."""
+    scales = AUTOAUGMENT_SCALES if config.augmentation == "autoaugment" else RANDAUGMENT_SCALES
+    return scales.relative_to(image_size) if config.size_relative else scales
+
+
 def _augmentation(config: DataConfig, image_size: int, magnitude: float) -> _Seeded | None:
     if config.augmentation == "none":
         return None
-    scales = RANDAUGMENT_SCALES if config.augmentation == "randaugment" else AUTOAUGMENT_SCALES
-    if config.size_relative:
-        scales = scales.relative_to(image_size)
+    scales = operation_scales(config, image_size)
     if config.augmentation == "autoaugment":
         return autoaugment(operations=config.operations, scales=scales)
     return randaugment(magnitude, layers=config.layers, operations=config.operations, scales=scales)

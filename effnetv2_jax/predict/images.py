@@ -7,9 +7,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from effnetv2_jax.data.families import PreprocessingFamily
+from effnetv2_jax.data.families import MAX_PIXELS, PreprocessingFamily
 
-MAX_PIXELS = 89_478_485  # Pillow's own bound, a quarter of a gigabyte of RGB
 _MAX_BYTES = 1 << 28
 _TABLE = 1024  # TensorFlow 1 rounds cubic weights to this many steps between two pixels
 

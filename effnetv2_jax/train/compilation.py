@@ -130,9 +130,6 @@ class Programs:
         """Returns the seconds that the run stood still for a program."""
         return self._programs[name].waited_seconds
 
-    def __len__(self) -> int:
-        return len(self._programs)
-
     def __enter__(self) -> Programs:
         return self
 
@@ -178,4 +175,4 @@ def _listen(event: str, **_: Any) -> None:
         _hits.count = _cache_hits() + 1
 
 
-jax.monitoring.register_event_listener(_listen)
+jax.monitoring.register_event_listener(_listen)  # at import: JAX keeps a listener for good, so it must be one

@@ -86,7 +86,8 @@ class TrainConfig:
 
 # Fields that may differ when a run is resumed: they change what is seen or where things lie, not what is learnt.
 FREE_FIELDS = frozenset(
-    {"log_every_steps", "platform", "compilation_cache", "debug", "data.data_dir", "data.threads", "checkpoint.keep"}
+    {"log_every_steps", "platform", "compilation_cache", "debug", "checkpoint.keep", "evaluation.batch_size"}
+    | {"data.data_dir", "data.threads", "data.memory_gb", "data.max_broken"}
 )
 
 

@@ -27,8 +27,9 @@ class DeviceMemoryError(RuntimeError):
         times = needed / available
         super().__init__(
             f"{program} needs {needed / 2**30:.3g} GiB on each device, which has {available / 2**30:.3g} GiB; what "
-            f"would fit: a batch_size about {times:.2g} times smaller, as many times more accumulation_steps (auto "
-            "finds the number), or model.remat of the first rows of blocks"
+            f"would fit: a batch_size (of an evaluation: evaluation.batch_size) about {times:.2g} times smaller; in "
+            "training as many times more accumulation_steps (auto finds the number), or model.remat of the first rows "
+            "of blocks"
         )
         self.needed, self.available = needed, available
 

@@ -17,9 +17,11 @@ from effnetv2_jax.train.schedule import Schedule, ScheduleConfig
 class OptimizerConfig:
     """How gradients become updates.
 
-    `weight_decay` is L2 in the loss for `rmsprop` and `sgd`, decoupled for `adamw`; kernels only. A `clip_norm` above 0
-    clips each parameter's gradient to that norm and then the global one. `frozen` are regular expressions, matched at
-    the start of parameter paths (`stem`, `block_[0-9]/`): what they match keeps its value, BatchNorm's statistics too.
+    `decay` is that of `rmsprop`'s mean square; `epsilon` is rmsprop's by default, `adamw` usually takes 1e-8; `sgd` has
+    neither. `weight_decay` is L2 in the loss for `rmsprop` and `sgd`, decoupled for `adamw`; kernels only. A
+    `clip_norm` above 0 clips each parameter's gradient to that norm and then the global one. `frozen` are regular
+    expressions, matched at the start of parameter paths (`stem`, `block_[0-9]/`): what they match keeps its value,
+    BatchNorm's statistics too.
     """
 
     name: str = "rmsprop"

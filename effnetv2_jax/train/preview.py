@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from etils import epath
 
 from effnetv2_jax.data.pipeline import eval_batches, train_batches
 from effnetv2_jax.data.randaugment import operation_gallery
+from effnetv2_jax.data.transform import operation_scales
 from effnetv2_jax.train import pictures
 from effnetv2_jax.train.experiment import Experiment
 from effnetv2_jax.train.progressive import Stage
@@ -22,7 +24,10 @@ IMAGES = 32
 
 
 def seen(experiment: Experiment, stage: Stage, batch: HostBatch, step: int) -> tuple[list[np.ndarray], list[str]]:
-    """Returns the first images of a host's batch after mixing, uint8 `[H, W, 3]`, with a caption each."""
+    """Returns the first images of a host's batch, uint8 `[H, W, 3]`, with a caption each.
+
+    They are mixed as the stage mixes, but among themselves: in the step their partners may be any of the batch.
+    """
     few = {name: array[:IMAGES] for name, array in batch.items()}
     prepared = jax.jit(lambda batch: prepare(experiment.recipe, stage, batch, jnp.asarray(step)))
     images, targets = (np.asarray(value) for value in prepared(few))
@@ -32,16 +37,16 @@ def seen(experiment: Experiment, stage: Stage, batch: HostBatch, step: int) -> t
 
 
 def draw_batch(experiment: Experiment, stage: Stage, batch: HostBatch, step: int, path: epath.Path) -> None:
-    """Draws the first images of a host's batch as the network sees them."""
-    title = f"stage {stage.index + 1}: {stage.image_size} px, as the network sees them"
+    """Draws the first images of a host's batch, see `seen`."""
+    title = f"stage {stage.index + 1}: {stage.image_size} px, cropped, augmented and mixed"
     pictures.draw_grid(path, *seen(experiment, stage, batch, step), title)
 
 
 def draw_stage(experiment: Experiment, stage: Stage, folder: Path) -> Path:
-    """Draws images of a stage's first batch into a folder, and returns the picture's path."""
+    """Draws images of the run's first epoch as a stage makes them into a folder; returns the picture's path."""
     path = folder / f"stage_{stage.index + 1}.png"
     batches = train_batches(
-        experiment.config.data,
+        dataclasses.replace(experiment.config.data, parts=1),
         image_size=stage.image_size,
         magnitude=stage.magnitude,
         batch_size=min(IMAGES, experiment.config.batch_size),
@@ -62,8 +67,10 @@ def draw_operations(experiment: Experiment, folder: Path) -> Path:
 
 
 def _operations(experiment: Experiment) -> Iterator[tuple[np.ndarray, str]]:
+    data = experiment.config.data
     for stage in experiment.stages:
-        image = next(eval_batches(experiment.config.data, image_size=stage.image_size, batch_size=1))["image"][0]
-        gallery = operation_gallery(image, stage.magnitude, operations=experiment.config.data.operations)
+        image = next(eval_batches(data, image_size=stage.image_size, batch_size=1))["image"][0]
+        scales = operation_scales(data, stage.image_size)
+        gallery = operation_gallery(image, stage.magnitude, operations=data.operations, scales=scales)
         for name, result in gallery.items():
             yield np.asarray(result), f"{name} {stage.magnitude:.3g}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import jax
 
@@ -22,10 +23,16 @@ class Trace:
         self._steps = range(int(match[1]), int(match[2])) if match else range(0)
         self._running = False
 
-    def before(self, step: int) -> None:
-        """Starts or stops the trace where the step about to be taken says so."""
+    def before(self, step: int, state: Any) -> None:
+        """Starts or stops the trace where the step about to be taken says so, once the steps before it are done.
+
+        Args:
+          step: about to be taken.
+          state: what the step before it gives, perhaps still being computed.
+        """
         if (step in self._steps) == self._running:
             return
+        jax.block_until_ready(state)
         if self._running:
             self._stop()
         else:
@@ -40,6 +47,5 @@ class Trace:
             self._stop()
 
     def _stop(self) -> None:
-        jax.effects_barrier()
         jax.profiler.stop_trace()
         self._running = False

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 
 import rich.box
@@ -40,7 +39,7 @@ class Progress:
         )
         total = stages[-1].end_step
         self._task = self._bar.add_task("", total=total, completed=first_step, numbers="")
-        self._clock = _Clock(stages, first_step)
+        self._first_step = first_step
 
     def __enter__(self) -> Progress:
         self._bar.start()
@@ -53,10 +52,17 @@ class Progress:
         """Prints a line, or a table, above the bar."""
         self._console.print(text, markup=False) if isinstance(text, str) else self._console.print(text)
 
-    def update(self, step: int, stage: Stage, metrics: Mapping[str, float]) -> None:
-        """Shows a stage, the steps done, loss, learning rate, speed, the share of the peak, and the time left."""
+    def update(self, step: int, stage: Stage, metrics: Mapping[str, float], seconds: float) -> None:
+        """Shows a stage, the steps done, loss, learning rate, speed, the share of the peak, and the time left.
+
+        Args:
+          step: steps done.
+          stage: of the last of them.
+          metrics: after it.
+          seconds: that the steps since the first one of this process took.
+        """
         utilization = f"mfu {metrics['mfu']:.1%}  " if "mfu" in metrics else ""
-        left = _duration(self._clock.seconds_left(step))
+        left = _duration(seconds * _work_left(self._stages, self._first_step, step))
         numbers = (
             f"step {step}/{self._stages[-1].end_step}  loss {metrics['loss']:.4f}  lr {metrics['learning_rate']:.3g}  "
             f"{metrics['images_per_second']:.0f} images/s  {utilization}{left} left"
@@ -67,22 +73,13 @@ class Progress:
             self.say(f"{title}  {numbers}")
 
 
-class _Clock:
-    """Estimates the time left from the pixels left, since later stages have larger images."""
+def _work_left(stages: Sequence[Stage], first_step: int, step: int) -> float:
+    """Returns the work left as a multiple of that done since `first_step`, by pixels, as later images are larger."""
 
-    def __init__(self, stages: Sequence[Stage], first_step: int) -> None:
-        self._stages = stages
-        self._start = time.monotonic()
-        self._before = self._pixels_until(first_step)
+    def pixels(until: int) -> int:
+        return sum(max(0, min(until, each.end_step) - each.first_step) * each.image_size**2 for each in stages)
 
-    def seconds_left(self, step: int) -> float:
-        done = self._pixels_until(step) - self._before
-        left = self._pixels_until(self._stages[-1].end_step) - self._pixels_until(step)
-        return (time.monotonic() - self._start) * left / done if done else 0.0
-
-    def _pixels_until(self, step: int) -> float:
-        """Returns the pixels of one image a step, summed over the steps done."""
-        return sum(max(0, min(step, s.end_step) - s.first_step) * s.image_size**2 for s in self._stages)
+    return (pixels(stages[-1].end_step) - pixels(step)) / (pixels(step) - pixels(first_step))
 
 
 def _duration(seconds: float) -> str:

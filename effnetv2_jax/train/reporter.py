@@ -44,6 +44,7 @@ class Reporter:
         self._progress = Progress(experiment.stages, first_step, shown=self._shown)
         self._writer = MetricsWriter(folder, first_step) if self._shown else None
         self._mark = (time.monotonic(), first_step)
+        self._active = 0.0  # seconds spent on steps and evaluations so far, without waiting for programs
         self._latest: tuple[int, Results | None] = (-1, None)
 
     def __enter__(self) -> Reporter:
@@ -105,6 +106,7 @@ class Reporter:
         now = time.monotonic()
         then, since = self._mark
         self._mark = (now, step)
+        self._active += now - then
         rate = (step - since) * self._experiment.config.batch_size / max(now - then, 1e-9)
         values |= {"image_size": stage.image_size, "stage": stage.index + 1, "images_per_second": rate}
         if self._peak_flops:
@@ -112,7 +114,7 @@ class Reporter:
             values["mfu"] = rate * flops / self._peak_flops
         if skipped:
             values["skipped_images"] = skipped
-        self._progress.update(step, stage, values)
+        self._progress.update(step, stage, values, self._active)
         self._write(step, values, "train")
 
     def evaluation(self, step: int, results: Results) -> None:
@@ -128,8 +130,10 @@ class Reporter:
         """Leaves what happens within out of the images a second."""
         start = time.monotonic()
         yield
+        taken = time.monotonic() - start
         then, since = self._mark
-        self._mark = (then + time.monotonic() - start, since)
+        self._mark = (then + taken, since)
+        self._active += taken
 
     def results_at(self, step: int) -> Results | None:
         """Returns the results of the evaluation after a step, if there was one; the same on every process."""

@@ -45,7 +45,8 @@ def train(
     Args:
       config: the run.
       workdir: the run's folder, a path or `gs://…`. All processes share it. It gets `config.json`,
-        `data.json`, `checkpoints/`, `metrics.jsonl`, `tensorboard/`, `curves.png`, `stage_*.png` and `summary.json`.
+        `data.json`, `model.json`, `checkpoints/`, `metrics.jsonl`, `tensorboard/`, `curves.png`, `stage_*.png` and
+        `summary.json`.
       initial_variables: model → its variables before step 0, in place of fresh ones.
       profile: START:STOP, the steps of which a trace goes to `profile/` in the workdir; "" for none.
 
@@ -82,11 +83,11 @@ def train(
 
         for stage in _stages_from(experiment, step):
             train_step = programs.get(stage_name(stage))
-            report.start(stage, step, programs.waited(stage_name(stage)))
             host_batches = _host_batches(experiment, stage, step)
             pictured = report.with_pictures(stage, step, host_batches)
+            report.start(stage, step, programs.waited(stage_name(stage)))
             for batch in _on_devices(pictured, stage, step, mesh):
-                trace.before(step)
+                trace.before(step, state)
                 state, metrics = train_step(state, batch)
                 step += 1
                 if _due(step, config.log_every_steps, stage):
@@ -140,8 +141,8 @@ def _due(step: int, every: int, stage: Stage | None = None) -> bool:
 def _programs(experiment: Experiment, mesh: jax.sharding.Mesh, step: int) -> Programs:
     """Returns the programs from a step on, lowered and being compiled in the order of their use.
 
-    Where the devices' memory is known, the largest stage's program comes first and is waited for: what does not fit is
-    refused before the first step.
+    Where the devices' memory is known, the largest stage's program comes first, and it and the evaluation are waited
+    for: what does not fit is refused before the first step.
     """
     available = device_memory(experiment.config.device_memory_gib)
     programs, stages = Programs(available), _stages_from(experiment, step)
@@ -154,6 +155,7 @@ def _programs(experiment: Experiment, mesh: jax.sharding.Mesh, step: int) -> Pro
         largest = stage_name(max(stages, key=lambda stage: stage.image_size))
         programs.compile_all(first=largest)
         programs.get(largest)
+        programs.get(EVALUATION)
     else:
         programs.compile_all()
     return programs

@@ -10,13 +10,15 @@ from etils import epath
 
 from effnetv2_jax.model.provenance import CARD
 from effnetv2_jax.train import config as configs
+from effnetv2_jax.train import metrics
 from effnetv2_jax.train.checkpoint import FOLDER, run_folder
 from effnetv2_jax.train.experiment import Experiment
 from effnetv2_jax.train.processes import is_first, wait_for_all
+from effnetv2_jax.train.reporter import SUMMARY
 
 CONFIG, DATA = "config.json", "data.json"
 
-_RUN_FILES = (FOLDER, "metrics.jsonl", "summary.json")
+_RUN_FILES = (FOLDER, metrics.FILE, SUMMARY)
 _SECONDS_TO_APPEAR = 30
 
 

@@ -28,6 +28,14 @@ def test_bench_input_of_generated_images_beside_the_official_way(capsys):
     assert "v5e-8 needs" in printed
 
 
+def test_bench_times_the_step_that_training_takes(capsys):
+    one_stage = ["--config.progressive.stages=1", "--config.model.width=0.25", "--config.accumulation_steps=2"]
+    assert main(["bench", "--step", "--steps", "1", "--json", *SMOKE, *one_stage]) == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert row["accumulation_steps"] == 2
+    assert row["step_images_per_second"] == pytest.approx(32 / row["step_seconds"])
+
+
 def test_bench_refuses_an_unknown_accelerator(capsys):
     assert main(["bench", "--accelerator", "v9-8", *SMOKE]) == 1
     assert "unknown TPU 'v9-8'; known: v3" in capsys.readouterr().err
@@ -58,6 +66,12 @@ def test_data_check_reports_what_is_broken_and_shared(tmp_path, capsys, twin, co
         assert "broken training images: 1" in printed
         assert "dog/1.png" in printed
         assert "evaluation images that are training images too: 1" in printed
+
+
+def test_data_preview_draws_data_in_parts_too(tmp_path):
+    parts = ["--config.batch_size=64", "--config.data.parts=64", "--config.progressive.stages=1"]
+    assert main(["data", "preview", "--out", str(tmp_path), *SMOKE, *parts]) == 0
+    assert "stage_1.png" in [path.name for path in tmp_path.iterdir()]
 
 
 def test_data_preview_draws_each_stage_and_the_operations(tmp_path, capsys):

@@ -14,7 +14,6 @@ def test_generated_images_have_imagenets_usual_size_and_weight():
 
 def test_both_ways_are_timed_on_the_same_images():
     result = compare(generated_jpegs(2), image_size=32, magnitude=10.0, threads=1, count=32, rounds=1)
-    assert (result.image_size, result.magnitude, result.threads) == (32, 10.0, 1)
     assert result.ratio == result.ours.per_cpu_second / result.official.per_cpu_second
     assert min(result.ours.per_cpu_second, result.official.per_second) > 0
 

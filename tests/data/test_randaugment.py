@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from effnetv2_jax.analysis.official_input import official_operation
+from effnetv2_jax.data.config import DataConfig
 from effnetv2_jax.data.cpu_tensorflow import tf
 from effnetv2_jax.data.operations import RANDAUGMENT_SCALES, Draws, Scales
 from effnetv2_jax.data.randaugment import (
@@ -16,6 +17,7 @@ from effnetv2_jax.data.randaugment import (
     operations_in_turn,
     randaugment,
 )
+from effnetv2_jax.data.transform import operation_scales
 
 DETERMINISTIC = tuple(name for name in OPERATION_NAMES if name != "Cutout")
 SIGNED = ("Rotate", "ShearX", "ShearY", "TranslateX", "TranslateY")
@@ -78,6 +80,17 @@ def test_operations_follow_each_other_in_turn():
     inverted = apply_op(TEST_IMAGE, "Invert", 0.0)
     expected = apply_op(apply_op(inverted, "TranslateX", 1.0, negate=True), "Color", 5.0)
     np.testing.assert_array_equal(compiled(tf.constant(TEST_IMAGE), tf.constant([0, 1, 3, 2]), draws), expected)
+
+
+def test_pixels_of_a_size_relative_augmentation_are_shares_of_the_image():
+    absolute, relative = (
+        operation_scales(DataConfig(augmentation="randaugment", size_relative=choice), 56) for choice in (False, True)
+    )
+    assert absolute == RANDAUGMENT_SCALES
+    assert relative == Scales(translate=25.0, cutout=10.0)
+    moved = [operation_gallery(TEST_IMAGE, 1.0, scales=scales)["TranslateX"] for scales in (absolute, relative)]
+    np.testing.assert_array_equal(moved[1][:, :-3], TEST_IMAGE[:, 3:])
+    np.testing.assert_array_equal(moved[0][:, :-10], TEST_IMAGE[:, 10:])
 
 
 # --- what each operation means --------------------------------------------------------------------------------------

@@ -63,6 +63,15 @@ def test_a_run_that_does_not_fit_is_refused_before_its_first_step_and_leaves_the
     assert "another config" not in capsys.readouterr().err
 
 
+def test_an_evaluation_that_does_not_fit_is_refused_before_the_first_step(tmp_path, capsys):
+    large = ["--config.evaluation.image_size=96", "--config.evaluation.batch_size=360"]
+    arguments = ["train", "--config", "configs/smoke.py", "--workdir", str(tmp_path), *large]
+    assert main([*arguments, "--config.device_memory_gib=0.006"]) == 1
+    told = capsys.readouterr()
+    assert "evaluation needs" in told.err
+    assert "step 1/" not in told.out
+
+
 def test_auto_takes_as_many_microbatches_as_the_memory_asks_for(tmp_path):
     # The first stage of smoke.py needs 2.91 MiB a device as it is, the second 3.24.
     arguments = ["train", "--config", "configs/smoke.py", "--workdir", str(tmp_path)]

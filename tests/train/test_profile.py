@@ -14,17 +14,17 @@ from effnetv2_jax.train.programs import Source
 def test_a_trace_covers_its_steps(tmp_path):
     with Trace(str(tmp_path), "1:3") as trace:
         for step in range(5):
-            trace.before(step)
+            trace.before(step, None)
             jnp.ones(8).sum().block_until_ready()
     assert list(tmp_path.rglob("*.xplane.pb"))
 
 
 def test_no_steps_are_no_trace_and_an_unfinished_one_is_written(tmp_path):
     with Trace(str(tmp_path / "none"), "") as trace:
-        trace.before(0)
+        trace.before(0, None)
     assert not (tmp_path / "none").exists()
     with Trace(str(tmp_path), "0:10") as trace:
-        trace.before(0)
+        trace.before(0, None)
     assert list(tmp_path.rglob("*.xplane.pb"))
 
 
