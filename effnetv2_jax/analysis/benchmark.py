@@ -57,10 +57,19 @@ def data_set_rate(experiment: Experiment, stage: Stage, count: int) -> Rate:
 
 
 def generated_comparison(experiment: Experiment, stage: Stage, threads: int, count: int) -> Comparison:
-    """Times our operations and the official way in turn, on generated JPEGs, at a stage's size and magnitude."""
-    augmented = experiment.config.data.augmentation == "randaugment"
-    magnitude = stage.magnitude if augmented else None
-    return compare(generated_jpegs(), image_size=stage.image_size, magnitude=magnitude, threads=threads, count=count)
+    """Times our operations and the official way in turn, on generated JPEGs, at a stage's size and magnitude.
+
+    Raises:
+      ValueError: for a config of which there is no official way.
+    """
+    return compare(
+        generated_jpegs(),
+        experiment.config.data,
+        image_size=stage.image_size,
+        magnitude=stage.magnitude,
+        threads=threads,
+        count=count,
+    )
 
 
 def step_speed(experiment: Experiment, stage: Stage, steps: int) -> StepSpeed:

@@ -67,9 +67,10 @@ def generated_jpegs(count: int = 64, *, height: int = 375, width: int = 500) -> 
 
 def compare(
     images: Sequence[bytes],
+    config: DataConfig,
     *,
     image_size: int,
-    magnitude: float | None,
+    magnitude: float,
     threads: int,
     count: int = 256,
     rounds: int = 3,
@@ -80,24 +81,37 @@ def compare(
 
     Args:
       images: encoded images, repeated as needed.
+      config: how ours prepares them.
       image_size: pixels.
-      magnitude: RandAugment's; None for no augmentation.
+      magnitude: RandAugment's, if the config augments.
       threads: of either pipeline.
       count: images per round.
       rounds: of which the median counts.
+
+    Raises:
+      ValueError: for a config of which there is no official way.
     """
-    ways = [way(images, image_size, magnitude, threads) for way in (_our_batches, _official_batches)]
+    if config.preprocessing != "v2" or config.augmentation not in ("none", "randaugment"):
+        raise ValueError(
+            "the official way is there for preprocessing 'v2' with augmentation 'randaugment' or 'none'; "
+            f"got {config.preprocessing!r} with {config.augmentation!r}"
+        )
+    ways = [
+        _our_batches(images, config, image_size, magnitude, threads),
+        _official_batches(images, image_size, None if config.augmentation == "none" else magnitude, threads),
+    ]
     rates = [[measured_rate(_warmed(batches), count, _BATCH) for batches in ways] for _ in range(rounds)]
     ours, official = (_median(column) for column in zip(*rates, strict=True))
     return Comparison(ours, official)
 
 
-_BATCH = 32
+_BATCH, _CLASSES = 32, 10
 
 
-def _our_batches(images: Sequence[bytes], image_size: int, magnitude: float | None, threads: int) -> tf.data.Dataset:
-    config = DataConfig(augmentation="none" if magnitude is None else "randaugment", threads=threads)
-    transform = training_transform(config, image_size=image_size, magnitude=magnitude or 0.0)
+def _our_batches(
+    images: Sequence[bytes], config: DataConfig, image_size: int, magnitude: float, threads: int
+) -> tf.data.Dataset:
+    transform = training_transform(config, image_size=image_size, magnitude=magnitude)
     entries = (
         tf.data.Dataset.from_tensor_slices(list(images))
         .repeat()
@@ -106,12 +120,12 @@ def _our_batches(images: Sequence[bytes], image_size: int, magnitude: float | No
             lambda number, data: {
                 "id": tf.strings.as_string(number),
                 "image": data,
-                "label": number % 10,
+                "label": number % _CLASSES,
                 "seed": tf.stack([0, number]),
             }
         )
     )
-    return batched(entries, transform, lambda data: data, batch_size=_BATCH, threads=threads)
+    return batched(entries, transform, lambda data: data, batch_size=_BATCH, threads=threads, classes=_CLASSES)
 
 
 def _official_batches(

@@ -2,6 +2,7 @@
 
 import io
 import logging
+import re
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
@@ -14,6 +15,7 @@ from effnetv2_jax.data.families import MAX_PIXELS
 _log = logging.getLogger(__name__)
 
 _NAMES_SHOWN = 20
+_DECORATION = re.compile(r"\{\{function_node [^}]*\}\} | \[Op:\w+\] name:.*")  # where in a program, not what
 
 Structure = TypeVar("Structure")
 
@@ -85,7 +87,7 @@ def why_broken(entry: bytes, load: Callable[[tf.Tensor], tf.Tensor]) -> str:
     try:
         data = load(tf.constant(entry)).numpy()
     except tf.errors.OpError as error:
-        return f"cannot be read: {error.message}"
+        return f"cannot be read: {_DECORATION.sub('', error.message)}"
     if not data:
         return "is empty"
     try:

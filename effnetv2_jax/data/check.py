@@ -13,7 +13,7 @@ from effnetv2_jax.data.broken import guard, why_broken
 from effnetv2_jax.data.config import DataConfig
 from effnetv2_jax.data.cpu_tensorflow import tf
 from effnetv2_jax.data.pipeline import open_source, thread_count
-from effnetv2_jax.data.source import Source
+from effnetv2_jax.data.source import Source, labels_fit
 from effnetv2_jax.data.stream import stream_options
 
 _BATCH = 64
@@ -29,7 +29,7 @@ class SplitReport:
       smallest: height and width of the image with the fewest pixels; (0, 0) if none can be decoded.
       largest: the same of the one with the most.
       mean_bytes: of an encoded image that is not broken.
-      broken: name → reason.
+      broken: name → reason, of images that cannot be decoded and of labels outside the classes.
       duplicates: examples whose bytes another example of the split has too, the first of each not counted.
     """
 
@@ -118,8 +118,8 @@ def _walk(source: Source, threads: int, progress: Callable[[int], None]) -> _Wal
         sizes += map(tuple, batch["shape"][good].tolist())
         encoded += int(batch["bytes"].sum())
         counts += batch["classes"].sum(axis=0)
-        for name, entry in zip(batch["id"][~good], batch["entry"][~good], strict=True):
-            broken[name.decode()] = why_broken(entry, source.load)
+        for name, entry, fits in zip(*(batch[key][~good] for key in ("id", "entry", "fits")), strict=True):
+            broken[name.decode()] = why_broken(entry, source.load) if fits else _outside(source)
         progress(len(intact) + len(broken))
     sizes.sort(key=math.prod)
     report = SplitReport(
@@ -132,6 +132,10 @@ def _walk(source: Source, threads: int, progress: Callable[[int], None]) -> _Wal
         duplicates=len(contents) - len(set(contents)),
     )
     return _Walk(report, intact, contents)
+
+
+def _outside(source: Source) -> str:
+    return f"has a label outside 0..{len(source.class_names) - 1}"
 
 
 def _observations(source: Source, threads: int) -> Iterator[dict[str, Any]]:
@@ -157,10 +161,13 @@ def _observations(source: Source, threads: int) -> Iterator[dict[str, Any]]:
             "good": tf.constant(False),
             "entry": entry["image"],
         }
+        fits = labels_fit(entry["label"], classes)
         labels = tf.reshape(tf.cast(entry["label"], tf.int32), [-1])
-        return guard(look, unseen) | {
+        seen = tf.cond(fits, lambda: guard(look, unseen), lambda: unseen)
+        return seen | {
             "id": entry["id"],
-            "classes": tf.math.bincount(labels, minlength=classes, maxlength=classes),
+            "fits": fits,
+            "classes": tf.math.bincount(tf.where(fits, labels, 0), minlength=classes, maxlength=classes),
         }
 
     observed = source.read(None).map(observe, num_parallel_calls=threads, deterministic=True)

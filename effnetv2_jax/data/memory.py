@@ -36,8 +36,8 @@ class MemoryPlan:
     def __str__(self) -> str:
         encoded = "all encoded images, kept" if self.kept else "shuffle buffer"
         return (
-            f"{encoded}: {self.encoded / _GIGABYTE:.2f} GB, batches: {self.batches / _GIGABYTE:.2f} GB, "
-            f"of a budget of {self.budget / _GIGABYTE:.2f} GB"
+            f"{encoded}: {self.encoded / _GIGABYTE:.3g} GB, batches: {self.batches / _GIGABYTE:.3g} GB, "
+            f"of a budget of {self.budget / _GIGABYTE:.3g} GB"
         )
 
 
@@ -60,10 +60,11 @@ def plan_memory(
         kept=all(holds_share(source, buffer) for source in sources),
     )
     if plan.encoded + plan.batches > budget:
-        fitting = int(
-            max(budget - plan.batches, 0) * config.parts / max(sum(source.entry_bytes for source in sources), 1)
+        fitting = int((budget - plan.batches) * config.parts / max(sum(source.entry_bytes for source in sources), 1))
+        remedy = (
+            f"shuffle_buffer {fitting} fits" if fitting > 0 else "no shuffle_buffer does: take a smaller batch_size"
         )
-        raise ValueError(f"the input pipeline needs {plan}; shuffle_buffer {fitting} fits, or set memory_gb")
+        raise ValueError(f"the input pipeline needs {plan}; {remedy}, or set memory_gb")
     _log.info("input pipeline: %s", plan)
     return plan
 

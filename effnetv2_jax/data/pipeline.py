@@ -127,7 +127,8 @@ def train_batches(
             sources[0].load,
             batch_size=batch_size,
             threads=threads,
-            classes=_label_classes(config),
+            classes=len(sources[0].class_names),
+            multi_hot=dataset_spec(config.dataset).multi_hot,
             guarded=guarded,
         ).prefetch(PREFETCHED_BATCHES)
 
@@ -160,7 +161,8 @@ def eval_batches(
         source.load,
         batch_size=batch_size,
         threads=thread_count(config),
-        classes=_label_classes(config),
+        classes=len(source.class_names),
+        multi_hot=dataset_spec(config.dataset).multi_hot,
         guarded=True,
         drop_remainder=False,
     ).prefetch(PREFETCHED_BATCHES)
@@ -248,11 +250,6 @@ def _require(**arguments: tuple[float, float]) -> None:
     for name, (value, least) in arguments.items():
         if not least <= value < float("inf"):
             raise ValueError(f"{name} {value} must be at least {least}")
-
-
-def _label_classes(config: DataConfig) -> int:
-    spec = dataset_spec(config.dataset)
-    return spec.num_classes if spec.multi_hot else 0
 
 
 def thread_count(config: DataConfig) -> int:

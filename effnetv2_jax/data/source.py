@@ -33,6 +33,11 @@ class Source:
     load: Callable[[tf.Tensor], tf.Tensor] = lambda image: image
 
 
+def labels_fit(label: tf.Tensor, classes: int) -> tf.Tensor:
+    """Whether an entry's label, or each of its labels, is in `0 … classes - 1`; an entry without one does not fit."""
+    return tf.reduce_all((label >= 0) & (label < classes)) & (tf.size(label) > 0)
+
+
 def share(num_examples: int, host_index: int, host_count: int) -> tuple[int, int]:
     """Returns the half-open range of examples that a host reads; the ranges' lengths differ by at most one.
 

@@ -7,7 +7,7 @@ import numpy as np
 from effnetv2_jax.data.broken import guard
 from effnetv2_jax.data.cpu_tensorflow import tf
 from effnetv2_jax.data.host_rows import HostRows
-from effnetv2_jax.data.source import Source
+from effnetv2_jax.data.source import Source, labels_fit
 from effnetv2_jax.data.transform import Transform
 
 
@@ -67,7 +67,8 @@ def batched(
     *,
     batch_size: int,
     threads: int,
-    classes: int = 0,
+    classes: int,
+    multi_hot: bool = False,
     guarded: bool = False,
     drop_remainder: bool = True,
 ) -> tf.data.Dataset:
@@ -79,7 +80,8 @@ def batched(
       load: an entry's `image` → encoded bytes.
       batch_size: examples in a batch.
       threads: that work on it.
-      classes: if not 0, labels are sets of classes and become float32 `[classes]`.
+      classes: labels are less; another one raises `tf.errors.InvalidArgumentError`, naming the example.
+      multi_hot: whether labels are sets of classes and become float32 `[classes]`.
       guarded: whether an image that cannot be decoded yields a made-up one instead of an error.
       drop_remainder: whether to leave out a last, smaller batch.
 
@@ -96,10 +98,13 @@ def batched(
 
         made_up = tf.zeros([1, 1, 3], tf.uint8), tf.constant(False), data
         image, good, rejected = guard(decode, made_up) if guarded else decode()
-        label = tf.cast(entry["label"], tf.int32)
+        fits = labels_fit(entry["label"], classes)
+        complaint = [entry["id"], "has a label outside the classes", entry["label"]]
+        with tf.control_dependencies([tf.debugging.Assert(fits, complaint)]):
+            label = tf.cast(entry["label"], tf.int32)
         return {
             "image": transform.finish(image, seed),
-            "label": tf.reduce_max(tf.one_hot(label, classes), axis=0) if classes else label,
+            "label": tf.reduce_max(tf.one_hot(label, classes), axis=0) if multi_hot else label,
             "good": good,
             "id": entry["id"],
             "entry": rejected,

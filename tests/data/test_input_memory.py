@@ -28,7 +28,7 @@ def test_a_share_that_fits_the_buffer_is_kept():
 
 
 def test_too_small_a_budget_is_refused_with_what_would_fit():
-    message = r"shuffle buffer: 1.80 GB, batches: 1.16 GB, of a budget of 2.00 GB; shuffle_buffer 7656 fits"
+    message = r"shuffle buffer: 1.8 GB, batches: 1.16 GB, of a budget of 2 GB; shuffle_buffer 7656 fits"
     with pytest.raises(ValueError, match=message):
         plan(memory_gb=2.0)
     assert plan(memory_gb=2.0, shuffle_buffer=7656)

@@ -8,6 +8,7 @@ import pytest
 from data.conftest import forget_listings
 from data.pictures import encoded, picture
 
+from effnetv2_jax.data.check import check_dataset
 from effnetv2_jax.data.config import DataConfig
 from effnetv2_jax.data.cpu_tensorflow import tf
 from effnetv2_jax.data.pipeline import dataset_facts, eval_batches, train_batches
@@ -155,6 +156,15 @@ def test_a_wrong_label_further_on_stops_training(shards, tmp_path):
     batches = train_batches(shards, image_size=8, magnitude=0.0, batch_size=12, start_step=0, seed=0)
     with pytest.raises(tf.errors.InvalidArgumentError, match=r"train-00021-of-00024__2[\s\S]*1999"):
         next(batches)
+
+
+def test_a_walk_over_the_data_names_every_wrong_label(shards, tmp_path):
+    write(tmp_path / "train-00021-of-00024", [imagenet_record(label) for label in (1, 0, 2000)])
+    report = check_dataset(shards)
+    assert report.train.broken == dict.fromkeys(
+        ("train-00021-of-00024__1", "train-00021-of-00024__2"), "has a label outside 0..999"
+    )
+    assert sum(report.train.class_counts) >= 10
 
 
 def test_records_of_another_kind_are_refused_before_training(shards, tmp_path):
