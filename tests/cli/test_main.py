@@ -87,6 +87,28 @@ def test_debug_shows_where_it_went_wrong():
         main(["--debug", "info", "nothing"])
 
 
+def test_an_error_of_tensorflow_s_is_one_line(capsys, monkeypatch):
+    tf = pytest.importorskip("tensorflow")
+
+    def unreachable(arguments):
+        raise tf.errors.FailedPreconditionError(None, None, "Could not resolve host: googleapis\n\t when reading gs://b/run")
+
+    monkeypatch.setattr("effnetv2_jax.cli.info.run", unreachable)
+    said = "effnetv2 info: Could not resolve host: googleapis when reading gs://b/run"
+    assert fails(capsys, "info") == (1, said)
+
+
+def test_an_error_of_ours_keeps_its_traceback_without_tensorflow(monkeypatch):
+    def faulty(arguments):
+        raise AssertionError("a fault of the program")
+
+    monkeypatch.delitem(sys.modules, "tensorflow", raising=False)
+    monkeypatch.setattr("effnetv2_jax.cli.info.run", faulty)
+    with pytest.raises(AssertionError, match="a fault of the program"):
+        main(["info"])
+    assert "tensorflow" not in sys.modules
+
+
 def test_info_lists_every_variant_and_shows_one(capsys):
     from effnetv2_jax import VARIANTS
 
