@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from effnetv2_jax.analysis.topology import parse_topology
 from effnetv2_jax.cli.config_file import add_config_argument, load_config
+from effnetv2_jax.cli.numbers import whole
 from effnetv2_jax.cli.tables import Columns, make_table
 
 if TYPE_CHECKING:
@@ -25,9 +26,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--step", action="store_true", help="the training step alone (default: both)")
     parser.add_argument("--generated", action="store_true", help="generated JPEGs, and the official way beside ours")
     parser.add_argument("--accelerator", default="v5e-8", help="the TPU whose need of host cores is told")
-    parser.add_argument("--threads", type=int, default=1, help="of either pipeline with --generated")
-    parser.add_argument("--images", type=int, default=512, help="images timed a stage")
-    parser.add_argument("--steps", type=int, default=5, help="training steps timed a stage")
+    parser.add_argument("--threads", type=whole(1), default=1, help="of either pipeline with --generated")
+    parser.add_argument("--images", type=whole(1), default=512, help="images timed a stage")
+    parser.add_argument("--steps", type=whole(1), default=5, help="training steps timed a stage")
     parser.add_argument("--json", action="store_true", help="print JSON, an object a stage")
 
 

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 from effnetv2_jax.cli.config_file import UsageError
+from effnetv2_jax.cli.numbers import above_zero, whole
 from effnetv2_jax.convert.conversion import Conversion, convert
 from effnetv2_jax.convert.names import SOURCES, TARGETS
 from effnetv2_jax.data.families import FAMILIES
@@ -21,15 +22,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--variant", metavar="V", help="as `effnetv2 info` lists them; files of ours know their own")
     parser.add_argument("--from", dest="source", required=True, choices=SOURCES, help="whose file SRC is")
     parser.add_argument("--to", dest="target", required=True, choices=TARGETS, help="whose file DST is to be")
-    parser.add_argument("--width", type=float, default=1.0, metavar="X", help="the variant's widths, multiplied")
-    parser.add_argument("--depth", type=float, default=1.0, metavar="X", help="the variant's depths, multiplied")
+    parser.add_argument("--width", type=above_zero, default=1.0, metavar="X", help="the variant's widths, multiplied")
+    parser.add_argument("--depth", type=above_zero, default=1.0, metavar="X", help="the variant's depths, multiplied")
     parser.add_argument("--raw", action="store_true", help="take the raw weights where there are averaged ones")
     head = parser.add_mutually_exclusive_group()
-    head.add_argument("--new-head", type=_positive, metavar="N", help="a fresh classifier of N classes")
+    head.add_argument("--new-head", type=whole(1), metavar="N", help="a fresh classifier of N classes")
     head.add_argument("--drop-head", action="store_const", dest="new_head", const=0, help="no classifier")
     parser.add_argument("--class-names", type=Path, metavar="FILE", help="the classes' names, one a line, to store")
     parser.add_argument("--preprocessing", choices=tuple(FAMILIES), help="of the images, to store; default: SRC's")
-    parser.add_argument("--eval-size", type=_positive, metavar="PX", help="of the images, to store; default: SRC's")
+    parser.add_argument("--eval-size", type=whole(1), metavar="PX", help="of the images, to store; default: SRC's")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
 
 
@@ -57,12 +58,6 @@ def _variant(arguments: argparse.Namespace) -> ModelSpec | None:
             raise UsageError("--width and --depth multiply a --variant: name one")
         return None
     return get_spec(arguments.variant).scaled(arguments.width, arguments.depth)
-
-
-def _positive(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of at least 1")
-    return int(text)
 
 
 def _as_text(conversion: Conversion, target_path: str) -> str:

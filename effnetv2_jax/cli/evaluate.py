@@ -12,6 +12,7 @@ import rich.console
 import rich.table
 
 from effnetv2_jax.cli.config_file import UsageError, add_config_argument, load_config
+from effnetv2_jax.cli.numbers import whole
 from effnetv2_jax.cli.processes import add_process_arguments, join_processes
 from effnetv2_jax.convert.names import SOURCES
 from effnetv2_jax.convert.weights import load_weights
@@ -29,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     whose.add_argument("--workdir", help="a run's folder: its latest checkpoint, raw and averaged weights")
     whose.add_argument("--checkpoint", metavar="P", help="weights of any framework, with the preprocessing of theirs")
     parser.add_argument("--source", choices=SOURCES, default="flax", help="whose file the checkpoint is")
-    parser.add_argument("--step", type=int, help="with --workdir: the checkpoint of this step")
+    parser.add_argument("--step", type=whole(1), help="with --workdir: the checkpoint of this step")
     parser.add_argument("--json", action="store_true", help="print JSON")
     add_process_arguments(parser)
 

@@ -9,6 +9,7 @@ import rich.box
 import rich.console
 import rich.table
 
+from effnetv2_jax.cli.numbers import whole
 from effnetv2_jax.model.specs import VARIANTS, ModelSpec, get_spec
 from effnetv2_jax.model.summary import Layer, count_multiply_adds, count_parameters, layers
 from effnetv2_jax.train.progress import make_console
@@ -17,8 +18,10 @@ from effnetv2_jax.train.progress import make_console
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the command's arguments."""
     parser.add_argument("variant", nargs="?", help="show this one row by row")
-    parser.add_argument("--image-size", type=int, default=0, help="side in pixels (default: the evaluation size)")
-    parser.add_argument("--num-classes", type=int, default=1000)
+    parser.add_argument(
+        "--image-size", type=whole(1), metavar="PX", help="side in pixels (default: the evaluation size)"
+    )
+    parser.add_argument("--num-classes", type=whole(0), default=1000)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -35,7 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _variants_table(image_size: int, num_classes: int) -> rich.table.Table:
+def _variants_table(image_size: int | None, num_classes: int) -> rich.table.Table:
     names = ("variant", "parameters", "adds", "train", "eval", "dropout", "top-1", "21k→1k")
     table = _table(names, left=1)
     for spec in VARIANTS.values():

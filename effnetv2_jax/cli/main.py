@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(arguments.run(arguments))
     except UsageError as error:
         return _fail(arguments, error, USAGE)
-    except (ValueError, OSError, RuntimeError, ArithmeticError, ImportError) as error:
+    except _errors_to_tell() as error:
         return _fail(arguments, error, FAILED)
 
 
@@ -65,6 +65,13 @@ def _silence_libraries() -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # read when TensorFlow is imported
     for name in ("absl", "tensorflow", "orbax"):
         logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def _errors_to_tell() -> tuple[type[Exception], ...]:
+    """Returns the errors that have one line; TensorFlow's, as of a bucket that is not there, only once it is loaded."""
+    tensorflow = sys.modules.get("tensorflow")
+    loaded = (tensorflow.errors.OpError,) if tensorflow else ()
+    return (ValueError, OSError, RuntimeError, ArithmeticError, ImportError, *loaded)
 
 
 def _fail(arguments: argparse.Namespace, error: Exception, code: int) -> int:

@@ -12,6 +12,7 @@ import rich.box
 import rich.table
 
 from effnetv2_jax.cli.config_file import UsageError, add_config_argument, load_config
+from effnetv2_jax.cli.numbers import above_zero, whole
 from effnetv2_jax.cli.tables import Columns, make_table
 
 if TYPE_CHECKING:
@@ -32,13 +33,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--topology", default="", metavar="TPU", help="compile for it: v5e-8, v4-32, v5e:2x4, 2xv5e-16, …"
     )
     parser.add_argument("--compare", default="", metavar="TPU|CONFIG", help="another TPU or config beside it")
-    parser.add_argument("--price", type=float, default=0.0, help="of a chip for an hour")
-    parser.add_argument("--layers", type=int, nargs="?", const=15, default=0, metavar="N", help="the N dearest layers")
+    parser.add_argument("--price", type=above_zero, help="of a chip for an hour")
+    parser.add_argument(
+        "--layers", type=whole(1), nargs="?", const=15, default=0, metavar="N", help="the N dearest layers"
+    )
     parser.add_argument("--picture", default="", metavar="FILE.png", help="draw time by stage and kind of operation")
     parser.add_argument("--json", action="store_true", help="print JSON, an object a program")
     parser.add_argument("--variant", default="", help="plan single programs of it, without a config")
     parser.add_argument("--sizes", default="", metavar="PX,PX,…", help="with --variant: a program for each")
-    parser.add_argument("--batch-per-chip", type=int, default=64, help="with --variant")
+    parser.add_argument("--batch-per-chip", type=whole(1), default=64, help="with --variant")
     parser.add_argument("--dtype", default="bfloat16", help="with --variant: bfloat16 or float32")
     parser.add_argument("--cache", default=None, metavar="FOLDER", help="of compiled plans; '' keeps none")
 
@@ -178,7 +181,7 @@ def _print(arguments: argparse.Namespace, plans: list[Plan]) -> None:
         console.print(_ESTIMATES)
 
 
-def _total(plan: Plan, price: float) -> str:
+def _total(plan: Plan, price: float | None) -> str:
     assert plan.topology is not None
     chip_hours = plan.hours * plan.topology.chips
     money = f", {chip_hours * price:,.2f} at {price:g} a chip-hour" if price else ""

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from effnetv2_jax.cli.numbers import whole
 from effnetv2_jax.convert.names import SOURCES
 from effnetv2_jax.convert.sources import said_source
 from effnetv2_jax.convert.stated import with_stated
@@ -26,10 +27,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--variant", metavar="V", help="where the weights do not say it")
     parser.add_argument("--source", choices=SOURCES, help="whose file it is, where it does not say it")
     parser.add_argument("--raw", action="store_true", help="take the raw weights where there are averaged ones")
-    parser.add_argument("--top", type=int, default=5, metavar="K", help="classes to show; default 5")
+    parser.add_argument("--top", type=whole(1), default=5, metavar="K", help="classes to show; default 5")
     parser.add_argument("--class-names", type=Path, metavar="FILE", help="the classes' names, one a line")
     parser.add_argument("--preprocessing", choices=tuple(FAMILIES), help="instead of what belongs to the weights")
-    parser.add_argument("--eval-size", type=int, metavar="PX", help="instead of what belongs to the weights")
+    parser.add_argument("--eval-size", type=whole(1), metavar="PX", help="instead of what belongs to the weights")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--picture", type=Path, metavar="OUT.PNG", help="draw the pictures with their bars")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from effnetv2_jax.cli.config_file import UsageError
+from effnetv2_jax.cli.numbers import whole
 
 
 def add_process_arguments(parser: argparse.ArgumentParser) -> None:
@@ -17,8 +18,10 @@ def add_process_arguments(parser: argparse.ArgumentParser) -> None:
         help="auto: join the others where Cloud TPU, GKE, Slurm or Open MPI tell of several; none: stay alone",
     )
     group.add_argument("--coordinator", metavar="HOST:PORT", help="elsewhere: a free port of the host of process 0")
-    group.add_argument("--processes", type=int, metavar="N", help="with --coordinator: how many there are")
-    group.add_argument("--process-index", type=int, metavar="I", help="with --coordinator: which this is, 0 … N - 1")
+    group.add_argument("--processes", type=whole(1), metavar="N", help="with --coordinator: how many there are")
+    group.add_argument(
+        "--process-index", type=whole(0), metavar="I", help="with --coordinator: which this is, 0 … N - 1"
+    )
 
 
 def join_processes(arguments: argparse.Namespace) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -36,7 +38,9 @@ class MetricsWriter:
 
     def __init__(self, workdir: epath.Path, first_step: int) -> None:
         from tensorboardX import SummaryWriter
+        from tensorboardX.record_writer import register_writer_factory
 
+        register_writer_factory("gs", _CloudEvents())
         rows = [row for row in read_metrics(workdir) if row["step"] <= first_step]
         self._rows = rows
         self._path = workdir / FILE
@@ -63,3 +67,33 @@ class MetricsWriter:
         for name, value in row.items():
             if name != "step":
                 self._events.add_scalar(name, value, step)
+
+
+class _CloudEvents:
+    """How tensorboardX opens event files in `gs://`: as a run's other files; its own way needs one more package."""
+
+    def directory_check(self, path: str) -> None:
+        epath.Path(path).mkdir(parents=True, exist_ok=True)
+
+    def open(self, path: str) -> _CloudFile:
+        return _CloudFile(path)
+
+
+class _CloudFile(contextlib.ExitStack):
+    """A file that epath opens, which in `gs://` is a context alone, as one to write, flush and close."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__()
+        self._file = self.enter_context(epath.Path(path).open("wb"))
+        self.write = self._file.write
+
+    def flush(self) -> None:
+        """Uploads what was written.
+
+        tensorboardX does so in a thread of its own, at whose end the run would wait for ever. So a failure is told, and
+        the next flush tries again, or `close`, which raises it.
+        """
+        try:
+            self._file.flush()
+        except Exception as error:
+            logging.getLogger(__name__).warning("event file not uploaded yet: %s", error)

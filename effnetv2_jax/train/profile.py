@@ -8,19 +8,37 @@ from typing import Any
 import jax
 
 
-class Trace:
-    """Writes what host and devices do in steps `start` ≤ step < `stop` into a folder; a context. "" traces nothing.
+def parse_steps(text: str) -> range:
+    """Returns the steps from START to before STOP of a text START:STOP; none of "".
 
     Raises:
-      ValueError: if the steps are not START:STOP with START < STOP.
+      ValueError: for another text, or if START is not before STOP.
     """
+    match = re.fullmatch(r"(\d+):(\d+)", text)
+    steps = range(int(match[1]), int(match[2])) if match else range(0)
+    if text and not steps:
+        raise ValueError(f"the steps to profile must be START:STOP with START before STOP, got {text!r}")
+    return steps
 
-    def __init__(self, folder: str, steps: str) -> None:
-        match = re.fullmatch(r"(\d+):(\d+)", steps)
-        if steps and not (match and int(match[1]) < int(match[2])):
-            raise ValueError(f"the steps to profile must be START:STOP with START before STOP, got {steps!r}")
+
+def check_within(steps: range, total_steps: int) -> None:
+    """Refuses steps that a run does not have.
+
+    Raises:
+      ValueError: saying how many it has.
+    """
+    if steps.stop > total_steps:
+        raise ValueError(
+            f"the steps to profile are {steps.start}:{steps.stop}, but the run has {total_steps} steps: 0:{total_steps}"
+        )
+
+
+class Trace:
+    """Writes what host and devices do in some steps into a folder; a context."""
+
+    def __init__(self, folder: str, steps: range) -> None:
         self._folder = folder
-        self._steps = range(int(match[1]), int(match[2])) if match else range(0)
+        self._steps = steps
         self._running = False
 
     def before(self, step: int, state: Any) -> None:

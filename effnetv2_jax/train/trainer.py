@@ -21,7 +21,7 @@ from effnetv2_jax.train.evaluate import Results, evaluate_split
 from effnetv2_jax.train.experiment import Experiment, make_experiment
 from effnetv2_jax.train.memory import device_memory
 from effnetv2_jax.train.preemption import Stopped, StopSignal
-from effnetv2_jax.train.profile import Trace
+from effnetv2_jax.train.profile import Trace, check_within, parse_steps
 from effnetv2_jax.train.programs import EVALUATION, eval_source, stage_name, train_source
 from effnetv2_jax.train.progressive import Stage, stage_at
 from effnetv2_jax.train.reporter import Reporter, check_finite
@@ -51,17 +51,20 @@ def train(
       profile: START:STOP, the steps of which a trace goes to `profile/` in the workdir; "" for none.
 
     Raises:
-      ValueError: for a config that can't run, or one that differs from the workdir's, or data that does.
+      ValueError: for a config that can't run, or one that differs from the workdir's, or data that does; for steps
+        to profile that the run does not have.
       RuntimeError: without the platform that the config demands, or with processes that have not joined.
       FloatingPointError: when the loss is no longer finite; the last good checkpoint stays.
       Stopped: after saving, at SIGTERM or Ctrl-C.
     """
+    traced = parse_steps(profile)
     require_platform(config.platform)
     processes.require_joined()
     enable_cache(config.compilation_cache)
     experiment = processes.first_before_others(
         partial(make_experiment, config, jax.device_count(), jax.process_count())
     )
+    check_within(traced, experiment.total_steps)
     folder = claimed(workdir, experiment)
     mesh = sharding.make_mesh()
     with contextlib.ExitStack() as stack:
@@ -70,8 +73,10 @@ def train(
         step = max(checkpoints.steps, default=0)
         stop.starts_at(step)
         report = stack.enter_context(Reporter(experiment, folder, step))
-        trace = stack.enter_context(Trace(str(folder / "profile"), profile))
+        trace = stack.enter_context(Trace(str(folder / "profile"), traced))
         report.introduce()
+        if traced and step >= traced.stop:
+            report.warn(f"the run is past the steps to profile, {profile}")
         programs = stack.enter_context(_programs(experiment, mesh, step))
         state = _state(experiment, mesh, checkpoints, initial_variables)
 

@@ -48,9 +48,10 @@ check_options() {
   [[ " $MODES " == *" $mode "* ]] || refuse "unknown --mode '$mode'; known: $MODES"
   [[ $max_restarts =~ ^[0-9]+$ ]] || refuse "--max-restarts must be a whole number, got '$max_restarts'"
   if [[ $1 == *" type "* ]]; then
-    [[ $type =~ ^v[0-9a-z]+-[0-9]+$ ]] || refuse "bad or missing --type '$type'; it looks like v5litepod-8 or v4-32"
-    [[ -n $version ]] || version=$(runtime_version)
+    # XPK calls the seventh generation tpu7x.
+    [[ $type =~ ^(v|tpu)[0-9a-z]+-[0-9]+$ ]] || refuse "bad or missing --type '$type'; it looks like v5litepod-8 or v4-32"
   fi
+  [[ $1 != *" version "* || -n $version ]] || version=$(runtime_version)
 }
 
 # The operating system's image for a generation. Source: "TPU software versions", cloud.google.com/tpu/docs.

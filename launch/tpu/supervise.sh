@@ -41,12 +41,13 @@ machine_state() {
   fi
 }
 
-# A preemption shows in the machine's state some time after the run has failed of it.
+# A preemption shows in the machine's state some time after the run has failed of it. A state that cannot be asked for is
+# asked for again.
 is_lost() {
   local state pause
   for pause in 0 "$poll" "$poll"; do
     sleep "$pause"
-    state=$(machine_state) || return
+    state=$(machine_state) || continue
     [[ $state == READY ]] || { say "$name is $state" && return 0; }
   done
   return 1
@@ -54,7 +55,7 @@ is_lost() {
 
 have_machine() {
   local state
-  state=$(machine_state) || return
+  state=$(machine_state) || return ${had_machine:+255} # once there was one, as a broken connection: tried again
   if [[ $state != READY ]]; then
     # A queued request outlives its machine, and what is left of either takes the name.
     [[ $state == ABSENT ]] && ! is_queued || "${delete[@]}" || say "nothing to delete"

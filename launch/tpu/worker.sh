@@ -11,17 +11,25 @@ is_running() {
   ! flock --nonblock "$state/lock" true
 }
 
+# Removes what an earlier setup installed: a file that has been deleted or renamed since would stay importable.
+remove_code() {
+  rm -rf "$project"/{configs,effnetv2_jax,launch,tests}
+}
+
 setup() {
   if is_running; then
     echo "$(hostname): something runs here, so nothing is installed"
     return
   fi
-  if [[ -n ${1:-} && -d $project/.git ]]; then
-    git -C "$project" pull --ff-only --quiet
-  elif [[ -n ${1:-} ]]; then
-    git clone --depth 1 --quiet "$1" "$project"
+  mkdir -p "$project"
+  if [[ -n ${1:-} ]]; then
+    # No clone, which wants an empty folder: here may be .venv, what another setup installed, and files of runs.
+    git init --quiet "$project"
+    git -C "$project" fetch --depth 1 --quiet "$1" HEAD
+    remove_code
+    git -C "$project" reset --hard --quiet FETCH_HEAD
   else
-    mkdir -p "$project"
+    remove_code
     tar --extract --gzip --file="$HOME/effnetv2_jax.tar.gz" --directory="$project"
   fi
   # The machines' images have Python 3.10, too old for JAX: uv brings one.

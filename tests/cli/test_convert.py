@@ -76,7 +76,11 @@ def test_a_dropped_head(tmp_path, ours):
         (["{ours}", "folder", "--from", "flax", "--to", "timm"], 1, "timm has no name for"),
         (["{ours}", "w.safetensors", "--from", "flax", "--to", "timm", "--variant", "x"], 1, "unknown variant 'x'"),
         (["{ours}", "w.safetensors", "--from", "flax", "--to", "timm", "--width", "2"], 2, "multiply a --variant"),
-        (["{ours}", "w.safetensors", "--from", "flax", "--to", "timm", "--new-head", "0"], 2, "number of at least 1"),
+        (
+            ["{ours}", "w.safetensors", "--from", "flax", "--to", "timm", "--new-head", "0"],
+            2,
+            "whole number of at least 1",
+        ),
         (["{ours}", "w.safetensors", "--from", "flax", "--to", "official"], 2, "invalid choice: 'official'"),
     ],
 )

@@ -72,6 +72,39 @@ def test_commands_without_overrides_refuse_them(capsys):
     assert fails(capsys, "info", "--config.x=1") == (2, "effnetv2 info: unknown arguments: --config.x=1")
 
 
+CONFIG = ("--config", "configs/smoke.py")
+CONVERT = ("convert", "a", "b", "--from", "timm", "--to", "flax")
+
+
+@pytest.mark.parametrize(
+    ("command", "flag", "values", "least"),
+    [
+        (("bench", *CONFIG), "--images", ["0", "-1", "1.5", "many", ""], "a whole number of at least 1"),
+        (("bench", *CONFIG), "--steps", ["0", "²"], "a whole number of at least 1"),
+        (("bench", *CONFIG), "--threads", ["0"], "a whole number of at least 1"),
+        (("plan", *CONFIG), "--price", ["-1", "0", "nan", "inf", "much"], "a number above 0"),
+        (("plan", *CONFIG), "--layers", ["-2", "0"], "a whole number of at least 1"),
+        (("plan", "--variant", "efficientnetv2-b0"), "--batch-per-chip", ["0"], "a whole number of at least 1"),
+        (CONVERT, "--width", ["0", "-0.5", "nan"], "a number above 0"),
+        (CONVERT, "--depth", ["inf"], "a number above 0"),
+        (CONVERT, "--eval-size", ["0"], "a whole number of at least 1"),
+        (("predict", "--checkpoint", "w", "i.png"), "--top", ["0", "-1"], "a whole number of at least 1"),
+        (("predict", "--checkpoint", "w", "i.png"), "--eval-size", ["-3"], "a whole number of at least 1"),
+        (("evaluate", *CONFIG, "--workdir", "d"), "--step", ["-1"], "a whole number of at least 1"),
+        (("info",), "--image-size", ["-1"], "a whole number of at least 1"),
+        (("info",), "--num-classes", ["-1"], "a whole number of at least 0"),
+        (TRAIN, "--processes", ["0"], "a whole number of at least 1"),
+        (TRAIN, "--process-index", ["-1"], "a whole number of at least 0"),
+    ],
+)
+def test_a_number_out_of_range_is_wrong_usage(capsys, command, flag, values, least):
+    for value in values:
+        with pytest.raises(SystemExit) as exit_:
+            main([*command, flag, value])
+        assert exit_.value.code == 2
+        assert f"argument {flag}: {value!r} is not {least}" in capsys.readouterr().err
+
+
 def test_evaluate_needs_weights(capsys):
     with pytest.raises(SystemExit) as exit_:
         main(["evaluate", "--config", "configs/smoke.py"])
@@ -85,6 +118,30 @@ def test_evaluate_needs_weights(capsys):
 def test_debug_shows_where_it_went_wrong():
     with pytest.raises(ValueError, match="unknown variant"):
         main(["--debug", "info", "nothing"])
+
+
+def test_an_error_of_tensorflow_s_is_one_line(capsys, monkeypatch):
+    tf = pytest.importorskip("tensorflow")
+
+    def unreachable(arguments):
+        raise tf.errors.FailedPreconditionError(
+            None, None, "Could not resolve host: googleapis\n\t when reading gs://b/run"
+        )
+
+    monkeypatch.setattr("effnetv2_jax.cli.info.run", unreachable)
+    said = "effnetv2 info: Could not resolve host: googleapis when reading gs://b/run"
+    assert fails(capsys, "info") == (1, said)
+
+
+def test_an_error_of_ours_keeps_its_traceback_without_tensorflow(monkeypatch):
+    def faulty(arguments):
+        raise AssertionError("a fault of the program")
+
+    monkeypatch.delitem(sys.modules, "tensorflow", raising=False)
+    monkeypatch.setattr("effnetv2_jax.cli.info.run", faulty)
+    with pytest.raises(AssertionError, match="a fault of the program"):
+        main(["info"])
+    assert "tensorflow" not in sys.modules
 
 
 def test_info_lists_every_variant_and_shows_one(capsys):

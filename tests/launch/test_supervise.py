@@ -6,6 +6,7 @@ CALL = ("my-tpu", "--zone=us-central1-a", "--type=v6e-8", "--mode=spot")
 COMMAND = ("--", "effnetv2", "train", "--workdir", "gs://b/r")
 ABSENT = (1, "ERROR: (gcloud.compute.tpus.tpu-vm.describe) NOT_FOUND: Resource 'my-tpu' was not found")
 READY, PREEMPTED, TERMINATED = (0, "READY"), (0, "PREEMPTED"), (0, "TERMINATED")
+UNKNOWN = (1, "ERROR: UNAVAILABLE")
 STATE, CREATE, SETUP, RUN, DELETE = (
     "tpu-vm describe",
     "tpu-vm create",
@@ -97,6 +98,24 @@ def test_an_unknown_state_deletes_nothing(cloud):
     assert done.returncode == 1
     assert cloud.verbs == [STATE]
     assert "cannot ask for the state of my-tpu: ERROR: PERMISSION_DENIED" in done.stderr
+
+
+def test_a_state_that_cannot_be_asked_for_is_asked_for_again(cloud):
+    done = supervise(cloud, [ABSENT, UNKNOWN, PREEMPTED], [134, 0])
+    assert done.returncode == 0, done.stderr
+    assert cloud.verbs == [STATE, *ATTEMPT, *[STATE] * 3, DELETE, *ATTEMPT, DELETE]
+
+
+def test_a_broken_connection_to_the_cloud_itself_does_not_end_the_supervision(cloud):
+    done = supervise(cloud, [ABSENT, *[UNKNOWN] * 4, READY], [255, 0])
+    assert done.returncode == 0, done.stderr
+    assert cloud.verbs == [STATE, *ATTEMPT, *[STATE] * 8, *SETUP, RUN, DELETE]
+
+
+def test_a_failure_on_a_machine_of_unknown_state_leaves_it(cloud):
+    done = supervise(cloud, [ABSENT, UNKNOWN], [1])
+    assert done.returncode == 1
+    assert cloud.verbs == [STATE, *ATTEMPT, *[STATE] * 3]
 
 
 def test_a_queued_request_is_deleted_before_it_is_made_again(cloud):

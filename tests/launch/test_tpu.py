@@ -128,6 +128,7 @@ def test_dry_run_prints_the_commands_and_does_nothing(cloud, script):
         ("create.sh", ["a", "--zone", "mars; rm -rf /"], "bad or missing --zone 'mars; rm -rf /'"),
         ("create.sh", PLACE, "bad or missing --type ''; it looks like v5litepod-8"),
         ("create.sh", [*PLACE, "--type=v9-8"], "no runtime version is known for --type 'v9-8' (known: v2 v3 v4"),
+        ("create.sh", [*PLACE, "--type=tpu7x-8"], "no runtime version is known for --type 'tpu7x-8' (known: v2 v3 v4"),
         ("create.sh", [*PLACE, "--type=v6e-8", "--mode=free"], "unknown --mode 'free'; known: on-demand spot queued"),
         ("create.sh", [*PLACE, "--speed=9"], "unknown option --speed; known: --zone --project --dry-run --type"),
         ("create.sh", [*PLACE, "--type"], "--type needs a value"),

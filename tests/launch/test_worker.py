@@ -23,7 +23,7 @@ def home(tmp_path):
 
 
 def start(home, *arguments):
-    environment = {"PATH": os.environ["PATH"], "HOME": str(home)}
+    environment = {"PATH": f"{home / 'bin'}{os.pathsep}{os.environ['PATH']}", "HOME": str(home)}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen(["bash", SCRIPT, *arguments], env=environment, start_new_session=True, **pipes)
 
@@ -83,3 +83,73 @@ def test_nothing_to_stop_and_nothing_to_show(home):
     assert "nothing runs" in worker(home, "stop")[1]
     assert worker(home, "log")[0] == 1
     assert worker(home, "fly") == (2, "", "worker.sh: unknown verb 'fly'; known: setup run log stop\n")
+
+
+PROJECT = {"effnetv2_jax/new.py": "", "launch/env.sh": "", "configs/digits.py": "first", "pyproject.toml": ""}
+LEFT = {"effnetv2_jax/deleted.py": "", "configs/digits.py": "old", "runs/mine/config.json": "", ".venv/kept": ""}
+
+
+@pytest.fixture
+def bare(home):
+    """A home with an earlier setup's files, and stand-ins for what installs: nothing is fetched or run as root."""
+    for name in ("bin/python3", "bin/sudo", ".local/bin/uv", "effnetv2_jax/.venv/bin/effnetv2"):
+        write(home, {name: "#!/bin/sh\n"})
+        (home / name).chmod(0o755)
+    write(home / "effnetv2_jax", LEFT)
+    return home
+
+
+def write(folder, files):
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+
+
+def repository(folder, files):
+    """A git repository with one commit of these files; its URL."""
+    write(folder, files)
+    author = ("-c", "user.name=n", "-c", "user.email=e")
+    for words in (["init", "--quiet"], ["add", "."], [*author, "commit", "--quiet", "--message=m"]):
+        subprocess.run(["git", *words], cwd=folder, check=True)
+    return folder.as_uri()
+
+
+def installed(home):
+    """The project's files without git's own and .venv's, and what is in configs/digits.py."""
+    project = home / "effnetv2_jax"
+    names = {str(path.relative_to(project)) for path in project.rglob("*") if path.is_file()}
+    assert ".venv/kept" in names
+    assert "runs/mine/config.json" in names
+    digits = (project / "configs" / "digits.py").read_text()
+    return {name for name in names if not name.startswith((".git/", ".venv/", "runs/"))}, digits
+
+
+def set_up(home, *arguments):
+    code, said, errors = worker(home, "setup", *arguments)
+    assert (code, errors) == (0, "")
+    assert said.endswith(": installed\n")
+
+
+def test_setup_leaves_nothing_of_an_earlier_one_but_keeps_the_runs(bare):
+    write(bare / "tree", PROJECT)
+    subprocess.run(["tar", "-czf", bare / "effnetv2_jax.tar.gz", "-C", bare / "tree", "."], check=True)
+    set_up(bare)
+    assert installed(bare) == (set(PROJECT), "first")
+
+
+def test_setup_takes_the_repository_it_is_given_whatever_is_there(bare):
+    first = repository(bare / "first", PROJECT)
+    second = repository(bare / "second", PROJECT | {"configs/digits.py": "second", "effnetv2_jax/own.py": ""})
+    for url, expected in (
+        (first, (set(PROJECT), "first")),  # after an archive
+        (second, ({*PROJECT, "effnetv2_jax/own.py"}, "second")),  # after a clone of another one
+        (first, (set(PROJECT), "first")),
+    ):
+        set_up(bare, url)
+        assert installed(bare) == expected
+
+
+def test_a_repository_that_is_not_there_leaves_what_is_installed(bare):
+    before = installed(bare)
+    assert worker(bare, "setup", (bare / "nowhere").as_uri())[0] != 0
+    assert installed(bare) == before

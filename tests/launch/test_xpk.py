@@ -32,6 +32,12 @@ def test_a_workload_is_created(cloud):
     assert len(cloud.calls) == 1
 
 
+def test_xpk_needs_no_runtime_version(cloud):
+    done = cloud.run("xpk.sh", *CALL[:3], "--type=tpu7x-16", *COMMAND)
+    assert done.returncode == 0, done.stderr
+    assert "--tpu-type=tpu7x-16" in cloud.calls[0]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

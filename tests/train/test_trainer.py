@@ -139,9 +139,10 @@ def test_a_run_stopped_and_started_again_ends_with_the_same_bits(straight, tmp_p
     assert_same_run(tmp_path, straight[0])
 
 
-def test_a_finished_run_started_again_only_reports(straight, tmp_path):
+def test_a_finished_run_started_again_only_reports(straight, capsys):
     workdir, summary, _ = straight
-    again = train(smoke_config(), str(workdir))
+    again = train(smoke_config(), str(workdir), profile="2:4")
+    assert "warning: the run is past the steps to profile, 2:4" in capsys.readouterr().out
     assert again["top1_averaged"] == summary["top1_averaged"]
     assert again["steps_of_this_process"] == 0
     assert set(again["programs"]) == {"evaluation"}
@@ -201,6 +202,14 @@ def test_a_run_that_cannot_be_is_refused_before_anything_is_written(tmp_path, ov
     workdir = tmp_path / "run"
     with pytest.raises(error, match=message):
         train(smoke_config(*overrides), str(workdir))
+    assert not workdir.exists()
+
+
+@pytest.mark.parametrize("profile", ["5", "500:510"])
+def test_steps_to_profile_are_refused_before_anything_is_written(tmp_path, profile):
+    workdir = tmp_path / "run"
+    with pytest.raises(ValueError, match="the steps to profile"):
+        train(smoke_config(), str(workdir), profile=profile)
     assert not workdir.exists()
 
 
