@@ -54,8 +54,8 @@ def _variants_table(image_size: int | None, num_classes: int) -> rich.table.Tabl
             _score(spec.top1_21k),
         )
     table.caption = (
-        "adds: multiply-adds of one image at the evaluation size · train, eval: image sizes, px\n"
-        "top-1, 21k→1k: % on ImageNet as published, trained on it alone and first on ImageNet-21k"
+        "adds: multiply-adds of one image at size eval · train, eval: image sizes, px\n"
+        "top-1, 21k→1k: published % on ImageNet, trained on it alone and first on 21k"
     )
     return table
 
