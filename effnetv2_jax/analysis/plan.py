@@ -77,6 +77,7 @@ class Plan:
     def facts(self, row: Row) -> dict[str, Any]:
         """Returns a program's figures, JSON-ready; those of a slice only with one."""
         found: dict[str, Any] = {
+            "variant": self.experiment.spec.name,
             "program": row.name,
             "steps": row.steps,
             "image_size": row.image_size,
@@ -104,6 +105,8 @@ class Plan:
             "flops": devices * row.cost.flops,
             "estimated_cycles": row.cost.estimated_cycles,
             "step_seconds": seconds,
+            "hours": row.steps * seconds / 3600,
+            "chip_hours": row.steps * seconds / 3600 * self.topology.chips,
             "images_per_second_per_chip": row.batch_size / self.topology.chips / seconds,
             "mxu_fraction": devices * row.cost.flops / (chip.peak_flops * seconds),
             "hbm_fraction": devices * row.cost.bytes_accessed / (chip.hbm_bandwidth * seconds),

@@ -86,12 +86,16 @@ def parse_topology(name: str) -> Topology:
     if match[3]:
         cores = 2 if chip.cores_in_name else 1
         chips = int(match[3]) // cores
-        if int(match[3]) % cores or chips < 1 or chips & (chips - 1) or (chip.cores_in_name and chips < 4):
+        least = 4 if chip.cores_in_name else 1
+        if int(match[3]) % cores or not least <= chips <= chip.most or chips & (chips - 1):
             raise ValueError(f"no slice {name!r}: {_sizes(chip)}; {_known()}")
         return Topology(chip, _grid(chips, chip.dimensions), slices)
     grid = tuple(map(int, match[4].split("x")))
-    if len(grid) != chip.dimensions or min(grid) < 1:
-        raise ValueError(f"no grid {name!r}: {chip.name} has {chip.dimensions} dimensions, as in {_example(chip)}")
+    if len(grid) != chip.dimensions or min(grid) < 1 or math.prod(grid) > chip.most:
+        raise ValueError(
+            f"no grid {name!r}: {chip.name} has {chip.dimensions} dimensions of at least 1 and at most {chip.most} "
+            f"chips, as in {_example(chip)}"
+        )
     return Topology(chip, grid, slices)
 
 
@@ -150,7 +154,8 @@ def _grid(chips: int, dimensions: int) -> tuple[int, ...]:
 
 
 def _sizes(chip: Chip) -> str:
-    return f"{chip.name} counts {'cores, 8 and more' if chip.cores_in_name else 'chips'}, in powers of two"
+    counted, least, cores = ("cores", 8, 2) if chip.cores_in_name else ("chips", 1, 1)
+    return f"{chip.name} counts {counted}, {least} to {cores * chip.most} in powers of two"
 
 
 def _example(chip: Chip) -> str:

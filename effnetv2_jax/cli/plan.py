@@ -6,7 +6,7 @@ import argparse
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import rich.box
 import rich.table
@@ -16,7 +16,8 @@ from effnetv2_jax.cli.numbers import above_zero, whole
 from effnetv2_jax.cli.tables import Columns, make_table
 
 if TYPE_CHECKING:
-    from effnetv2_jax.analysis.plan import Plan
+    from effnetv2_jax.analysis.aot import ProgramCost
+    from effnetv2_jax.analysis.plan import Plan, Row
     from effnetv2_jax.analysis.topology import Topology
     from effnetv2_jax.train.config import TrainConfig
 
@@ -40,9 +41,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--picture", default="", metavar="FILE.png", help="draw time by stage and kind of operation")
     parser.add_argument("--json", action="store_true", help="print JSON, an object a program")
     parser.add_argument("--variant", default="", help="plan single programs of it, without a config")
-    parser.add_argument("--sizes", default="", metavar="PX,PX,…", help="with --variant: a program for each")
-    parser.add_argument("--batch-per-chip", type=whole(1), default=64, help="with --variant")
-    parser.add_argument("--dtype", default="bfloat16", help="with --variant: bfloat16 or float32")
+    parser.add_argument("--sizes", metavar="PX,PX,…", help="with --variant: a program for each")
+    parser.add_argument("--batch-per-chip", type=whole(1), help="with --variant (default: 64)")
+    parser.add_argument("--dtype", help="with --variant: bfloat16 (the default) or float32")
     parser.add_argument("--cache", default=None, metavar="FOLDER", help="of compiled plans; '' keeps none")
 
 
@@ -52,22 +53,24 @@ def run(arguments: argparse.Namespace) -> int:
 
     jax.config.update("jax_platforms", "cpu")  # whatever accelerator is here is left alone
     jax.config.update("jax_enable_compilation_cache", False)  # it can't hold programs of a TPU that is not there
-    plans = [_plan(arguments, *request) for request in _requests(arguments)]
+    requests = _requests(arguments)
+    plans = {name: _plan(arguments, *request) for name, request in requests.items()}
     if arguments.json:
-        rows = [plan.facts(row) for plan in plans for row in plan.rows]
+        rows = [_facts(arguments, name, plan, row) for name, plan in plans.items() for row in plan.rows]
         print(json.dumps(rows, indent=1, ensure_ascii=False))
     else:
         _print(arguments, plans)
-    if arguments.picture and plans[0].fits:
+    first = next(iter(plans.values()))
+    if arguments.picture and first.fits:
         from effnetv2_jax.analysis.plan_picture import draw_plan
 
-        draw_plan(Path(arguments.picture), plans[0])
+        draw_plan(Path(arguments.picture), first)
         print(f"picture: {arguments.picture}", file=sys.stderr)
-    return 0 if all(plan.fits for plan in plans) else 1
+    return 0 if all(plan.fits for plan in plans.values()) else 1
 
 
-def _requests(arguments: argparse.Namespace) -> list[tuple[TrainConfig | None, Topology | None]]:
-    """Returns what to plan: a config (None: single programs) and a slice, and the one to compare it with.
+def _requests(arguments: argparse.Namespace) -> dict[str, tuple[TrainConfig | None, Topology | None]]:
+    """Returns what to plan by name: a config (None: single programs) and a slice, and the ones to compare with.
 
     Raises:
       UsageError: for arguments that do not go together.
@@ -77,17 +80,33 @@ def _requests(arguments: argparse.Namespace) -> list[tuple[TrainConfig | None, T
     topology = parse_topology(arguments.topology) if arguments.topology else None
     if bool(arguments.config) == bool(arguments.variant):
         raise UsageError("give either --config or --variant (with --sizes)")
+    if arguments.config and (arguments.sizes or arguments.batch_per_chip or arguments.dtype):
+        raise UsageError("--sizes, --batch-per-chip and --dtype go with --variant; a config has its own")
     if topology is None and (arguments.compare or arguments.layers or arguments.picture or arguments.price):
         raise UsageError("--compare, --layers, --picture and --price need --topology")
     config = load_config(arguments) if arguments.config else None
-    requests = [(config, topology)]
-    if arguments.compare:
-        if ".py" in arguments.compare:
-            other = argparse.Namespace(**{**vars(arguments), "config": arguments.compare})
-            requests.append((load_config(other), topology))
-        else:
-            requests.append((config, parse_topology(arguments.compare)))
+    requests = {_name(arguments.config or arguments.variant, topology): (config, topology)}
+    if ".py" in arguments.compare:
+        other = argparse.Namespace(**{**vars(arguments), "config": arguments.compare})
+        requests[_name(arguments.compare, topology)] = load_config(other), topology
+    elif arguments.compare:
+        compared = parse_topology(arguments.compare)
+        requests[_name(arguments.config or arguments.variant, compared)] = config, compared
     return requests
+
+
+def _name(what: str, topology: Topology | None) -> str:
+    return f"{Path(what).name} {topology.name}" if topology else Path(what).name
+
+
+def _facts(arguments: argparse.Namespace, name: str, plan: Plan, row: Row) -> dict[str, Any]:
+    """Returns a program's figures with what the flags add to them."""
+    facts = {"plan": name} | plan.facts(row)
+    if arguments.price and row.cost:
+        facts["price"] = arguments.price * facts["chip_hours"]
+    if arguments.layers and row.cost:
+        facts["cycles_by_layer"] = dict(_dearest(row.cost, arguments.layers))
+    return facts
 
 
 def _plan(arguments: argparse.Namespace, config: TrainConfig | None, topology: Topology | None) -> Plan:
@@ -96,8 +115,8 @@ def _plan(arguments: argparse.Namespace, config: TrainConfig | None, topology: T
 
     if config is None:
         chips = topology.chips if topology else 1
-        sizes = _sizes(arguments.sizes)
-        config = single_programs(arguments.variant, sizes, arguments.batch_per_chip, chips, arguments.dtype)
+        sizes, dtype = _sizes(arguments.sizes or ""), arguments.dtype or "bfloat16"
+        config = single_programs(arguments.variant, sizes, arguments.batch_per_chip or 64, chips, dtype)
     cache = CACHE if arguments.cache is None else arguments.cache
     experiment = planned_experiment(config, topology.devices if topology else 1)
     return make_plan(experiment, topology, cache, lambda text: print(text, file=sys.stderr, flush=True))
@@ -150,18 +169,18 @@ _TABLES = {
 }
 
 
-def _print(arguments: argparse.Namespace, plans: list[Plan]) -> None:
+def _print(arguments: argparse.Namespace, plans: dict[str, Plan]) -> None:
     from effnetv2_jax.train.progress import make_console, stage_table
 
     console = make_console()
-    first = plans[0]
+    first = next(iter(plans.values()))
     experiment = first.experiment
     console.print(
         f"{experiment.spec.name}, {experiment.total_steps:,} steps of {experiment.config.batch_size:,} images"
         f" ({experiment.total_steps / experiment.steps_per_epoch:.4g} epochs of {experiment.config.data.dataset})"
     )
     console.print(stage_table(experiment.stages, experiment.config.data.augmentation))
-    for plan in plans:
+    for plan in plans.values():
         name = f"{plan.topology.chips} chips, {plan.topology.name}" if plan.topology else ""
         for title, columns in _TABLES.items():
             if plan.topology or columns is _WORK:
@@ -175,8 +194,8 @@ def _print(arguments: argparse.Namespace, plans: list[Plan]) -> None:
             console.print(_total(plan, arguments.price))
             if arguments.layers:
                 console.print(_layers(plan, arguments.layers))
-    if len(plans) == 2 and all(plan.fits for plan in plans):
-        console.print(_comparison(*plans))
+    if len(plans) == 2 and all(plan.fits for plan in plans.values()):
+        console.print(_comparison(plans))
     if first.topology:
         console.print(_ESTIMATES)
 
@@ -193,29 +212,34 @@ def _total(plan: Plan, price: float | None) -> str:
 def _layers(plan: Plan, count: int) -> rich.table.Table:
     dearest = max(plan.rows[:-1], key=plan.seconds)
     assert dearest.cost is not None
-    ranked = sorted(dearest.cost.cycles_by_layer.items(), key=lambda item: -item[1])[:count]
     table = rich.table.Table(box=rich.box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title_justify="left")
     table.title = f"dearest layers of {dearest.name}, {dearest.image_size} px"
     table.add_column("layer")
     table.add_column("M cycles", justify="right")
     table.add_column("%", justify="right")
-    for name, cycles in ranked:
+    for name, cycles in _dearest(dearest.cost, count):
         table.add_row(name, f"{cycles / 1e6:.3f}", f"{100 * cycles / dearest.cost.estimated_cycles:.1f}")
     return table
 
 
-def _comparison(left: Plan, right: Plan) -> rich.table.Table:
+def _dearest(cost: ProgramCost, count: int) -> list[tuple[str, int]]:
+    return sorted(cost.cycles_by_layer.items(), key=lambda item: -item[1])[:count]
+
+
+def _comparison(plans: dict[str, Plan]) -> rich.table.Table:
     table = rich.table.Table(box=rich.box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title_justify="left")
     table.title = "side by side, images/s of all chips"
-    for title in ("program", *(_name(plan) for plan in (left, right)), "ratio"):
+    for title in ("program", *plans, "ratio"):
         table.add_column(title, justify="right")
-    for one, other in zip(left.rows, right.rows, strict=False):
-        rates = [row.batch_size / plan.seconds(row) for plan, row in ((left, one), (right, other))]
-        table.add_row(one.name, *(f"{rate:,.0f}" for rate in rates), f"{rates[1] / rates[0]:.2f}")
-    table.add_row("hours", f"{left.hours:.3g}", f"{right.hours:.3g}", f"{right.hours / left.hours:.2f}")
+    rates = [{row.name: row.batch_size / plan.seconds(row) for row in plan.rows} for plan in plans.values()]
+    for program in dict.fromkeys(name for each in rates for name in each):
+        table.add_row(program, *_side_by_side([each.get(program) for each in rates], "{:,.0f}"))
+    table.add_row("hours", *_side_by_side([plan.hours for plan in plans.values()], "{:.3g}"))
     return table
 
 
-def _name(plan: Plan) -> str:
-    assert plan.topology is not None
-    return f"{plan.experiment.spec.name} {plan.topology.name}"
+def _side_by_side(values: list[float | None], form: str) -> list[str]:
+    """Returns two values and the second as a multiple of the first; a dash for what only one plan has."""
+    left, right = values
+    ratio = f"{right / left:.2f}" if left and right else "–"
+    return [*("–" if value is None else form.format(value) for value in values), ratio]

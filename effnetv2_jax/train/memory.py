@@ -10,8 +10,11 @@ import jax
 
 T = TypeVar("T")
 
-# The TPU compiler's refusal: "Ran out of memory in memory space hbm. Used 61.27G of 15.75G hbm."
-_REFUSAL = re.compile(r"Used ([\d.]+)([KMGT]?) of ([\d.]+)([KMGT]?) hbm")
+# The TPU compiler's refusals: "Ran out of memory in memory space hbm. Used 61.27G of 15.75G hbm." and "the total memory
+# required for HLO temporaries (128.00G) exceeds available HBM (15.75G)".
+_REFUSAL = re.compile(
+    r"(?:Used |HLO temporaries \()([\d.]+)([KMGT]?)(?: of |\) exceeds available HBM \()([\d.]+)([KMGT]?)"
+)
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 

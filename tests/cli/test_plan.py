@@ -4,7 +4,12 @@ import json
 
 import pytest
 
+from effnetv2_jax.analysis.aot import ProgramCost
+from effnetv2_jax.analysis.plan import Plan, Row
+from effnetv2_jax.analysis.topology import parse_topology
 from effnetv2_jax.cli.main import main
+from effnetv2_jax.cli.plan import _comparison
+from effnetv2_jax.train.progress import make_console
 
 TINY = (
     "--config", "configs/digits.py", "--config.progressive.stages=1", "--config.model.width=0.25",
@@ -35,7 +40,8 @@ def test_the_table_says_what_the_stages_are(capsys):
 def test_a_slice_s_plan_comes_from_its_compiler_and_the_second_time_from_the_cache(tmp_path, capsys):
     cache, picture = tmp_path / "plans", tmp_path / "plan.png"
     arguments = ["plan", *TINY, "--topology", "v5e-8", "--cache", str(cache)]
-    assert main([*arguments, "--json", "--picture", str(picture)]) == 0
+    more = ["--picture", str(picture), "--price", "1.2", "--layers", "3"]
+    assert main([*arguments, "--json", *more]) == 0
     rows = json.loads(capsys.readouterr().out)
     assert rows[0].keys() >= KEYS
     step, evaluation = rows
@@ -45,6 +51,10 @@ def test_a_slice_s_plan_comes_from_its_compiler_and_the_second_time_from_the_cac
     assert 0 < step["mxu_fraction"] < 1
     assert step["step_seconds"] == pytest.approx(step["estimated_cycles"] / 1.503e9, rel=1e-3)
     assert picture.stat().st_size > 10_000
+    assert step["plan"] == "digits.py v5e:2x4"
+    assert step["chip_hours"] == pytest.approx(8 * step["steps"] * step["step_seconds"] / 3600)
+    assert step["price"] == pytest.approx(1.2 * step["chip_hours"])
+    assert len(step["cycles_by_layer"]) == 3
     files = {path: path.stat().st_mtime_ns for path in cache.iterdir()}
     assert len(files) == 2
     assert main([*arguments, "--layers", "5", "--price", "1.2"]) == 0
@@ -61,6 +71,7 @@ def test_a_slice_s_plan_comes_from_its_compiler_and_the_second_time_from_the_cac
         (("--topology", "v7-8", *TINY), "unknown TPU 'v7-8'; known: v3-32", 1),
         ((), "give either --config or --variant", 2),
         (("--compare", "v4-8", *TINY), "need --topology", 2),
+        (("--dtype", "float32", *TINY), "--dtype go with --variant", 2),
         (("--variant", "efficientnetv2-b0", "--sizes", "12a"), "--sizes must be pixels", 2),
         (("--topology", "v5e-256", *TINY), "batch_size 64 does not divide over 256 devices", 1),
     ],
@@ -68,6 +79,27 @@ def test_a_slice_s_plan_comes_from_its_compiler_and_the_second_time_from_the_cac
 def test_what_can_t_be_planned_is_refused(arguments, message, code, capsys):
     assert main(["plan", *arguments]) == code
     assert message in capsys.readouterr().err
+
+
+def plan_of(cycles: dict[str, int]) -> Plan:
+    """A plan on one v5e whose programs take so many million cycles for 10 images."""
+    rows = [
+        Row(name, 1, 32, 10, 1e9, cost=ProgramCost(1, 1.0, 1.0, count * 10**6, {}, {}, 0, 0, {}, 1.0))
+        for name, count in cycles.items()
+    ]
+    return Plan(None, parse_topology("v5e-1"), tuple(rows))
+
+
+def test_plans_of_different_stages_are_compared_program_by_program(capsys):
+    plans = {
+        "one": plan_of({"stage_1": 15, "stage_2": 30, "evaluation": 3}),
+        "other": plan_of({"stage_1": 30, "evaluation": 6}),
+    }
+    make_console().print(_comparison(plans))
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["stage_1", "1,002", "501", "0.50"] in lines
+    assert ["stage_2", "501", "–", "–"] in lines
+    assert ["evaluation", "5,010", "2,505", "0.50"] in lines
 
 
 def test_without_the_compiler_the_command_to_get_it_is_said(monkeypatch, capsys):

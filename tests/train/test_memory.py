@@ -51,6 +51,22 @@ def test_a_compiled_program_is_measured():
         compile_within(lowered, needed - 1)
 
 
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        "Ran out of memory in memory space hbm. Used 61.5G of 15.75G hbm. Exceeded hbm capacity by 45.75G.",
+        "the total memory required for HLO temporaries (61.50G) exceeds available HBM (15.75G).",
+    ],
+)
+def test_the_tpu_compilers_refusals_are_understood(refusal):
+    class Lowered:
+        def compile(self):
+            raise jax.errors.JaxRuntimeError(f"RESOURCE_EXHAUSTED: {refusal}")
+
+    with pytest.raises(DeviceMemoryError, match=r"needs 61.5 GiB on each device, which has 15.8 GiB"):
+        compile_within(Lowered(), None)
+
+
 def test_a_run_that_does_not_fit_is_refused_before_its_first_step_and_leaves_the_folder_free(tmp_path, capsys):
     arguments = ["train", "--config", "configs/smoke.py", "--workdir", str(tmp_path)]
     assert main([*arguments, "--config.device_memory_gib=0.0001"]) == 1
