@@ -5,6 +5,8 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source launch/venv.sh
+source launch/explain.sh
+[[ ${1:-} != --help ]] || explain launch/local.sh
 
 workdir=runs/digits
 if [[ $# -gt 0 && $1 != --* ]]; then

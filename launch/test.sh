@@ -4,6 +4,8 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source launch/venv.sh
+source launch/explain.sh
+[[ ${1:-} != --help ]] || explain launch/test.sh
 
 install_into .venv '.[dev]'
 .venv/bin/ruff check .

@@ -1,6 +1,8 @@
 # shellcheck shell=bash disable=SC2034 # the variables are for the scripts that source this
 # Sourced by the scripts beside it: their options, and `gcloud compute tpus`, called or with --dry-run only printed.
 
+source "$(dirname "${BASH_SOURCE[0]}")/../explain.sh"
+
 MODES="on-demand spot queued queued-spot"
 
 name="" zone="" project="" type="" mode=on-demand version="" repository="" cluster="" worker=0 max_restarts=20 dry_run=""
@@ -21,6 +23,7 @@ read_options() {
     option=${option%%=*}
     case $1 in
       --) words=("${@:2}") && break ;;
+      --help) explain "$0" ;;
       --dry-run) dry_run=1 ;;
       --*)
         [[ $known == *" $option "* ]] || refuse "unknown option --$option; known:${listed// / --}"

@@ -152,3 +152,13 @@ def test_bad_input_is_refused_in_one_line(cloud, script, arguments, message):
     assert message in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
     assert cloud.calls == []
+
+
+@pytest.mark.parametrize(
+    "script", ["local.sh", "test.sh", "xpk.sh", *(f"tpu/{name}.sh" for name in ("create", "run", "supervise", "stop"))]
+)
+def test_help_shows_the_usage_and_does_nothing(cloud, script):
+    done = cloud.run(script, "--help")
+    assert done.returncode == 0, done.stderr
+    assert f" launch/{script}" in done.stdout
+    assert cloud.calls == []
