@@ -29,16 +29,20 @@ def run_folder(workdir: str) -> epath.Path:
 
 
 class Checkpoints:
-    """The checkpoints under a folder, one a step; a context that waits for what is being written."""
+    """The checkpoints under a folder, one a step; a context that waits for what is being written.
 
-    def __init__(self, folder: epath.Path, keep: int) -> None:
+    One process, or one run of several, may write: it says how many of the latest to `keep`, and begins by removing what
+    an earlier one left half written. Readers keep nothing and remove nothing, so they may look while a run writes.
+    """
+
+    def __init__(self, folder: epath.Path, keep: int | None = None) -> None:
         policies = ocp.training.preservation_policies
         best = policies.BestN(
             get_metric_fn=lambda metrics: metrics[METRIC], n=1, keep_checkpoints_without_metrics=False
         )
         self._checkpointer = ocp.training.Checkpointer(
             folder,
-            cleanup_tmp_directories=True,
+            cleanup_tmp_directories=keep is not None,
             preservation_policy=policies.AnyPreservationPolicy([policies.LatestN(keep), best]),
             save_decision_policy=ocp.training.save_decision_policies.FixedIntervalPolicy(1),
         )

@@ -32,7 +32,7 @@ def evaluate_run(config: TrainConfig, workdir: str, step: int | None = None) -> 
     processes.require_joined()
     experiment = processes.first_before_others(lambda: make_experiment(config, jax.device_count(), jax.process_count()))
     whole = sharding.replicated(sharding.make_mesh())
-    with Checkpoints(folder, config.checkpoint.keep) as checkpoints:
+    with Checkpoints(folder) as checkpoints:
         state = checkpoints.restore(sharding.with_sharding(experiment.abstract_state(), whole), step)
     sets = {"raw": state.variables, "averaged": state.averaged_variables}
     return evaluate_weights(config, experiment.model, sets)

@@ -68,7 +68,7 @@ def alone(tmp_path_factory):
 
 def final_state(workdir):
     experiment = make_experiment(smoke_config(), jax.device_count())
-    with Checkpoints(epath.Path(workdir) / FOLDER, 3) as checkpoints:
+    with Checkpoints(epath.Path(workdir) / FOLDER) as checkpoints:
         state = checkpoints.restore(with_sharding(experiment.abstract_state(), replicated(make_mesh())))
     return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(state)}
 

@@ -59,7 +59,7 @@ def final_state(workdir):
     """The latest checkpoint's leaves, by path."""
     experiment = make_experiment(smoke_config(), jax.device_count())
     abstract = with_sharding(experiment.abstract_state(), replicated(make_mesh()))
-    with Checkpoints(epath.Path(workdir) / FOLDER, 3) as checkpoints:
+    with Checkpoints(epath.Path(workdir) / FOLDER) as checkpoints:
         state = checkpoints.restore(abstract)
     return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(state)}
 
