@@ -60,6 +60,11 @@ class Checkpoints:
         """The steps saved, in order."""
         return [checkpoint.step for checkpoint in self._checkpointer.checkpoints]
 
+    @property
+    def latest(self) -> int:
+        """The last step saved, 0 for none."""
+        return max(self.steps, default=0)
+
     def save(self, step: int, state: TrainState, top1: float | None = None) -> None:
         """Starts writing the state after `step` steps; a step that is there already stays as it is.
 
@@ -71,6 +76,11 @@ class Checkpoints:
             return
         metrics = None if top1 is None else {METRIC: top1}
         self._pending = self._checkpointer.save_checkpointables_async(step, {"state": state}, metrics=metrics)
+
+    def delete(self, step: int) -> bool:
+        """Deletes the checkpoint of a step, and tells whether it was there."""
+        self.wait()
+        return step in self.steps and self._checkpointer.delete(step)
 
     def wait(self) -> None:
         """Waits until the last save is committed, and raises what it failed with."""

@@ -17,6 +17,7 @@ from effnetv2_jax.train import processes, sharding
 from effnetv2_jax.train.checkpoint import FOLDER, Checkpoints
 from effnetv2_jax.train.compilation import Programs, enable_cache
 from effnetv2_jax.train.config import TrainConfig
+from effnetv2_jax.train.divergence import check_metrics, check_state, sound
 from effnetv2_jax.train.evaluate import Results, evaluate_split
 from effnetv2_jax.train.experiment import Experiment, make_experiment
 from effnetv2_jax.train.memory import device_memory
@@ -24,7 +25,7 @@ from effnetv2_jax.train.preemption import Stopped, StopSignal
 from effnetv2_jax.train.profile import Trace
 from effnetv2_jax.train.programs import EVALUATION, eval_source, stage_name, train_source
 from effnetv2_jax.train.progressive import Stage, stage_at
-from effnetv2_jax.train.reporter import Reporter, check_finite
+from effnetv2_jax.train.reporter import Reporter
 from effnetv2_jax.train.state import TrainState, Variables
 from effnetv2_jax.train.workdir import claimed
 
@@ -52,7 +53,7 @@ def train(
     Raises:
       ValueError: for a config that can't run, or one that differs from the workdir's, or data that does.
       RuntimeError: without the platform that the config demands, or with processes that have not joined.
-      FloatingPointError: when the loss is no longer finite; the last good checkpoint stays.
+      Diverged: when loss, gradients or state are no longer finite; checkpoints whose next step had a finite loss stay.
       Stopped: after saving, at SIGTERM or Ctrl-C.
     """
     require_platform(config.platform)
@@ -66,7 +67,8 @@ def train(
     with contextlib.ExitStack() as stack:
         stop = stack.enter_context(StopSignal())
         checkpoints = stack.enter_context(Checkpoints(folder / FOLDER, config.checkpoint.keep))
-        step = max(checkpoints.steps, default=0)
+        stack.enter_context(sound(checkpoints))
+        step = checkpoints.latest
         stop.starts_at(step)
         report = stack.enter_context(Reporter(experiment, folder, step))
         trace = stack.enter_context(Trace(str(folder / "profile"), profile))
@@ -89,12 +91,15 @@ def train(
                 trace.before(step)
                 state, metrics = train_step(state, batch)
                 step += 1
+                if step == checkpoints.latest + 1:  # the loss of the state that was saved
+                    check_metrics(metrics, step, stage)
                 if _due(step, config.log_every_steps, stage):
                     report.step(step, stage, metrics, host_batches.broken.skipped)
                 results = evaluated(step) if _due(step, experiment.evaluate_every) else None
                 stopping = stop.stops_at(step)
                 if stopping or results or _due(step, experiment.checkpoint_every, stage):
-                    check_finite(metrics, step, stage)
+                    check_metrics(metrics, step, stage)
+                    check_state(state, step)
                     top1 = results[config.evaluation.weights]["top1"] if results else None
                     checkpoints.save(step, state, top1)
                 if stopping and step < experiment.total_steps:

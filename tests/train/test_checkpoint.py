@@ -38,3 +38,16 @@ def test_a_reader_leaves_what_a_run_is_just_writing_and_the_next_run_removes_wha
     with Checkpoints(folder, keep=3) as checkpoints:
         assert checkpoints.steps == [1]
         assert gone(written, 30)
+
+
+def test_a_checkpoint_can_be_deleted_while_it_is_written(tmp_path, state):
+    with Checkpoints(epath.Path(tmp_path), keep=3) as checkpoints:
+        assert checkpoints.latest == 0
+        for step in (1, 2):
+            checkpoints.save(step, state)
+            assert checkpoints.latest == step
+        assert checkpoints.delete(2)
+        assert not checkpoints.delete(2)
+        assert checkpoints.steps == [checkpoints.latest] == [1]
+    with Checkpoints(epath.Path(tmp_path)) as checkpoints:
+        assert checkpoints.steps == [1]

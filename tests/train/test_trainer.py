@@ -20,6 +20,7 @@ from PIL import Image
 from effnetv2_jax.cli.config_file import load_config
 from effnetv2_jax.model.initialization import init_variables
 from effnetv2_jax.train.checkpoint import FOLDER, Checkpoints
+from effnetv2_jax.train.divergence import Diverged
 from effnetv2_jax.train.evaluator import evaluate_run
 from effnetv2_jax.train.experiment import make_experiment
 from effnetv2_jax.train.metrics import read_metrics
@@ -78,6 +79,10 @@ def assert_same_run(workdir, other):
     assert expected.keys() == got.keys()
     assert [path for path in expected if not np.array_equal(expected[path], got[path])] == []
     assert rows(workdir) == rows(other)
+
+
+def saved_steps(workdir):
+    return sorted(int(path.name) for path in (workdir / FOLDER).iterdir() if path.name.isdigit())
 
 
 def stopping_at(monkeypatch, *steps):
@@ -169,7 +174,29 @@ def test_a_loss_that_is_no_number_stops_the_run_and_is_never_saved(tmp_path):
 
     with pytest.raises(FloatingPointError, match=r"the loss is nan at step 1 \(stage 1, learning rate 0\)"):
         train(smoke_config(), str(tmp_path), broken)
-    assert not [path for path in (tmp_path / FOLDER).iterdir() if path.name.isdigit()]
+    assert saved_steps(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("base_rate", "message", "kept"),
+    [
+        ("1e10", "loss is nan at step 3 .*; the checkpoint of step 2, which gave it, is deleted; .* of steps: 1$", [1]),
+        ("1e39", "the state after step 1 is not finite, by .*, and not saved; .*; checkpoints of steps: none$", []),
+    ],
+)
+def test_a_run_that_diverges_keeps_no_checkpoint_that_it_can_t_go_on_from(tmp_path, base_rate, message, kept):
+    """Saved after each step. A step with a far too large rate has a finite loss, and leaves a state that is lost."""
+    config = smoke_config(
+        f"--config.optimizer.schedule.base_rate={base_rate}",
+        "--config.progressive.stages=1",
+        "--config.progressive.image_size=(17,17)",
+        "--config.checkpoint.every_epochs=0.001",
+        "--config.log_every_steps=100",
+    )
+    for _ in range(2):  # started again, it goes on from what is kept
+        with pytest.raises(Diverged, match=message):
+            train(config, str(tmp_path))
+        assert saved_steps(tmp_path) == kept
 
 
 @pytest.mark.parametrize(
