@@ -95,7 +95,7 @@ class Reporter:
         return itertools.chain([first], batches)
 
     def step(self, step: int, stage: Stage, metrics: Metrics, skipped: int) -> None:
-        """Reports the training metrics after a step, and the images skipped as broken since the start.
+        """Reports the training metrics after a step, and how often this host has skipped a broken image since it started.
 
         Raises:
           Diverged: if the loss or the gradients are not finite.

@@ -10,7 +10,8 @@ from typing import Any
 
 import jax
 
-from effnetv2_jax.data.pipeline import train_batches
+from effnetv2_jax.data.broken import BrokenImages
+from effnetv2_jax.data.pipeline import TrainBatches, train_batches
 from effnetv2_jax.model.efficientnetv2 import EfficientNetV2
 from effnetv2_jax.model.initialization import init_variables
 from effnetv2_jax.train import processes, sharding
@@ -82,10 +83,12 @@ def train(
             report.evaluation(step, results)
             return results
 
+        broken = None
         for stage in _stages_from(experiment, step):
             train_step = programs.get(stage_name(stage))
             report.start(stage, step, programs.waited(stage_name(stage)))
-            host_batches = _host_batches(experiment, stage, step)
+            host_batches = _host_batches(experiment, stage, step, broken)
+            broken = host_batches.broken
             pictured = report.with_pictures(stage, step, host_batches)
             for batch in _on_devices(pictured, stage, step, mesh):
                 trace.before(step)
@@ -94,7 +97,7 @@ def train(
                 if step == checkpoints.latest + 1:  # the loss of the state that was saved
                     check_metrics(metrics, step, stage)
                 if _due(step, config.log_every_steps, stage):
-                    report.step(step, stage, metrics, host_batches.broken.skipped)
+                    report.step(step, stage, metrics, broken.skipped)
                 results = evaluated(step) if _due(step, experiment.evaluate_every) else None
                 stopping = stop.stops_at(step)
                 if stopping or results or _due(step, experiment.checkpoint_every, stage):
@@ -177,8 +180,8 @@ def _state(
     return sharding.replicate(experiment.initial_state(variables), mesh)
 
 
-def _host_batches(experiment: Experiment, stage: Stage, step: int) -> Any:
-    """Returns this host's batches from a step on."""
+def _host_batches(experiment: Experiment, stage: Stage, step: int, broken: BrokenImages | None) -> TrainBatches:
+    """Returns this host's batches from a step on; broken images are counted on from those of the stage before."""
     config = experiment.config
     return train_batches(
         config.data,
@@ -189,6 +192,7 @@ def _host_batches(experiment: Experiment, stage: Stage, step: int) -> Any:
         seed=config.seed,
         host_index=jax.process_index(),
         host_count=jax.process_count(),
+        broken=broken,
     )
 
 

@@ -51,12 +51,14 @@ def alone(tmp_path_factory):
         patch.setattr(StopSignal, "stops_at", lambda self, step: step == STOP)
         train(smoke_config(), str(workdir))
     shutil.copytree(workdir, stopped)
-    made = []
+    made, counts = [], [None]
 
     def noted(*arguments, **named):
         assert not [one for one in made if one() is not None], "the stage before still holds its batches"
         batches = train_batches(*arguments, **named)
         made.append(weakref.ref(batches))
+        assert named["broken"] is counts[-1], "broken images are counted anew"
+        counts.append(batches.broken)
         return batches
 
     with pytest.MonkeyPatch.context() as patch:
