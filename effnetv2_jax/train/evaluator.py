@@ -34,8 +34,7 @@ def evaluate_run(config: TrainConfig, workdir: str, step: int | None = None) -> 
     whole = sharding.replicated(sharding.make_mesh())
     with Checkpoints(folder) as checkpoints:
         state = checkpoints.restore(sharding.with_sharding(experiment.abstract_state(), whole), step)
-    sets = {"raw": state.variables, "averaged": state.averaged_variables}
-    return evaluate_weights(config, experiment.model, sets)
+    return evaluate_weights(config, experiment.model, state.weights)
 
 
 def evaluate_weights(config: TrainConfig, model: EfficientNetV2, variables: Mapping[str, Variables]) -> Results:

@@ -205,7 +205,7 @@ def _on_devices(batches: Iterator[Any], stage: Stage, step: int, mesh: jax.shard
 def _evaluate(experiment: Experiment, mesh: jax.sharding.Mesh, programs: Programs, state: TrainState) -> Results:
     return evaluate_split(
         programs.get(EVALUATION),
-        {"raw": state.variables, "averaged": state.averaged_variables},
+        state.weights,
         experiment.config.data,
         image_size=experiment.eval_size,
         batch_size=experiment.eval_batch_size,
