@@ -95,7 +95,7 @@ class Reporter:
         return itertools.chain([first], batches)
 
     def step(self, step: int, stage: Stage, metrics: Metrics, skipped: int) -> None:
-        """Reports the training metrics after a step, and how often this host has skipped a broken image since it started.
+        """Reports the training metrics after a step, and how many broken images this host has skipped since its start.
 
         Raises:
           Diverged: if the loss or the gradients are not finite.

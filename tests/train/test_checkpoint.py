@@ -2,7 +2,9 @@
 
 import time
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 import pytest
 from etils import epath
@@ -51,3 +53,38 @@ def test_a_checkpoint_can_be_deleted_while_it_is_written(tmp_path, state):
         assert checkpoints.steps == [checkpoints.latest] == [1]
     with Checkpoints(epath.Path(tmp_path)) as checkpoints:
         assert checkpoints.steps == [1]
+
+
+@pytest.mark.parametrize("averaged", [True, False])
+def test_weights_are_read_without_the_optimiser(tmp_path, averaged):
+    variables = {"params": {"kernel": jnp.arange(3.0)}, "batch_stats": {"mean": jnp.zeros(3)}}
+    state = create_state(variables, optax.adam(0.1), averaged=averaged)
+    with Checkpoints(epath.Path(tmp_path), keep=1) as checkpoints:
+        checkpoints.save(7, state)
+    shapes = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), jax.tree.map(jnp.asarray, variables)
+    )
+    with Checkpoints(epath.Path(tmp_path)) as checkpoints:
+        restored = checkpoints.restore_weights(shapes)
+        with pytest.raises(FileNotFoundError, match="no checkpoint of step 6 in .*; there: 7"):
+            checkpoints.restore_weights(shapes, 6)
+    assert restored.opt_state is None
+    for name, weights in state.weights.items():
+        np.testing.assert_array_equal(restored.weights[name]["params"]["kernel"], weights["params"]["kernel"])
+    assert (restored.ema_params is not None) == averaged
+
+
+@pytest.mark.parametrize("other", [{"kernel": (4,)}, {}, {"kernel": (3,), "bias": (3,)}])
+def test_weights_of_another_network_are_refused_by_name(tmp_path, state, other):
+    """Another shape, one layer less, one more."""
+    with Checkpoints(epath.Path(tmp_path), keep=1) as checkpoints:
+        checkpoints.save(1, state)
+    shapes = {
+        "params": {name: jax.ShapeDtypeStruct(shape, jnp.float32) for name, shape in other.items()},
+        "batch_stats": {"mean": jax.ShapeDtypeStruct((3,), jnp.float32)},
+    }
+    with (
+        Checkpoints(epath.Path(tmp_path)) as checkpoints,
+        pytest.raises(ValueError, match=r"of another network than the config's: \['ema_params'\]\['(kernel|bias)'\]"),
+    ):
+        checkpoints.restore_weights(shapes)

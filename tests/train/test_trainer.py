@@ -18,6 +18,7 @@ from etils import epath
 from PIL import Image
 
 from effnetv2_jax.cli.config_file import load_config
+from effnetv2_jax.data.pipeline import open_source
 from effnetv2_jax.model.initialization import init_variables
 from effnetv2_jax.train.checkpoint import FOLDER, Checkpoints
 from effnetv2_jax.train.divergence import Diverged
@@ -119,6 +120,29 @@ def test_evaluation_sees_every_test_image_once_with_raw_and_averaged_weights(str
     again = evaluate_run(smoke_config(), workdir.name)  # a relative path is one too
     assert again["raw"]["top1"] == pytest.approx(summary["top1"], abs=1e-3)
     assert again["averaged"]["top1"] == pytest.approx(summary["top1_averaged"], abs=1e-3)
+
+
+def test_evaluation_asks_nothing_of_training_and_opens_the_data_once(straight, monkeypatch):
+    """The config would be refused as a run in four ways."""
+    workdir, summary, _ = straight
+    opened = []
+
+    def noted(*arguments, **named):
+        opened.append(named["evaluation"])
+        return open_source(*arguments, **named)
+
+    monkeypatch.setattr("effnetv2_jax.data.pipeline.open_source", noted)
+    config = smoke_config(
+        "--config.accumulation_steps=5", "--config.model.bn_group_size=24", "--config.data.parts=3",
+        "--config.batch_size=33",
+    )  # fmt: skip
+    assert evaluate_run(config, str(workdir))["raw"]["top1"] == pytest.approx(summary["top1"], abs=1e-3)
+    assert opened == [False, True, True]  # for the facts of both splits, and to read
+
+
+def test_evaluation_refuses_a_checkpoint_of_another_network(straight):
+    with pytest.raises(ValueError, match="of another network than the config's"):
+        evaluate_run(smoke_config("--config.model.width=0.5"), str(straight[0]))
 
 
 def test_a_run_leaves_pictures_events_config_and_summary(straight):
