@@ -181,7 +181,7 @@ def _rows(experiment: Experiment) -> tuple[Row, ...]:
     batch_size = experiment.config.batch_size
     stages = [row(stage_name(stage), stage.steps, stage.image_size, batch_size) for stage in experiment.stages]
     every = experiment.evaluate_every
-    evaluations = (experiment.total_steps // every if every else 0) or 1
+    evaluations = math.ceil(experiment.total_steps / every) if every else 1  # the last one at the end
     weights = 2 if experiment.config.ema_decay else 1
     batches = math.ceil(experiment.facts.eval_examples / experiment.eval_batch_size)
     evaluation = row(EVALUATION, evaluations * weights * batches, experiment.eval_size, experiment.eval_batch_size)

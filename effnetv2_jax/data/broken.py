@@ -35,7 +35,7 @@ def guard(attempt: Callable[[], Structure], otherwise: Structure) -> Structure:
 
 
 class BrokenImages:
-    """What a training run had to leave out.
+    """What one host had to leave out of training since its process began.
 
     Attributes:
       skipped: how many times an image was replaced.

@@ -37,7 +37,8 @@ class DataConfig:
         its rows), with as many parts as hosts each reads its own. The order depends on the parts, never on the hosts.
       memory_gb: host memory that the pipeline may take, in 10^9 bytes; 0 for half of what is available.
       threads: threads that decode and augment; 0 for one per core.
-      max_broken: share of an epoch's images that may be undecodable before training stops.
+      max_broken: share of the images that a host reads that may be undecodable before training stops; counted anew when
+        a run goes on.
     """
 
     dataset: str = "digits"

@@ -75,6 +75,7 @@ def train_batches(
     seed: int,
     host_index: int = 0,
     host_count: int = 1,
+    broken: BrokenImages | None = None,
 ) -> "TrainBatches":
     """Returns the endless batches of training from `start_step` on.
 
@@ -95,6 +96,7 @@ def train_batches(
       seed: of order, crops and augmentation.
       host_index: this host.
       host_count: the number of hosts.
+      broken: what the stage before met, to be counted on; None begins anew.
 
     Returns:
       An iterator over `{"image": uint8 [batch_size, image_size, image_size, 3], "label": int32 [batch_size]}`, or with
@@ -133,7 +135,7 @@ def train_batches(
         ).prefetch(PREFETCHED_BATCHES)
 
     allowed = config.max_broken * sum(source.num_examples for source in sources)
-    return TrainBatches(batches_from, start_step, BrokenImages(allowed, sources[0].load))
+    return TrainBatches(batches_from, start_step, broken or BrokenImages(allowed, sources[0].load))
 
 
 def eval_batches(

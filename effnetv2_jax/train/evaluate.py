@@ -80,7 +80,7 @@ def evaluate_split(
 def evaluate(
     eval_step: EvalStep, variables: Mapping[str, Variables], batches: Iterable[Batch], examples: int
 ) -> Results:
-    """Runs each set of variables over the batches.
+    """Runs each set of variables over the batches; a set of several names runs once.
 
     Returns:
       The sets' names → `top1` and `top5` in per cent, the mean `loss`, and the `count` of images seen.
@@ -88,12 +88,14 @@ def evaluate(
     Raises:
       RuntimeError: if the batches hold another number of images than `examples`.
     """
-    sums: dict[str, Any] = dict.fromkeys(variables)
+    distinct = {id(values): values for values in variables.values()}
+    sums: dict[int, Any] = dict.fromkeys(distinct)
     for batch in batches:
-        for name, values in variables.items():
+        for key, values in distinct.items():
             counted = eval_step(values, batch)
-            sums[name] = counted if sums[name] is None else jax.tree.map(jnp.add, sums[name], counted)
-    return {name: _means(jax.device_get(total), examples) for name, total in sums.items()}
+            sums[key] = counted if sums[key] is None else jax.tree.map(jnp.add, sums[key], counted)
+    means = {key: _means(jax.device_get(total), examples) for key, total in sums.items()}
+    return {name: means[id(values)] for name, values in variables.items()}
 
 
 def _means(total: dict[str, np.ndarray] | None, examples: int) -> dict[str, float]:

@@ -6,15 +6,17 @@ from collections.abc import Mapping
 
 import jax
 
+from effnetv2_jax.data.config import DatasetFacts
 from effnetv2_jax.data.families import preprocessing_family
 from effnetv2_jax.data.pipeline import dataset_facts
 from effnetv2_jax.model.efficientnetv2 import EfficientNetV2
+from effnetv2_jax.model.initialization import variable_shapes
 from effnetv2_jax.train import processes, sharding
 from effnetv2_jax.train.checkpoint import FOLDER, Checkpoints, run_folder
 from effnetv2_jax.train.compilation import enable_cache
 from effnetv2_jax.train.config import TrainConfig
 from effnetv2_jax.train.evaluate import Results, evaluate_split, make_eval_step
-from effnetv2_jax.train.experiment import make_experiment
+from effnetv2_jax.train.experiment import evaluation_sizes, make_model
 from effnetv2_jax.train.losses import make_loss
 from effnetv2_jax.train.state import Variables
 
@@ -24,18 +26,17 @@ def evaluate_run(config: TrainConfig, workdir: str, step: int | None = None) -> 
 
     Raises:
       FileNotFoundError: if there is no such checkpoint.
-      ValueError: if the checkpoint is not one of the config's network.
+      ValueError: if the checkpoint is not one of the config's network, or a batch does not divide over the devices.
     """
     folder = run_folder(workdir) / FOLDER
     if not folder.exists():
         raise FileNotFoundError(f"{workdir} holds no run: it has no folder {FOLDER}")
-    processes.require_joined()
-    experiment = processes.first_before_others(lambda: make_experiment(config, jax.device_count(), jax.process_count()))
+    facts = _facts(config)
+    model = make_model(config, facts.num_classes)
     whole = sharding.replicated(sharding.make_mesh())
-    with Checkpoints(folder, config.checkpoint.keep) as checkpoints:
-        state = checkpoints.restore(sharding.with_sharding(experiment.abstract_state(), whole), step)
-    sets = {"raw": state.variables, "averaged": state.averaged_variables}
-    return evaluate_weights(config, experiment.model, sets)
+    with Checkpoints(folder) as checkpoints:
+        state = checkpoints.restore_weights(sharding.with_sharding(variable_shapes(model), whole), step)
+    return _evaluated(config, facts, model, state.weights)
 
 
 def evaluate_weights(config: TrainConfig, model: EfficientNetV2, variables: Mapping[str, Variables]) -> Results:
@@ -44,24 +45,35 @@ def evaluate_weights(config: TrainConfig, model: EfficientNetV2, variables: Mapp
     Raises:
       ValueError: if the network has other classes than the data, or a batch does not divide over the devices.
     """
-    processes.require_joined()
-    enable_cache(config.compilation_cache)
-    facts = processes.first_before_others(lambda: dataset_facts(config.data))
+    facts = _facts(config)
     if facts.num_classes != model.num_classes:
         raise ValueError(
             f"the weights have {model.num_classes} classes and {config.data.dataset} has {facts.num_classes}: "
             "their answers cannot be compared"
         )
-    batch_size = config.evaluation.batch_size or config.batch_size
-    sharding.check_batch_size("evaluation.batch_size", batch_size, jax.device_count(), jax.process_count())
+    return _evaluated(config, facts, model, sharding.replicate(variables, sharding.make_mesh()))
+
+
+def _facts(config: TrainConfig) -> DatasetFacts:
+    """Opens the data, on processes that have joined."""
+    processes.require_joined()
+    return processes.first_before_others(lambda: dataset_facts(config.data))
+
+
+def _evaluated(
+    config: TrainConfig, facts: DatasetFacts, model: EfficientNetV2, variables: Mapping[str, Variables]
+) -> Results:
+    """Evaluates sets of variables that lie on all devices."""
+    enable_cache(config.compilation_cache)
+    image_size, batch_size = evaluation_sizes(config, model.spec, jax.device_count(), jax.process_count())
     mesh = sharding.make_mesh()
     whole, divided = sharding.replicated(mesh), sharding.batch_sharded(mesh)
     step = make_eval_step(model, preprocessing_family(config.data.preprocessing), make_loss(config.loss))
     return evaluate_split(
         jax.jit(step, in_shardings=(whole, divided), out_shardings=whole),
-        sharding.replicate(variables, mesh),
+        variables,
         config.data,
-        image_size=config.evaluation.image_size or model.spec.eval_size,
+        image_size=image_size,
         batch_size=batch_size,
         examples=facts.eval_examples,
         mesh=mesh,

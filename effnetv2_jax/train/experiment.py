@@ -100,17 +100,11 @@ def make_experiment(
     _check_numbers(config)
     check_batch_size("batch_size", config.batch_size, devices, processes)
     host_rows(config.batch_size, config.data.parts, 0, processes)
-    eval_batch_size = config.evaluation.batch_size or config.batch_size
-    check_batch_size("evaluation.batch_size", eval_batch_size, devices, processes)
-    facts = facts or dataset_facts(config.data)
     spec = config.model.spec()
+    eval_size, eval_batch_size = evaluation_sizes(config, spec, devices, processes)
+    facts = facts or dataset_facts(config.data)
     steps_per_epoch = facts.train_examples / config.batch_size
     total_steps = config.steps or max(config.min_steps, int(config.epochs * facts.train_examples) // config.batch_size)
-    eval_size = config.evaluation.image_size or spec.eval_size
-    if eval_size < spec.minimum_image_size:
-        raise ValueError(
-            f"{spec.name} needs images of at least {spec.minimum_image_size} px, evaluation.image_size is {eval_size}"
-        )
     stages = make_stages(config.progressive, spec, total_steps)
     return Experiment(
         config=config,
@@ -126,6 +120,22 @@ def make_experiment(
         evaluate_every=_steps(config.evaluation.every_epochs, steps_per_epoch),
         checkpoint_every=_steps(config.checkpoint.every_epochs, steps_per_epoch),
     )
+
+
+def evaluation_sizes(config: TrainConfig, spec: ModelSpec, devices: int, processes: int = 1) -> tuple[int, int]:
+    """Returns the side of evaluation's images in pixels and its global batch size.
+
+    Raises:
+      ValueError: if the images are too small for the network, or the batch does not divide over the devices.
+    """
+    image_size = config.evaluation.image_size or spec.eval_size
+    if image_size < spec.minimum_image_size:
+        raise ValueError(
+            f"{spec.name} needs images of at least {spec.minimum_image_size} px, evaluation.image_size is {image_size}"
+        )
+    batch_size = config.evaluation.batch_size or config.batch_size
+    check_batch_size("evaluation.batch_size", batch_size, devices, processes)
+    return image_size, batch_size
 
 
 def make_model(config: TrainConfig, num_classes: int) -> EfficientNetV2:

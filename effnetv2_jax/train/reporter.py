@@ -6,7 +6,6 @@ import contextlib
 import importlib.metadata
 import itertools
 import json
-import math
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -16,6 +15,7 @@ import numpy as np
 from etils import epath
 
 from effnetv2_jax.train import pictures
+from effnetv2_jax.train.divergence import check_metrics
 from effnetv2_jax.train.evaluate import Results
 from effnetv2_jax.train.experiment import Experiment
 from effnetv2_jax.train.metrics import MetricsWriter
@@ -96,13 +96,13 @@ class Reporter:
         return itertools.chain([first], batches)
 
     def step(self, step: int, stage: Stage, metrics: Metrics, skipped: int) -> None:
-        """Reports the training metrics after a step, and the images skipped as broken since the start.
+        """Reports the training metrics after a step, and how many broken images this host has skipped since its start.
 
         Raises:
-          FloatingPointError: if the loss is not finite.
+          Diverged: if the loss or the gradients are not finite.
         """
         values = {name: float(value) for name, value in jax.device_get(metrics).items()}
-        check_finite(values, step, stage)
+        check_metrics(values, step, stage)
         now = time.monotonic()
         then, since = self._mark
         self._mark = (now, step)
@@ -178,18 +178,3 @@ class Reporter:
 
 def _processes() -> str:
     return f", {jax.process_count()} processes" if jax.process_count() > 1 else ""
-
-
-def check_finite(metrics: Mapping[str, Any], step: int, stage: Stage) -> None:
-    """Refuses to go on with a loss that is no number.
-
-    Raises:
-      FloatingPointError: saying where it happened.
-    """
-    loss = float(metrics["loss"])
-    if not math.isfinite(loss):
-        raise FloatingPointError(
-            f"the loss is {loss} at step {step} (stage {stage.index + 1}, learning rate "
-            f"{float(metrics['learning_rate']):.4g}); the last good checkpoint is kept. "
-            "Lower the learning rate or set optimizer.clip_norm"
-        )

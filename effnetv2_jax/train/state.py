@@ -32,11 +32,11 @@ class TrainState(flax.struct.PyTreeNode):
         return {"params": self.params, "batch_stats": self.batch_stats}
 
     @property
-    def averaged_variables(self) -> Variables:
-        """The model's variables averaged over the last steps; the raw ones where the run keeps no averages."""
-        if self.ema_params is None:
-            return self.variables
-        return {"params": self.ema_params, "batch_stats": self.ema_batch_stats}
+    def weights(self) -> dict[str, Variables]:
+        """The variables as trained, `raw`, and `averaged` over the steps: the same object if the run keeps none."""
+        raw = self.variables
+        averaged = {"params": self.ema_params, "batch_stats": self.ema_batch_stats}
+        return {"raw": raw, "averaged": raw if self.ema_params is None else averaged}
 
 
 def create_state(variables: Variables, optimizer: optax.GradientTransformation, *, averaged: bool) -> TrainState:

@@ -10,13 +10,15 @@ from typing import Any
 
 import jax
 
-from effnetv2_jax.data.pipeline import train_batches
+from effnetv2_jax.data.broken import BrokenImages
+from effnetv2_jax.data.pipeline import TrainBatches, train_batches
 from effnetv2_jax.model.efficientnetv2 import EfficientNetV2
 from effnetv2_jax.model.initialization import init_variables
 from effnetv2_jax.train import processes, sharding
 from effnetv2_jax.train.checkpoint import FOLDER, Checkpoints
 from effnetv2_jax.train.compilation import Programs, enable_cache
 from effnetv2_jax.train.config import TrainConfig
+from effnetv2_jax.train.divergence import check_metrics, check_state, sound
 from effnetv2_jax.train.evaluate import Results, evaluate_split
 from effnetv2_jax.train.experiment import Experiment, make_experiment
 from effnetv2_jax.train.memory import device_memory
@@ -24,7 +26,7 @@ from effnetv2_jax.train.preemption import Stopped, StopSignal
 from effnetv2_jax.train.profile import Trace, check_within, parse_steps
 from effnetv2_jax.train.programs import EVALUATION, eval_source, stage_name, train_source
 from effnetv2_jax.train.progressive import Stage, stage_at
-from effnetv2_jax.train.reporter import Reporter, check_finite
+from effnetv2_jax.train.reporter import Reporter
 from effnetv2_jax.train.state import TrainState, Variables
 from effnetv2_jax.train.workdir import claimed
 
@@ -54,7 +56,7 @@ def train(
       ValueError: for a config that can't run, or one that differs from the workdir's, or data that does; for steps
         to profile that the run does not have.
       RuntimeError: without the platform that the config demands, or with processes that have not joined.
-      FloatingPointError: when the loss is no longer finite; the last good checkpoint stays.
+      Diverged: when loss, gradients or state are no longer finite; checkpoints whose next step had a finite loss stay.
       Stopped: after saving, at SIGTERM or Ctrl-C.
     """
     traced = parse_steps(profile)
@@ -70,7 +72,8 @@ def train(
     with contextlib.ExitStack() as stack:
         stop = stack.enter_context(StopSignal())
         checkpoints = stack.enter_context(Checkpoints(folder / FOLDER, config.checkpoint.keep))
-        step = max(checkpoints.steps, default=0)
+        stack.enter_context(sound(checkpoints))
+        step = checkpoints.latest
         stop.starts_at(step)
         report = stack.enter_context(Reporter(experiment, folder, step))
         trace = stack.enter_context(Trace(str(folder / "profile"), traced))
@@ -86,21 +89,26 @@ def train(
             report.evaluation(step, results)
             return results
 
+        broken = None
         for stage in _stages_from(experiment, step):
             train_step = programs.get(stage_name(stage))
-            host_batches = _host_batches(experiment, stage, step)
+            host_batches = _host_batches(experiment, stage, step, broken)
+            broken = host_batches.broken
             pictured = report.with_pictures(stage, step, host_batches)
             report.start(stage, step, programs.waited(stage_name(stage)))
             for batch in _on_devices(pictured, stage, step, mesh):
                 trace.before(step, state)
                 state, metrics = train_step(state, batch)
                 step += 1
+                if step == checkpoints.latest + 1:  # the loss of the state that was saved
+                    check_metrics(metrics, step, stage)
                 if _due(step, config.log_every_steps, stage):
-                    report.step(step, stage, metrics, host_batches.broken.skipped)
+                    report.step(step, stage, metrics, broken.skipped)
                 results = evaluated(step) if _due(step, experiment.evaluate_every) else None
                 stopping = stop.stops_at(step)
                 if stopping or results or _due(step, experiment.checkpoint_every, stage):
-                    check_finite(metrics, step, stage)
+                    check_metrics(metrics, step, stage)
+                    check_state(state, step)
                     top1 = results[config.evaluation.weights]["top1"] if results else None
                     checkpoints.save(step, state, top1)
                 if stopping and step < experiment.total_steps:
@@ -179,8 +187,8 @@ def _state(
     return sharding.replicate(experiment.initial_state(variables), mesh)
 
 
-def _host_batches(experiment: Experiment, stage: Stage, step: int) -> Any:
-    """Returns this host's batches from a step on."""
+def _host_batches(experiment: Experiment, stage: Stage, step: int, broken: BrokenImages | None) -> TrainBatches:
+    """Returns this host's batches from a step on; broken images are counted on from those of the stage before."""
     config = experiment.config
     return train_batches(
         config.data,
@@ -191,6 +199,7 @@ def _host_batches(experiment: Experiment, stage: Stage, step: int) -> Any:
         seed=config.seed,
         host_index=jax.process_index(),
         host_count=jax.process_count(),
+        broken=broken,
     )
 
 
@@ -203,7 +212,7 @@ def _on_devices(batches: Iterator[Any], stage: Stage, step: int, mesh: jax.shard
 def _evaluate(experiment: Experiment, mesh: jax.sharding.Mesh, programs: Programs, state: TrainState) -> Results:
     return evaluate_split(
         programs.get(EVALUATION),
-        {"raw": state.variables, "averaged": state.averaged_variables},
+        state.weights,
         experiment.config.data,
         image_size=experiment.eval_size,
         batch_size=experiment.eval_batch_size,

@@ -28,6 +28,13 @@ def test_without_a_slice_a_plan_needs_no_data(capsys):
     assert [row["program"] for row in rows] == ["stage_1", "stage_2", "stage_3", "stage_4", "evaluation"]
     assert rows[-1]["flops_per_image"] == pytest.approx(2 * 8.366e9, rel=1e-3)
     assert sum(row["steps"] for row in rows[:-1]) == 350 * int(1_281_167 * 0.98) // 4096
+    # 107,284 steps: each 3,065 and at the end 49 batches of 1,024 images, with raw and with averaged weights.
+    assert rows[-1]["steps"] == 36 * 2 * 49
+
+
+def test_a_run_without_averages_evaluates_one_set_of_weights(capsys):
+    assert main(["plan", "--config", "configs/imagenet1k.py:efficientnetv2-s", "--json", "--config.ema_decay=0"]) == 0
+    assert json.loads(capsys.readouterr().out)[-1]["steps"] == 36 * 49
 
 
 def test_the_table_says_what_the_stages_are(capsys):

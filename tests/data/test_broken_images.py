@@ -91,6 +91,17 @@ def test_training_stops_above_the_limit_and_names_the_images(make_folder, pets):
     assert "train/dog/b.jpg is empty" in str(error.value)
 
 
+def test_the_next_stage_counts_on_and_shares_the_limit(make_folder, pets):
+    config = make_folder(pets | {"train/cat/a.jpg": b""}, max_broken=0.1)  # of 13: one
+    first, _ = train(config, 13)  # six epochs
+    second, _ = train(config, 13, start_step=13, image_size=24, broken=first.broken)
+    assert second.broken.skipped == 12
+    os.remove(Path(config.data_dir) / "train/cat/a.jpg")  # which stays counted
+    make_folder({"train/dog/b.jpg": b""})
+    with pytest.raises(ValueError, match=r"2 training images cannot be decoded, max_broken allows 1: .*a\.jpg.*b\.jpg"):
+        train(config, 5, broken=second.broken)
+
+
 def test_by_default_one_broken_image_of_a_small_set_is_too_many(make_folder, pets):
     config = make_folder(pets | {"train/cat/a.jpg": b""})
     with pytest.raises(ValueError, match=r"1 training images cannot be decoded, max_broken allows 0: train/cat/a.jpg"):

@@ -51,12 +51,14 @@ def alone(tmp_path_factory):
         patch.setattr(StopSignal, "stops_at", lambda self, step: step == STOP)
         train(smoke_config(), str(workdir))
     shutil.copytree(workdir, stopped)
-    made = []
+    made, counts = [], [None]
 
     def noted(*arguments, **named):
         assert not [one for one in made if one() is not None], "the stage before still holds its batches"
         batches = train_batches(*arguments, **named)
         made.append(weakref.ref(batches))
+        assert named["broken"] is counts[-1], "broken images are counted anew"
+        counts.append(batches.broken)
         return batches
 
     with pytest.MonkeyPatch.context() as patch:
@@ -68,7 +70,7 @@ def alone(tmp_path_factory):
 
 def final_state(workdir):
     experiment = make_experiment(smoke_config(), jax.device_count())
-    with Checkpoints(epath.Path(workdir) / FOLDER, 3) as checkpoints:
+    with Checkpoints(epath.Path(workdir) / FOLDER) as checkpoints:
         state = checkpoints.restore(with_sharding(experiment.abstract_state(), replicated(make_mesh())))
     return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(state)}
 

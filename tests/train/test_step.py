@@ -74,7 +74,7 @@ def test_eight_official_steps_have_the_official_losses():
 def test_official_steps_end_with_the_official_variables(step, suffix):
     expected, states, _ = golden_run()
     state = states[step - 1]
-    got = paths.flatten(state.averaged_variables if suffix else state.variables)
+    got = paths.flatten(state.weights["averaged" if suffix else "raw"])
     layouts = LAYOUTS["official"]
     for row in tensor_rows(reference.TINY, 10):
         value = layouts[row.kind].ours(expected[f"step{step}/{row.name('official')}{suffix}"])

@@ -18,8 +18,10 @@ from etils import epath
 from PIL import Image
 
 from effnetv2_jax.cli.config_file import load_config
+from effnetv2_jax.data.pipeline import open_source
 from effnetv2_jax.model.initialization import init_variables
 from effnetv2_jax.train.checkpoint import FOLDER, Checkpoints
+from effnetv2_jax.train.divergence import Diverged
 from effnetv2_jax.train.evaluator import evaluate_run
 from effnetv2_jax.train.experiment import make_experiment
 from effnetv2_jax.train.metrics import read_metrics
@@ -59,7 +61,7 @@ def final_state(workdir):
     """The latest checkpoint's leaves, by path."""
     experiment = make_experiment(smoke_config(), jax.device_count())
     abstract = with_sharding(experiment.abstract_state(), replicated(make_mesh()))
-    with Checkpoints(epath.Path(workdir) / FOLDER, 3) as checkpoints:
+    with Checkpoints(epath.Path(workdir) / FOLDER) as checkpoints:
         state = checkpoints.restore(abstract)
     return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(state)}
 
@@ -78,6 +80,10 @@ def assert_same_run(workdir, other):
     assert expected.keys() == got.keys()
     assert [path for path in expected if not np.array_equal(expected[path], got[path])] == []
     assert rows(workdir) == rows(other)
+
+
+def saved_steps(workdir):
+    return sorted(int(path.name) for path in (workdir / FOLDER).iterdir() if path.name.isdigit())
 
 
 def stopping_at(monkeypatch, *steps):
@@ -114,6 +120,29 @@ def test_evaluation_sees_every_test_image_once_with_raw_and_averaged_weights(str
     again = evaluate_run(smoke_config(), workdir.name)  # a relative path is one too
     assert again["raw"]["top1"] == pytest.approx(summary["top1"], abs=1e-3)
     assert again["averaged"]["top1"] == pytest.approx(summary["top1_averaged"], abs=1e-3)
+
+
+def test_evaluation_asks_nothing_of_training_and_opens_the_data_once(straight, monkeypatch):
+    """The config would be refused as a run in four ways."""
+    workdir, summary, _ = straight
+    opened = []
+
+    def noted(*arguments, **named):
+        opened.append(named["evaluation"])
+        return open_source(*arguments, **named)
+
+    monkeypatch.setattr("effnetv2_jax.data.pipeline.open_source", noted)
+    config = smoke_config(
+        "--config.accumulation_steps=5", "--config.model.bn_group_size=24", "--config.data.parts=3",
+        "--config.batch_size=33",
+    )  # fmt: skip
+    assert evaluate_run(config, str(workdir))["raw"]["top1"] == pytest.approx(summary["top1"], abs=1e-3)
+    assert opened == [False, True, True]  # for the facts of both splits, and to read
+
+
+def test_evaluation_refuses_a_checkpoint_of_another_network(straight):
+    with pytest.raises(ValueError, match="of another network than the config's"):
+        evaluate_run(smoke_config("--config.model.width=0.5"), str(straight[0]))
 
 
 def test_a_run_leaves_pictures_events_config_and_summary(straight):
@@ -170,7 +199,29 @@ def test_a_loss_that_is_no_number_stops_the_run_and_is_never_saved(tmp_path):
 
     with pytest.raises(FloatingPointError, match=r"the loss is nan at step 1 \(stage 1, learning rate 0\)"):
         train(smoke_config(), str(tmp_path), broken)
-    assert not [path for path in (tmp_path / FOLDER).iterdir() if path.name.isdigit()]
+    assert saved_steps(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("base_rate", "message", "kept"),
+    [
+        ("1e10", "loss is nan at step 3 .*; the checkpoint of step 2, which gave it, is deleted; .* of steps: 1$", [1]),
+        ("1e39", "the state after step 1 is not finite, by .*, and not saved; .*; checkpoints of steps: none$", []),
+    ],
+)
+def test_a_run_that_diverges_keeps_no_checkpoint_that_it_can_t_go_on_from(tmp_path, base_rate, message, kept):
+    """Saved after each step. A step with a far too large rate has a finite loss, and leaves a state that is lost."""
+    config = smoke_config(
+        f"--config.optimizer.schedule.base_rate={base_rate}",
+        "--config.progressive.stages=1",
+        "--config.progressive.image_size=(17,17)",
+        "--config.checkpoint.every_epochs=0.001",
+        "--config.log_every_steps=100",
+    )
+    for _ in range(2):  # started again, it goes on from what is kept
+        with pytest.raises(Diverged, match=message):
+            train(config, str(tmp_path))
+        assert saved_steps(tmp_path) == kept
 
 
 @pytest.mark.parametrize(
