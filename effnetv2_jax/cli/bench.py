@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from typing import TYPE_CHECKING, Any
 
 from effnetv2_jax.analysis.topology import parse_topology
-from effnetv2_jax.cli.config_file import add_config_argument, load_config
+from effnetv2_jax.cli.config_file import UsageError, add_config_argument, load_config
 from effnetv2_jax.cli.numbers import whole
 from effnetv2_jax.cli.tables import Columns, make_table
 
@@ -26,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--step", action="store_true", help="the training step alone (default: both)")
     parser.add_argument("--generated", action="store_true", help="generated JPEGs, and the official way beside ours")
     parser.add_argument("--accelerator", default="v5e-8", help="the TPU whose need of host cores is told")
-    parser.add_argument("--threads", type=whole(1), default=1, help="of either pipeline with --generated")
+    parser.add_argument("--threads", type=whole(1), help="of either pipeline with --generated (default: 1)")
     parser.add_argument("--images", type=whole(1), default=512, help="images timed a stage")
     parser.add_argument("--steps", type=whole(1), default=5, help="training steps timed a stage")
     parser.add_argument("--json", action="store_true", help="print JSON, an object a stage")
@@ -34,6 +35,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Times each stage, and prints a table or JSON."""
+    if arguments.threads and not arguments.generated:
+        raise UsageError("--threads goes with --generated; for a data set it is --config.data.threads")
+    if arguments.generated and arguments.step and not arguments.input:
+        raise UsageError("--generated is for the input pipeline: give --input, or leave out --step")
+    if arguments.generated:
+        os.environ["TF_ENABLE_ONEDNN_OPTS"] = "1"  # TensorFlow's default, which the official way has a right to
     import jax
 
     from effnetv2_jax.analysis.plan import planned_experiment
@@ -77,7 +84,7 @@ def _input_row(arguments: argparse.Namespace, experiment: Experiment, stage: Sta
 
     row: dict[str, Any] = {}
     if arguments.generated:
-        comparison = generated_comparison(experiment, stage, arguments.threads, arguments.images)
+        comparison = generated_comparison(experiment, stage, arguments.threads or 1, arguments.images)
         rate = comparison.ours
         row |= {"official_images_per_cpu_second": comparison.official.per_cpu_second, "ratio": comparison.ratio}
     else:

@@ -101,4 +101,6 @@ def _preview(arguments: argparse.Namespace) -> int:
         print(draw_stage(experiment, stage, arguments.out))
     if experiment.config.data.augmentation == "randaugment":
         print(draw_operations(experiment, arguments.out))
+    else:
+        print(f"no page of RandAugment's operations: data.augmentation is {experiment.config.data.augmentation!r}")
     return 0

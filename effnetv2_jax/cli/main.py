@@ -62,12 +62,13 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
 
 def _silence_libraries() -> None:
     """Keeps other packages' start-up and deprecation lines, which help nobody here, out of the output; ours show."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # read when TensorFlow is imported
+    # Read when TensorFlow is imported. oneDNN, which reports at length, is for convolutions and matrix products.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
     for name in ("absl", "tensorflow", "orbax"):
         logging.getLogger(name).setLevel(logging.ERROR)
+    logging.basicConfig(format="%(message)s")
     logging.getLogger("effnetv2_jax").setLevel(logging.INFO)
-    if logging.lastResort:
-        logging.lastResort.setLevel(logging.INFO)  # plain lines on stderr, where nobody has set up another handler
 
 
 def _errors_to_tell() -> tuple[type[Exception], ...]:

@@ -126,10 +126,6 @@ class Programs:
             for name, program in self._programs.items()
         }
 
-    def waited(self, name: str) -> float:
-        """Returns the seconds that the run stood still for a program."""
-        return self._programs[name].waited_seconds
-
     def __enter__(self) -> Programs:
         return self
 

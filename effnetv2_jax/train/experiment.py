@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from typing import Any
 
 import jax
@@ -212,7 +213,7 @@ def _check_numbers(config: TrainConfig) -> None:
     }  # fmt: skip
     for name, minimum in least.items():
         value = functools.reduce(getattr, name.split("."), config)
-        if value < minimum:  # type: ignore[operator]
+        if not minimum <= value < math.inf:  # type: ignore[operator]
             raise ValueError(f"{name} must be at least {minimum}, got {value}")
     if config.ema_decay >= 1:
         raise ValueError(f"ema_decay must be less than 1, got {config.ema_decay}")

@@ -37,12 +37,17 @@ class DeviceMemoryError(RuntimeError):
         self.needed, self.available = needed, available
 
 
-def device_memory(configured_gib: float) -> int | None:
-    """Returns the bytes that a program may take on a device: those configured, else the device's, None if unknown."""
+def device_memory(configured_gib: float, resident: int = 0) -> int | None:
+    """Returns the bytes that a program may take on a device, None if unknown.
+
+    Args:
+      configured_gib: if not 0, these.
+      resident: bytes of the device's own memory that other things than the program will take.
+    """
     if configured_gib:
         return int(configured_gib * 2**30)
-    statistics = jax.local_devices()[0].memory_stats() or {}
-    return statistics.get("bytes_limit")
+    limit = (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit")
+    return limit - resident if limit else None
 
 
 def program_bytes(compiled: jax.stages.Compiled) -> int:

@@ -76,11 +76,16 @@ class Reporter:
         if self._first_step:
             say(f"going on from step {self._first_step}")
 
-    def start(self, stage: Stage, step: int, waited: float) -> None:
-        """Notes that a stage begins (or is resumed) at a step, after waiting for its program."""
+    def start(self, stage: Stage, step: int, program: Mapping[str, Any]) -> None:
+        """Notes that a stage begins (or is resumed) at a step, and prints the facts of its program."""
         self._mark = (time.monotonic(), step)
-        if waited >= 0.1:
-            self._progress.say(f"stage {stage.index + 1} waited {waited:.1f} s for its program to compile")
+        kept = ", from the cache" if program["from_cache"] else ""
+        self._progress.say(
+            f"stage {stage.index + 1}: compiled in {program['compile_seconds']:.1f} s{kept}, waited for "
+            f"{program['waited_seconds']:.1f} s; {program['accumulation_steps']} × "
+            f"{self._experiment.config.batch_size // program['accumulation_steps']:,} images a step, "
+            f"{program['device_bytes'] / 1e9:.3g} GB of each device's memory"
+        )
 
     def warn(self, text: str) -> None:
         """Prints a line about what should not have happened."""

@@ -13,6 +13,9 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 HostBatch = Mapping[str, np.ndarray]
 
+AHEAD = 2
+"""Batches that lie on the devices beside the one in use."""
+
 
 def make_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
     """Returns a mesh of one axis, `data`, over devices (None: those of all processes).
@@ -115,12 +118,12 @@ def replicate(tree: Any, mesh: Mesh) -> Any:
     return jax.tree.map(put, tree)
 
 
-def on_devices(batches: Iterable[HostBatch], sharding: NamedSharding, ahead: int = 2) -> Iterator[dict[str, jax.Array]]:
-    """Yields global batches, with `ahead` of them on their way to the devices."""
+def on_devices(batches: Iterable[HostBatch], sharding: NamedSharding) -> Iterator[dict[str, jax.Array]]:
+    """Yields global batches, with the next `AHEAD` of them on their way to the devices."""
     queue: collections.deque[dict[str, jax.Array]] = collections.deque()
     for batch in batches:
         queue.append(global_batch(batch, sharding))
-        if len(queue) > ahead:
+        if len(queue) > AHEAD:
             yield queue.popleft()
     yield from queue
 

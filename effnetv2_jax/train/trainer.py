@@ -95,7 +95,7 @@ def train(
             host_batches = _host_batches(experiment, stage, step, broken)
             broken = host_batches.broken
             pictured = report.with_pictures(stage, step, host_batches)
-            report.start(stage, step, programs.waited(stage_name(stage)))
+            report.start(stage, step, programs.facts()[stage_name(stage)])
             for batch in _on_devices(pictured, stage, step, mesh):
                 trace.before(step, state)
                 state, metrics = train_step(state, batch)
@@ -157,15 +157,18 @@ def _programs(experiment: Experiment, mesh: jax.sharding.Mesh, step: int) -> Pro
     Where the devices' memory is known, the largest stage's program comes first, and it and the evaluation are waited
     for: what does not fit is refused before the first step.
     """
-    available = device_memory(experiment.config.device_memory_gib)
-    programs, stages = Programs(available), _stages_from(experiment, step)
+    stages = _stages_from(experiment, step)
+    side = max((stage.image_size for stage in stages), default=0)
+    waiting = sharding.AHEAD * 3 * side**2 * experiment.config.batch_size // mesh.size
+    available = device_memory(experiment.config.device_memory_gib, resident=waiting)
+    programs = Programs(available)
     for stage in stages[:1]:
         programs.add(stage_name(stage), partial(train_source, experiment, stage, mesh), experiment.accumulation)
     programs.add(EVALUATION, lambda _: eval_source(experiment, mesh))
     for stage in stages[1:]:
         programs.add(stage_name(stage), partial(train_source, experiment, stage, mesh), experiment.accumulation)
     if available and stages:
-        largest = stage_name(max(stages, key=lambda stage: stage.image_size))
+        largest = stage_name(next(stage for stage in stages if stage.image_size == side))
         programs.compile_all(first=largest)
         programs.get(largest)
         programs.get(EVALUATION)

@@ -36,6 +36,18 @@ def test_bench_times_the_step_that_training_takes(capsys):
     assert row["step_images_per_second"] == pytest.approx(32 / row["step_seconds"])
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--threads", "2"], "--threads goes with --generated"),
+        (["--generated", "--step"], "--generated is for the input pipeline"),
+    ],
+)
+def test_bench_refuses_what_it_would_not_heed(arguments, message, capsys):
+    assert main(["bench", *arguments, *SMOKE]) == 2
+    assert message in capsys.readouterr().err
+
+
 def test_bench_refuses_an_unknown_accelerator(capsys):
     assert main(["bench", "--accelerator", "v9-8", *SMOKE]) == 1
     assert "unknown TPU 'v9-8'; known: v3" in capsys.readouterr().err

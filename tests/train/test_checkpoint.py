@@ -66,7 +66,7 @@ def test_weights_are_read_without_the_optimiser(tmp_path, averaged):
     )
     with Checkpoints(epath.Path(tmp_path)) as checkpoints:
         restored = checkpoints.restore_weights(shapes)
-        with pytest.raises(FileNotFoundError, match="no checkpoint of step 6 in .*; there: 7"):
+        with pytest.raises(FileNotFoundError, match=r"no checkpoint of step 6 in .*; there: 7"):
             checkpoints.restore_weights(shapes, 6)
     assert restored.opt_state is None
     for name, weights in state.weights.items():

@@ -244,6 +244,7 @@ def test_a_run_that_diverges_keeps_no_checkpoint_that_it_can_t_go_on_from(tmp_pa
         ),
         (["--config.ema_decay=1.0"], ValueError, "ema_decay must be less than 1"),
         (["--config.log_every_steps=0"], ValueError, "log_every_steps must be at least 1, got 0"),
+        (["--config.epochs=nan"], ValueError, "epochs must be at least 0, got nan"),
         (["--config.evaluation.weights=best"], ValueError, "evaluation.weights must be 'averaged' or 'raw'"),
         (["--config.model.dtype=float16"], ValueError, "dtype must be float32 or bfloat16"),
         (["--config.data.preprocessing=v3"], ValueError, "unknown preprocessing 'v3'"),
