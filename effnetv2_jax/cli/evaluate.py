@@ -69,9 +69,7 @@ def _evaluate_foreign(config: TrainConfig, path: str, source: Any) -> Results:
     facts = first.provenance
     preprocessing = facts.preprocessing or config.data.preprocessing
     data = dataclasses.replace(config.data, preprocessing=preprocessing, eval_crop=facts.eval_crop)
-    evaluation = dataclasses.replace(
-        config.evaluation, image_size=config.evaluation.image_size or facts.eval_size, weights="averaged"
-    )
+    evaluation = dataclasses.replace(config.evaluation, image_size=config.evaluation.image_size or facts.eval_size)
     config = dataclasses.replace(config, data=data, evaluation=evaluation)
     return evaluate_weights(config, first.model(), {name: weights.variables for name, weights in both.items()})
 
