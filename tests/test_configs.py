@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib.util
+import re
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from effnetv2_jax import VARIANTS
 from effnetv2_jax.data.config import DatasetFacts
 from effnetv2_jax.data.datasets import DATASETS, resolve_splits
 from effnetv2_jax.train import experiment
+from effnetv2_jax.train.config import TrainConfig, flatten
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 FINETUNE = ("cifar10", "cifar100", "oxford_flowers102", "cars196", "tf_flowers", "imagenet2012", "folder")
@@ -93,3 +95,13 @@ def test_21k_and_fine_tuning_follow_the_official_code(facts):
     assert made.total_steps == max(10_000, 15 * made.facts.train_examples // 512)
     assert float(made.recipe.learning_rate(0)) == pytest.approx(0.001)
     assert made.stages[0].drop_path_rate == 0.2
+
+
+def test_every_field_is_read_somewhere():
+    package = CONFIGS.parent / "effnetv2_jax"
+    source = "\n".join(path.read_text() for path in package.rglob("*.py"))
+    for name in flatten(TrainConfig()):
+        field = name.rsplit(".", 1)[-1]
+        owner = "(?:config|self)" if name.startswith("model.") else "config"  # ModelConfig.spec reads its own
+        uses = re.findall(rf"{owner}(?:\.\w+)*\.{field}\b|\"(?:\w+\.)*{field}\"", source)
+        assert uses, f"{name} is read nowhere"

@@ -288,16 +288,3 @@ def test_ctrl_c_saves_and_says_how_to_go_on(straight, tmp_path):
     assert "after saving; the same command goes on from there" in said
     train(smoke_config(), str(tmp_path))
     assert_same_run(tmp_path, straight[0])
-
-
-def test_every_field_of_the_config_is_read_somewhere():
-    import re
-
-    from effnetv2_jax.train.config import flatten
-
-    source = "\n".join(path.read_text() for path in (ROOT / "effnetv2_jax").rglob("*.py"))
-    for name in flatten(smoke_config()):
-        field = name.rsplit(".", 1)[-1]
-        owner = "(?:config|self)" if name.startswith("model.") else "config"  # ModelConfig.spec reads its own
-        uses = re.findall(rf"{owner}(?:\.\w+)*\.{field}\b|\"(?:\w+\.)*{field}\"", source)
-        assert uses, f"{name} is read nowhere"

@@ -1,0 +1,115 @@
+"""What a data configuration changes, and what it refuses."""
+
+import dataclasses
+import functools
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import effnetv2_jax.data
+from effnetv2_jax.data.config import DataConfig
+from effnetv2_jax.data.pipeline import TrainBatches, eval_batches, train_batches
+
+SIZE = 16
+
+
+def training(config: DataConfig, **changes) -> TrainBatches:
+    arguments = {"image_size": SIZE, "magnitude": 5.0, "batch_size": 8, "start_step": 0, "seed": 0} | changes
+    return train_batches(config, **arguments)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("dataset", "mnist", "unknown data set 'mnist'; allowed: digits"),
+        ("train_split", "tran", "unknown split 'tran'"),
+        ("eval_split", "train[:10%]", "share 144 examples"),
+        ("preprocessing", "v3", "unknown preprocessing 'v3'"),
+        ("eval_crop", "left", "unknown eval_crop 'left'; allowed: '', 'centre', 'whole'"),
+        ("augmentation", "trivial", "unknown augmentation 'trivial'; allowed: 'randaugment', 'autoaugment', 'none'"),
+        ("operations", "mine", "unknown operations 'mine'"),
+        ("min_crop_area", 1.5, "min_crop_area 1.5 is outside"),
+        ("max_broken", -0.1, "max_broken -0.1"),
+        ("layers", -1, "layers -1"),
+        ("threads", -1, "threads -1"),
+        ("shuffle_buffer", 0, "shuffle_buffer 0"),
+        ("memory_gb", 0.000_001, r"of a budget of 1e-06 GB; no shuffle_buffer does: take a smaller batch_size, or set"),
+    ],
+)
+def test_a_wrong_value_is_refused_before_anything_is_read(digits, field, value, message):
+    config = dataclasses.replace(digits, augmentation="randaugment")
+    setattr(config, field, value)
+    with pytest.raises(ValueError, match=message):
+        training(config)
+
+
+@pytest.mark.parametrize(
+    ("argument", "value"),
+    [("image_size", 0), ("batch_size", 0), ("start_step", -1), ("magnitude", -1.0), ("host_index", 1)],
+)
+def test_a_wrong_argument_is_refused(digits, argument, value):
+    config = dataclasses.replace(digits, augmentation="randaugment")
+    with pytest.raises(ValueError, match=argument):
+        training(config, **{argument: value})
+
+
+def test_every_field_of_the_configuration_is_read_somewhere():
+    package = Path(effnetv2_jax.data.__file__).parent
+    source = "\n".join(path.read_text() for path in package.glob("*.py"))
+    unread = [field.name for field in dataclasses.fields(DataConfig) if f"config.{field.name}" not in source]
+    assert not unread
+
+
+@pytest.fixture(scope="module")
+def first_batch(digits_dir):
+    """`(augmentation, **changes) → first batch`; each is made once."""
+
+    @functools.cache
+    def make(augmentation: str, **changes):
+        config = DataConfig(data_dir=digits_dir, preprocessing="finetune", augmentation=augmentation, threads=2)
+        return next(training(dataclasses.replace(config, **changes), magnitude=12.0, batch_size=30))
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("augmentation", "change"),
+    [
+        ("none", {"preprocessing": "v2"}),
+        ("none", {"min_crop_area": 0.5}),
+        ("none", {"flip": False}),
+        ("none", {"cutout": True}),
+        ("randaugment", {"layers": 1}),
+        ("randaugment", {"size_relative": True}),
+        ("randaugment", {"operations": "corrected"}),
+    ],
+)
+def test_every_training_option_changes_the_images_and_not_their_order(first_batch, augmentation, change):
+    plain, changed = first_batch(augmentation), first_batch(augmentation, **change)
+    np.testing.assert_array_equal(plain["label"], changed["label"])
+    assert not np.array_equal(plain["image"], changed["image"])
+
+
+def test_each_augmentation_is_another(first_batch):
+    images = [first_batch(name)["image"] for name in ("none", "randaugment", "autoaugment")]
+    assert not any(np.array_equal(one, other) for one, other in itertools.combinations(images, 2))
+
+
+def test_the_evaluation_crop_can_be_chosen(digits):
+    config = dataclasses.replace(digits, preprocessing="v2")
+    by_rule, centre, whole = (
+        next(eval_batches(dataclasses.replace(config, eval_crop=rule), image_size=SIZE, batch_size=4))["image"]
+        for rule in ("", "centre", "whole")
+    )
+    np.testing.assert_array_equal(by_rule, centre)
+    assert not np.array_equal(centre, whole)
+
+
+def test_the_memory_plan_is_told(digits, caplog):
+    with caplog.at_level("INFO"):
+        training(digits)
+        training(dataclasses.replace(digits, shuffle_buffer=100))
+    assert "input pipeline: all encoded images, kept: " in caplog.text
+    assert "input pipeline: shuffle buffer: " in caplog.text
