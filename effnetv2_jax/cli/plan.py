@@ -149,7 +149,7 @@ _MEMORY: Columns = {
     "all-reduces": ("all_reduce_count", "{:,}"),
     "of MB": ("all_reduce_bytes", "{:.1f}", 1e-6),
     "DCN messages": ("dcn_transfers", "{:,}"),
-    "MB": ("dcn_bytes", "{:.1f}", 1e-6),
+    "DCN MB": ("dcn_bytes", "{:.1f}", 1e-6),
     "compiled in s": ("compile_seconds", "{:.0f}"),
 }
 _TIME: Columns = {
