@@ -190,20 +190,26 @@ def _decode_other(data: tf.Tensor) -> tf.Tensor:
         return tf.io.decode_png(data, channels=3)
 
     def pillow() -> tf.Tensor:
-        return tf.ensure_shape(tf.numpy_function(_decode_with_pillow, [data], tf.uint8), [None, None, 3])
+        image = tf.ensure_shape(tf.numpy_function(_decode_with_pillow, [data], tf.uint8), [None, None, 3])
+        with tf.control_dependencies([tf.debugging.Assert(tf.size(image) > 0, ["no image that can be decoded"])]):
+            return tf.identity(image)
 
     return tf.cond(tf.strings.substr(data, 0, 8) == b"\x89PNG\r\n\x1a\n", png, pillow)
 
 
 def _decode_with_pillow(data: bytes) -> np.ndarray:
+    """Returns uint8 `[H, W, 3]`, empty for what is no image: of each exception TensorFlow would log the traceback."""
     import io
 
     from PIL import Image
 
-    with Image.open(io.BytesIO(data), formats=("GIF", "WEBP", "BMP")) as image:
-        if image.width * image.height > MAX_PIXELS:
-            raise ValueError(f"{image.width} x {image.height} pixels are more than {MAX_PIXELS}")
-        return np.asarray(image.convert("RGB"))
+    try:
+        with Image.open(io.BytesIO(data), formats=("GIF", "WEBP", "BMP")) as image:
+            if image.width * image.height <= MAX_PIXELS:
+                return np.asarray(image.convert("RGB"))
+    except Exception:  # whatever a decoder raises of damaged bytes
+        pass
+    return np.zeros((0, 0, 3), np.uint8)
 
 
 def _require_allowed_size(height: tf.Tensor, width: tf.Tensor) -> None:
