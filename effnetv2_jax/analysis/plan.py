@@ -69,10 +69,14 @@ class Plan:
         """Whether every program fits the slice's memory."""
         return not any(row.needed_bytes for row in self.rows)
 
+    def hours_of(self, row: Row) -> float:
+        """Returns the estimated hours of all calls of one program."""
+        return row.steps * self.seconds(row) / 3600
+
     @property
     def hours(self) -> float:
         """The estimated hours of the whole run, evaluation included; only of a plan that fits."""
-        return sum(row.steps * self.seconds(row) for row in self.rows) / 3600
+        return sum(self.hours_of(row) for row in self.rows)
 
     def facts(self, row: Row) -> dict[str, Any]:
         """Returns a program's figures, JSON-ready; those of a slice only with one."""
@@ -105,8 +109,8 @@ class Plan:
             "flops": devices * row.cost.flops,
             "estimated_cycles": row.cost.estimated_cycles,
             "step_seconds": seconds,
-            "hours": row.steps * seconds / 3600,
-            "chip_hours": row.steps * seconds / 3600 * self.topology.chips,
+            "hours": self.hours_of(row),
+            "chip_hours": self.hours_of(row) * self.topology.chips,
             "images_per_second_per_chip": row.batch_size / self.topology.chips / seconds,
             "mxu_fraction": devices * row.cost.flops / (chip.peak_flops * seconds),
             "hbm_fraction": devices * row.cost.bytes_accessed / (chip.hbm_bandwidth * seconds),

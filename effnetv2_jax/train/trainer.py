@@ -73,7 +73,7 @@ def train(
         stop = stack.enter_context(StopSignal())
         checkpoints = stack.enter_context(Checkpoints(folder / FOLDER, config.checkpoint.keep))
         stack.enter_context(sound(checkpoints))
-        step = checkpoints.latest
+        step = saved = checkpoints.latest
         stop.starts_at(step)
         report = stack.enter_context(Reporter(experiment, folder, step))
         trace = stack.enter_context(Trace(str(folder / "profile"), traced))
@@ -100,7 +100,7 @@ def train(
                 trace.before(step, state)
                 state, metrics = train_step(state, batch)
                 step += 1
-                if step == checkpoints.latest + 1:  # the loss of the state that was saved
+                if step == saved + 1:  # the loss of the state that was saved
                     check_metrics(metrics, step, stage)
                 if _due(step, config.log_every_steps, stage):
                     report.step(step, stage, metrics, broken.skipped)
@@ -111,6 +111,7 @@ def train(
                     check_state(state, step)
                     top1 = results[config.evaluation.weights]["top1"] if results else None
                     checkpoints.save(step, state, top1)
+                    saved = step
                 if stopping and step < experiment.total_steps:
                     checkpoints.wait()
                     raise Stopped(step)
@@ -158,8 +159,9 @@ def _programs(experiment: Experiment, mesh: jax.sharding.Mesh, step: int) -> Pro
     for: what does not fit is refused before the first step.
     """
     stages = _stages_from(experiment, step)
-    side = max((stage.image_size for stage in stages), default=0)
-    waiting = sharding.AHEAD * 3 * side**2 * experiment.config.batch_size // mesh.size
+    largest = max(stages, key=lambda stage: stage.image_size, default=None)
+    image_bytes = 3 * largest.image_size**2 if largest else 0
+    waiting = sharding.AHEAD * image_bytes * experiment.config.batch_size // mesh.size
     available = device_memory(experiment.config.device_memory_gib, resident=waiting)
     programs = Programs(available)
     for stage in stages[:1]:
@@ -167,10 +169,9 @@ def _programs(experiment: Experiment, mesh: jax.sharding.Mesh, step: int) -> Pro
     programs.add(EVALUATION, lambda _: eval_source(experiment, mesh))
     for stage in stages[1:]:
         programs.add(stage_name(stage), partial(train_source, experiment, stage, mesh), experiment.accumulation)
-    if available and stages:
-        largest = stage_name(next(stage for stage in stages if stage.image_size == side))
-        programs.compile_all(first=largest)
-        programs.get(largest)
+    if available and largest:
+        programs.compile_all(first=stage_name(largest))
+        programs.get(stage_name(largest))
         programs.get(EVALUATION)
     else:
         programs.compile_all()
