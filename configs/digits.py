@@ -11,12 +11,12 @@ Should reach 98.0 % top-1 on the 360 test images with the averaged weights: seed
 """
 
 from effnetv2_jax.data.config import DataConfig
-from effnetv2_jax.train.checkpoint import CheckpointConfig
 from effnetv2_jax.train.config import EvaluationConfig, ModelConfig, TrainConfig
-from effnetv2_jax.train.losses import LossConfig
-from effnetv2_jax.train.optimizer import OptimizerConfig
-from effnetv2_jax.train.progressive import ProgressiveConfig
-from effnetv2_jax.train.schedule import ScheduleConfig
+from effnetv2_jax.train.recipe.losses import LossConfig
+from effnetv2_jax.train.recipe.optimizer import OptimizerConfig
+from effnetv2_jax.train.recipe.progressive import ProgressiveConfig
+from effnetv2_jax.train.recipe.schedule import ScheduleConfig
+from effnetv2_jax.train.run.checkpoint import CheckpointConfig
 
 
 def get_config() -> TrainConfig:

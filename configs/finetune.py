@@ -19,12 +19,12 @@ import dataclasses
 
 from effnetv2_jax.data.config import DataConfig
 from effnetv2_jax.model.specs import get_spec
-from effnetv2_jax.train.checkpoint import CheckpointConfig
 from effnetv2_jax.train.config import WEIGHTS_TO_NAME, EvaluationConfig, ModelConfig, TrainConfig
-from effnetv2_jax.train.losses import LossConfig
-from effnetv2_jax.train.optimizer import OptimizerConfig
-from effnetv2_jax.train.progressive import ProgressiveConfig
-from effnetv2_jax.train.schedule import ScheduleConfig
+from effnetv2_jax.train.recipe.losses import LossConfig
+from effnetv2_jax.train.recipe.optimizer import OptimizerConfig
+from effnetv2_jax.train.recipe.progressive import ProgressiveConfig
+from effnetv2_jax.train.recipe.schedule import ScheduleConfig
+from effnetv2_jax.train.run.checkpoint import CheckpointConfig
 
 
 @dataclasses.dataclass(frozen=True)

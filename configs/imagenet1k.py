@@ -13,7 +13,7 @@ who ran the public code report 83.46 % for S and 84.46 % for M. This project has
 from effnetv2_jax.data.config import DataConfig
 from effnetv2_jax.model.specs import get_spec
 from effnetv2_jax.train.config import EvaluationConfig, ModelConfig, TrainConfig
-from effnetv2_jax.train.progressive import PRESETS, ProgressiveConfig
+from effnetv2_jax.train.recipe.progressive import PRESETS, ProgressiveConfig
 
 
 def get_config(argument: str = "efficientnetv2-s") -> TrainConfig:

@@ -72,9 +72,10 @@ def test_the_core_imports_neither_tensorflow_nor_torch():
     import subprocess
     import sys
 
+    modules = ["effnetv2_jax", "effnetv2_jax.cli.main"]
+    modules += [f"effnetv2_jax.cli.commands.{name}" for name in ("info", "convert", "predict")]
     code = (
-        "import sys, effnetv2_jax, effnetv2_jax.cli.main, effnetv2_jax.cli.info, effnetv2_jax.cli.convert, "
-        "effnetv2_jax.cli.predict; "
+        f"import sys, {', '.join(modules)}; "
         "print([m for m in ('tensorflow', 'tensorflow_datasets', 'torch') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -9,7 +9,7 @@ import pytest
 
 from effnetv2_jax import VARIANTS
 from effnetv2_jax.data.config import DatasetFacts
-from effnetv2_jax.data.datasets import DATASETS, resolve_splits
+from effnetv2_jax.data.sources.datasets import DATASETS, resolve_splits
 from effnetv2_jax.train import experiment
 from effnetv2_jax.train.config import TrainConfig, flatten
 

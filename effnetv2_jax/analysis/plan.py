@@ -10,16 +10,16 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from effnetv2_jax.analysis.aot import CACHE, ProgramCost, program_cost
+from effnetv2_jax.analysis.program_cost import CACHE, ProgramCost, program_cost
 from effnetv2_jax.analysis.topology import Topology, make_mesh
 from effnetv2_jax.data.config import DataConfig
 from effnetv2_jax.data.pipeline import dataset_facts, recorded_facts
 from effnetv2_jax.model.summary import count_multiply_adds
 from effnetv2_jax.train.config import EvaluationConfig, ModelConfig, TrainConfig
+from effnetv2_jax.train.devices.memory import DeviceMemoryError, smallest_fitting
 from effnetv2_jax.train.experiment import Experiment, make_experiment
-from effnetv2_jax.train.memory import DeviceMemoryError, smallest_fitting
 from effnetv2_jax.train.programs import EVALUATION, Source, eval_source, stage_name, train_source
-from effnetv2_jax.train.progressive import ProgressiveConfig
+from effnetv2_jax.train.recipe.progressive import ProgressiveConfig
 
 # Two programs at a time: the compiler keeps about one core busy with each.
 _COMPILED_AT_ONCE = 2

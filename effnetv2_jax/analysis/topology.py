@@ -15,8 +15,8 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 
-from effnetv2_jax.train import sharding
-from effnetv2_jax.train.chips import CHIPS, Chip
+from effnetv2_jax.train.devices import sharding
+from effnetv2_jax.train.devices.chips import CHIPS, Chip
 
 _ALIASES = MappingProxyType({"v5litepod": "v5e", "v5lite": "v5e"})
 

@@ -35,7 +35,7 @@ def initial_variables(config: TrainConfig) -> InitialVariables | None:
 
 def _loaded(config: TrainConfig, model: EfficientNetV2) -> dict[str, Any]:
     """Returns the averaged weights, with a new classifier where the classes differ, and says what came from where."""
-    from effnetv2_jax.train.processes import is_first
+    from effnetv2_jax.train.run.processes import is_first
 
     source: Any = config.init_source
     weights = load_weights(config.init_from, model.spec, source=source, seed=config.seed)

@@ -54,7 +54,7 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
         command.set_defaults(takes_overrides=False)
         if name in argv:  # only the command asked for is imported: TensorFlow takes seconds
-            module = importlib.import_module(f"effnetv2_jax.cli.{name}")
+            module = importlib.import_module(f"effnetv2_jax.cli.commands.{name}")
             module.add_arguments(command)
             command.set_defaults(run=module.run)
     return parser

@@ -30,7 +30,7 @@ def join_processes(arguments: argparse.Namespace) -> None:
     Raises:
       UsageError: if only some of the three arguments are given, or they make no sense.
     """
-    from effnetv2_jax.train.processes import Membership, join
+    from effnetv2_jax.train.run.processes import Membership, join
 
     given = (arguments.coordinator, arguments.processes, arguments.process_index)
     if given == (None, None, None):

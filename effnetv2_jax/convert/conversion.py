@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+from effnetv2_jax.convert.atomic_write import replacing
 from effnetv2_jax.convert.names import Convention
-from effnetv2_jax.convert.publishing import replacing
+from effnetv2_jax.convert.provenance_overrides import with_stated
 from effnetv2_jax.convert.sources import PathLike
-from effnetv2_jax.convert.stated import with_stated
 from effnetv2_jax.convert.targets import check_target, is_folder, write_weights
-from effnetv2_jax.convert.verify import Verification, verify
+from effnetv2_jax.convert.verification import Verification, verify
 from effnetv2_jax.convert.weights import load_weights
 from effnetv2_jax.model.provenance import Provenance
 from effnetv2_jax.model.specs import ModelSpec, get_spec

@@ -8,14 +8,14 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, cast
 
-from effnetv2_jax.convert import official, run_directory, torch_state
 from effnetv2_jax.convert.architectures import architecture
-from effnetv2_jax.convert.archive import is_archive
-from effnetv2_jax.convert.huggingface import WEIGHTS
+from effnetv2_jax.convert.formats import pth_file, run_folder, tensorflow_checkpoint
+from effnetv2_jax.convert.formats.archive import is_archive
+from effnetv2_jax.convert.formats.huggingface_folder import WEIGHTS
+from effnetv2_jax.convert.formats.safetensors_file import open_safetensors
+from effnetv2_jax.convert.formats.tensor_file import TensorFile
 from effnetv2_jax.convert.layouts import LAYOUTS
 from effnetv2_jax.convert.names import SOURCES, TORCH, Convention, tensor_rows
-from effnetv2_jax.convert.safetensors_io import open_safetensors
-from effnetv2_jax.convert.tensor_file import TensorFile
 from effnetv2_jax.model.provenance import CONVENTION, Averaging, Provenance
 from effnetv2_jax.model.specs import ModelSpec, get_spec
 
@@ -35,18 +35,18 @@ def open_source(path: PathLike, source: Convention, *, moving_average: bool) -> 
     if source not in SOURCES:
         raise ValueError(f"unknown source {source!r}; known sources: {', '.join(SOURCES)}")
     if source == "official":
-        return official.open_checkpoint(file, moving_average=moving_average)
+        return tensorflow_checkpoint.open_checkpoint(file, moving_average=moving_average)
     if (file / WEIGHTS).is_file():
         return open_safetensors(file / WEIGHTS)
     if file.suffix == ".safetensors":
         return open_safetensors(file)
-    if file.suffix in torch_state.PTH_SUFFIXES and source in TORCH:
-        return torch_state.open_pth(file, moving_average=moving_average)
+    if file.suffix in pth_file.PTH_SUFFIXES and source in TORCH:
+        return pth_file.open_pth(file, moving_average=moving_average)
     if source == "flax" and not file.is_file():
-        return run_directory.open_run(path, moving_average=moving_average)
+        return run_folder.open_run(path, moving_average=moving_average)
     if not file.exists():
         raise FileNotFoundError(f"{file} is not there")
-    suffixes = (".safetensors", *(torch_state.PTH_SUFFIXES if source in TORCH else ()))
+    suffixes = (".safetensors", *(pth_file.PTH_SUFFIXES if source in TORCH else ()))
     raise ValueError(f"{file}: {source} weights come in {', '.join(suffixes)} files or in a folder with {WEIGHTS}")
 
 

@@ -11,12 +11,12 @@ import numpy as np
 from flax import traverse_util
 
 from effnetv2_jax.convert.architectures import architecture
-from effnetv2_jax.convert.huggingface import WEIGHTS, write_config
+from effnetv2_jax.convert.formats.huggingface_folder import WEIGHTS, write_config
+from effnetv2_jax.convert.formats.pth_file import counter_names
+from effnetv2_jax.convert.formats.safetensors_file import write_safetensors
+from effnetv2_jax.convert.formats.tensor_file import TensorFile, check_names
 from effnetv2_jax.convert.layouts import LAYOUTS, Shape
 from effnetv2_jax.convert.names import TARGETS, TORCH, Convention, TensorRow, tensor_rows
-from effnetv2_jax.convert.safetensors_io import write_safetensors
-from effnetv2_jax.convert.tensor_file import TensorFile, check_names
-from effnetv2_jax.convert.torch_state import counter_names
 from effnetv2_jax.model.provenance import CONVENTION, Provenance
 from effnetv2_jax.model.specs import ModelSpec
 

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 from flax import traverse_util
 
+from effnetv2_jax.convert.atomic_write import replacing
+from effnetv2_jax.convert.formats.pth_file import counter_names
+from effnetv2_jax.convert.formats.tensor_file import check_names, read_rows
 from effnetv2_jax.convert.names import TORCH, Convention, tensor_rows
-from effnetv2_jax.convert.publishing import replacing
 from effnetv2_jax.convert.sources import PathLike, open_source, provenance_of, stated_spec, stored_classes
 from effnetv2_jax.convert.targets import check_target, is_folder, write_weights
-from effnetv2_jax.convert.tensor_file import check_names, read_rows
-from effnetv2_jax.convert.torch_state import counter_names
 from effnetv2_jax.model.efficientnetv2 import EfficientNetV2, create_model
 from effnetv2_jax.model.provenance import Provenance, provenance_from_metadata
 from effnetv2_jax.model.specs import ModelSpec, get_spec

@@ -13,7 +13,7 @@ from effnetv2_jax.data.broken import guard, why_broken
 from effnetv2_jax.data.config import DataConfig
 from effnetv2_jax.data.cpu_tensorflow import tf
 from effnetv2_jax.data.pipeline import open_source, thread_count
-from effnetv2_jax.data.source import Source, labels_fit
+from effnetv2_jax.data.sources.source import Source, labels_fit
 from effnetv2_jax.data.stream import stream_options
 
 _BATCH = 64

@@ -8,10 +8,10 @@ import numpy as np
 from effnetv2_jax.data.broken import BrokenImages, why_broken
 from effnetv2_jax.data.config import DataConfig, DatasetFacts, check_config
 from effnetv2_jax.data.cpu_tensorflow import tf
-from effnetv2_jax.data.datasets import dataset_spec, ranges, resolve_splits
+from effnetv2_jax.data.host_memory import PREFETCHED_BATCHES, buffer_of_part, plan_memory
 from effnetv2_jax.data.host_rows import host_rows
-from effnetv2_jax.data.memory import PREFETCHED_BATCHES, buffer_of_part, plan_memory
-from effnetv2_jax.data.source import Source
+from effnetv2_jax.data.sources.datasets import dataset_spec, ranges, resolve_splits
+from effnetv2_jax.data.sources.source import Source
 from effnetv2_jax.data.stream import batched, endless_entries, rows_in_turn
 from effnetv2_jax.data.transform import evaluation_transform, training_transform
 
@@ -219,14 +219,14 @@ def open_source(config: DataConfig, *, evaluation: bool, host_index: int = 0, ho
     spec = dataset_spec(config.dataset)
     splits = resolve_splits(spec, config.train_split, config.eval_split)
     if spec.kind == "folder":
-        from effnetv2_jax.data.folder import list_folder, open_folder
+        from effnetv2_jax.data.sources.folder import list_folder, open_folder
 
         listed = list_folder(config.data_dir, *splits, holdout=config.holdout, holdout_seed=config.holdout_seed)
         return open_folder(listed, config.data_dir, host_index, host_count, evaluation=evaluation)
     if spec.kind == "tfrecords":
-        from effnetv2_jax.data.tfrecords import open_tfrecords as open_records
+        from effnetv2_jax.data.sources.tfrecords import open_tfrecords as open_records
     else:
-        from effnetv2_jax.data.tfds_source import open_tfds as open_records
+        from effnetv2_jax.data.sources.tfds_source import open_tfds as open_records
     return open_records(spec, splits[evaluation], config.data_dir, host_index, host_count)
 
 

@@ -5,9 +5,9 @@ from collections.abc import Callable
 
 import numpy as np
 
+from effnetv2_jax.data.augment.operations import cutout_mask
 from effnetv2_jax.data.cpu_tensorflow import tf
 from effnetv2_jax.data.families import MAX_PIXELS, PreprocessingFamily
-from effnetv2_jax.data.operations import cutout_mask
 
 # What a seed is used for. Each use draws from its own stream.
 CROP, FLIP, AUGMENTATION, CUTOUT = range(4)

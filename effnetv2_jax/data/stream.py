@@ -7,7 +7,7 @@ import numpy as np
 from effnetv2_jax.data.broken import guard
 from effnetv2_jax.data.cpu_tensorflow import tf
 from effnetv2_jax.data.host_rows import HostRows
-from effnetv2_jax.data.source import Source, labels_fit
+from effnetv2_jax.data.sources.source import Source, labels_fit
 from effnetv2_jax.data.transform import Transform
 
 

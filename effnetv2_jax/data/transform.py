@@ -5,12 +5,12 @@ import functools
 from collections.abc import Callable
 
 from effnetv2_jax.data import preprocess
-from effnetv2_jax.data.autoaugment import autoaugment
+from effnetv2_jax.data.augment.autoaugment import autoaugment
+from effnetv2_jax.data.augment.operations import AUTOAUGMENT_SCALES, RANDAUGMENT_SCALES, Scales
+from effnetv2_jax.data.augment.randaugment import randaugment
 from effnetv2_jax.data.config import DataConfig
 from effnetv2_jax.data.cpu_tensorflow import tf
 from effnetv2_jax.data.families import preprocessing_family
-from effnetv2_jax.data.operations import AUTOAUGMENT_SCALES, RANDAUGMENT_SCALES, Scales
-from effnetv2_jax.data.randaugment import randaugment
 
 _Seeded = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 

@@ -12,7 +12,7 @@ from jax.typing import DTypeLike
 
 from effnetv2_jax.model.blocks import BLOCKS
 from effnetv2_jax.model.convolution import Padding
-from effnetv2_jax.model.initialization import ARTICLE_CLASSIFIER, CLASSIFIER, Distribution
+from effnetv2_jax.model.initializers import ARTICLE_CLASSIFIER, CLASSIFIER, Distribution
 from effnetv2_jax.model.layers import BatchNorm, Conv
 from effnetv2_jax.model.specs import ModelSpec, get_spec
 

@@ -9,7 +9,7 @@ from jax import Array
 
 from effnetv2_jax.model import convolution
 from effnetv2_jax.model.convolution import Padding
-from effnetv2_jax.model.initialization import CONV, DEPTHWISE
+from effnetv2_jax.model.initializers import CONV, DEPTHWISE
 
 
 class Conv(nn.Module):

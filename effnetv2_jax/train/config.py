@@ -6,10 +6,10 @@ from typing import Any
 
 from effnetv2_jax.data.config import DataConfig
 from effnetv2_jax.model.specs import ModelSpec, get_spec
-from effnetv2_jax.train.checkpoint import CheckpointConfig
-from effnetv2_jax.train.losses import LossConfig
-from effnetv2_jax.train.optimizer import OptimizerConfig
-from effnetv2_jax.train.progressive import ProgressiveConfig
+from effnetv2_jax.train.recipe.losses import LossConfig
+from effnetv2_jax.train.recipe.optimizer import OptimizerConfig
+from effnetv2_jax.train.recipe.progressive import ProgressiveConfig
+from effnetv2_jax.train.run.checkpoint import CheckpointConfig
 
 WEIGHTS_TO_NAME = "<weights>"
 """An `init_from` that the user has to replace."""

@@ -10,15 +10,16 @@ from effnetv2_jax.data.config import DatasetFacts
 from effnetv2_jax.data.families import preprocessing_family
 from effnetv2_jax.data.pipeline import dataset_facts
 from effnetv2_jax.model.efficientnetv2 import EfficientNetV2
-from effnetv2_jax.model.initialization import variable_shapes
-from effnetv2_jax.train import processes, sharding
-from effnetv2_jax.train.checkpoint import FOLDER, Checkpoints, run_folder
-from effnetv2_jax.train.compilation import enable_cache
+from effnetv2_jax.model.initializers import variable_shapes
 from effnetv2_jax.train.config import TrainConfig
-from effnetv2_jax.train.evaluate import Results, evaluate_split, make_eval_step
+from effnetv2_jax.train.devices import sharding
+from effnetv2_jax.train.devices.compiler import enable_cache
+from effnetv2_jax.train.evaluation import Results, evaluate_split, make_eval_step
 from effnetv2_jax.train.experiment import evaluation_sizes, make_model
-from effnetv2_jax.train.losses import make_loss
-from effnetv2_jax.train.state import Variables
+from effnetv2_jax.train.recipe.losses import make_loss
+from effnetv2_jax.train.recipe.state import Variables
+from effnetv2_jax.train.run import processes
+from effnetv2_jax.train.run.checkpoint import FOLDER, Checkpoints, run_folder
 
 
 def evaluate_run(config: TrainConfig, workdir: str, step: int | None = None) -> Results:

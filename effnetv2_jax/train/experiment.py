@@ -14,18 +14,18 @@ from effnetv2_jax.data.families import preprocessing_family
 from effnetv2_jax.data.host_rows import host_rows
 from effnetv2_jax.data.pipeline import DatasetFacts, dataset_facts
 from effnetv2_jax.model.efficientnetv2 import EfficientNetV2, create_model
-from effnetv2_jax.model.initialization import variable_shapes
+from effnetv2_jax.model.initializers import variable_shapes
 from effnetv2_jax.model.provenance import Provenance
 from effnetv2_jax.model.specs import ModelSpec
 from effnetv2_jax.train.config import TrainConfig
-from effnetv2_jax.train.losses import make_loss
-from effnetv2_jax.train.memory import accumulation_choices
-from effnetv2_jax.train.optimizer import l2_in_loss, make_optimizer
-from effnetv2_jax.train.progressive import Stage, make_stages
-from effnetv2_jax.train.schedule import make_schedule
-from effnetv2_jax.train.sharding import check_batch_size, check_group_size, groups_fit
-from effnetv2_jax.train.state import TrainState, Variables, create_state
-from effnetv2_jax.train.step import Recipe
+from effnetv2_jax.train.devices.memory import accumulation_choices
+from effnetv2_jax.train.devices.sharding import check_batch_size, check_group_size, groups_fit
+from effnetv2_jax.train.recipe.losses import make_loss
+from effnetv2_jax.train.recipe.optimizer import l2_in_loss, make_optimizer
+from effnetv2_jax.train.recipe.progressive import Stage, make_stages
+from effnetv2_jax.train.recipe.schedule import make_schedule
+from effnetv2_jax.train.recipe.state import TrainState, Variables, create_state
+from effnetv2_jax.train.recipe.step import Recipe
 
 
 @dataclasses.dataclass(frozen=True)

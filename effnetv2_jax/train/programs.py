@@ -9,11 +9,11 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 
-from effnetv2_jax.train import sharding
-from effnetv2_jax.train.evaluate import make_eval_step
+from effnetv2_jax.train.devices import sharding
+from effnetv2_jax.train.evaluation import make_eval_step
 from effnetv2_jax.train.experiment import Experiment
-from effnetv2_jax.train.progressive import Stage
-from effnetv2_jax.train.step import make_train_step
+from effnetv2_jax.train.recipe.progressive import Stage
+from effnetv2_jax.train.recipe.step import make_train_step
 
 EVALUATION = "evaluation"
 

@@ -13,22 +13,23 @@ import jax
 from effnetv2_jax.data.broken import BrokenImages
 from effnetv2_jax.data.pipeline import TrainBatches, train_batches
 from effnetv2_jax.model.efficientnetv2 import EfficientNetV2
-from effnetv2_jax.model.initialization import init_variables
-from effnetv2_jax.train import processes, sharding
-from effnetv2_jax.train.checkpoint import FOLDER, Checkpoints
-from effnetv2_jax.train.compilation import Programs, enable_cache
+from effnetv2_jax.model.initializers import init_variables
 from effnetv2_jax.train.config import TrainConfig
-from effnetv2_jax.train.divergence import check_metrics, check_state, sound
-from effnetv2_jax.train.evaluate import Results, evaluate_split
+from effnetv2_jax.train.devices import sharding
+from effnetv2_jax.train.devices.compiler import Programs, enable_cache
+from effnetv2_jax.train.devices.memory import device_memory
+from effnetv2_jax.train.devices.profile import Trace, check_within, parse_steps
+from effnetv2_jax.train.evaluation import Results, evaluate_split
 from effnetv2_jax.train.experiment import Experiment, make_experiment
-from effnetv2_jax.train.memory import device_memory
-from effnetv2_jax.train.preemption import Stopped, StopSignal
-from effnetv2_jax.train.profile import Trace, check_within, parse_steps
 from effnetv2_jax.train.programs import EVALUATION, eval_source, stage_name, train_source
-from effnetv2_jax.train.progressive import Stage, stage_at
-from effnetv2_jax.train.reporter import Reporter
-from effnetv2_jax.train.state import TrainState, Variables
-from effnetv2_jax.train.workdir import claimed
+from effnetv2_jax.train.recipe.progressive import Stage, stage_at
+from effnetv2_jax.train.recipe.state import TrainState, Variables
+from effnetv2_jax.train.report.reporter import Reporter
+from effnetv2_jax.train.run import processes
+from effnetv2_jax.train.run.checkpoint import FOLDER, Checkpoints
+from effnetv2_jax.train.run.divergence import check_metrics, check_state, sound
+from effnetv2_jax.train.run.preemption import Stopped, StopSignal
+from effnetv2_jax.train.run.workdir import claimed
 
 InitialVariables = Callable[[EfficientNetV2], Variables]
 

@@ -3,7 +3,7 @@
 import pytest
 
 from effnetv2_jax.analysis.topology import Topology, parse_topology
-from effnetv2_jax.train.chips import CHIPS
+from effnetv2_jax.train.devices.chips import CHIPS
 
 
 # Source of the grids: the "system architecture" pages of cloud.google.com/tpu/docs.

@@ -19,7 +19,7 @@ def convert(*arguments):
 @pytest.fixture
 def ours(tmp_path, monkeypatch):
     """A file of ours; the file written of it is read back rather than run in PyTorch."""
-    monkeypatch.setattr("effnetv2_jax.convert.verify.foreign_logits", lambda *_: None)
+    monkeypatch.setattr("effnetv2_jax.convert.verification.foreign_logits", lambda *_: None)
     save_variables(tmp_path / "ours.safetensors", reference.official_variables(reference.TINY, 10), reference.TINY)
     return tmp_path / "ours.safetensors"
 

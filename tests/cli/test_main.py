@@ -128,7 +128,7 @@ def test_an_error_of_tensorflow_s_is_one_line(capsys, monkeypatch):
             None, None, "Could not resolve host: googleapis\n\t when reading gs://b/run"
         )
 
-    monkeypatch.setattr("effnetv2_jax.cli.info.run", unreachable)
+    monkeypatch.setattr("effnetv2_jax.cli.commands.info.run", unreachable)
     said = "effnetv2 info: Could not resolve host: googleapis when reading gs://b/run"
     assert fails(capsys, "info") == (1, said)
 
@@ -138,7 +138,7 @@ def test_an_error_of_ours_keeps_its_traceback_without_tensorflow(monkeypatch):
         raise AssertionError("a fault of the program")
 
     monkeypatch.delitem(sys.modules, "tensorflow", raising=False)
-    monkeypatch.setattr("effnetv2_jax.cli.info.run", faulty)
+    monkeypatch.setattr("effnetv2_jax.cli.commands.info.run", faulty)
     with pytest.raises(AssertionError, match="a fault of the program"):
         main(["info"])
     assert "tensorflow" not in sys.modules

@@ -4,12 +4,12 @@ import json
 
 import pytest
 
-from effnetv2_jax.analysis.aot import ProgramCost
 from effnetv2_jax.analysis.plan import Plan, Row
+from effnetv2_jax.analysis.program_cost import ProgramCost
 from effnetv2_jax.analysis.topology import parse_topology
+from effnetv2_jax.cli.commands.plan import _comparison
 from effnetv2_jax.cli.main import main
-from effnetv2_jax.cli.plan import _comparison
-from effnetv2_jax.train.progress import make_console
+from effnetv2_jax.train.report.progress import make_console
 
 TINY = (
     "--config", "configs/digits.py", "--config.progressive.stages=1", "--config.model.width=0.25",

@@ -13,8 +13,8 @@ from effnetv2_jax.cli.config_file import load_config
 from effnetv2_jax.cli.initial_weights import initial_variables
 from effnetv2_jax.cli.main import main
 from effnetv2_jax.convert.weights import default_provenance
-from effnetv2_jax.model.initialization import init_variables
-from effnetv2_jax.train import paths
+from effnetv2_jax.model.initializers import init_variables
+from effnetv2_jax.train.recipe import parameter_paths
 
 ROOT = Path(__file__).parent.parent.parent
 SPEC = VARIANTS["efficientnetv2-b0"].scaled(width=0.25, depth=0.1)
@@ -39,15 +39,15 @@ def test_a_run_starts_from_a_file_with_the_head_it_has(timm_file, capsys):
     config = config_of(f"--config.init_from={path}", "--config.init_source=timm")
     got = initial_variables(config)(create_model(SPEC, num_classes=10))
     assert reference.equal(got, variables)
-    assert f"{len(paths.flatten(variables))} tensors come from {path}" in capsys.readouterr().out
+    assert f"{len(parameter_paths.flatten(variables))} tensors come from {path}" in capsys.readouterr().out
 
 
 def test_a_run_with_other_classes_gets_a_new_head_and_says_so(timm_file, capsys):
     path, variables = timm_file
     config = config_of(f"--config.init_from={path}", "--config.init_source=timm")
-    got = paths.flatten(initial_variables(config)(create_model(SPEC, num_classes=4)))
+    got = parameter_paths.flatten(initial_variables(config)(create_model(SPEC, num_classes=4)))
     assert got["params/classifier/kernel"].shape == (SPEC.head_width, 4)
-    for name, value in paths.flatten(variables).items():
+    for name, value in parameter_paths.flatten(variables).items():
         assert "classifier" in name or np.array_equal(got[name], value)
     said = capsys.readouterr().out
     assert "new: params/classifier/kernel, params/classifier/bias" in said or "new: params/classifier/bias" in said

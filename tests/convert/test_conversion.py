@@ -8,9 +8,9 @@ import pytest
 import safetensors.numpy
 from golden import reference
 
-from effnetv2_jax.convert import verify
+from effnetv2_jax.convert import verification
 from effnetv2_jax.convert.conversion import convert
-from effnetv2_jax.convert.verify import Verification, fixed_images
+from effnetv2_jax.convert.verification import Verification, fixed_images
 from effnetv2_jax.convert.weights import load_variables, load_weights, save_variables
 
 
@@ -25,7 +25,7 @@ def ours(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def without_torch(monkeypatch):
     """The PyTorch side is run in development; here the file is read back through our own inverse."""
-    monkeypatch.setattr("effnetv2_jax.convert.verify.foreign_logits", lambda *_: None)
+    monkeypatch.setattr("effnetv2_jax.convert.verification.foreign_logits", lambda *_: None)
 
 
 def test_to_timm_is_exact_and_says_what_it_is(tmp_path, ours, tiny):
@@ -78,14 +78,14 @@ def test_weights_that_give_no_number_are_not_converted(tmp_path, tiny):
 
 
 def test_a_wrong_file_is_noticed_and_not_put_in_place(tmp_path, ours, monkeypatch):
-    read_back = verify._read_back
+    read_back = verification._read_back
 
     def swapped(*arguments):
         variables = read_back(*arguments)
         variables["params"]["block_0"]["fused_norm"]["scale"] = variables["params"]["block_0"]["fused_norm"]["bias"]
         return variables
 
-    monkeypatch.setattr(verify, "_read_back", swapped)
+    monkeypatch.setattr(verification, "_read_back", swapped)
     (tmp_path / "w.safetensors").write_text("old")
     with pytest.raises(ValueError, match="they should agree"):
         convert(ours, tmp_path / "w.safetensors", source="flax", target="timm")

@@ -11,8 +11,8 @@ from flax import traverse_util
 from golden import reference
 
 from effnetv2_jax import VARIANTS
+from effnetv2_jax.convert.formats.pth_file import counter_names
 from effnetv2_jax.convert.names import tensor_rows
-from effnetv2_jax.convert.torch_state import counter_names
 from effnetv2_jax.convert.weights import load_variables, load_weights, save_variables
 from effnetv2_jax.model.provenance import Provenance
 

@@ -14,7 +14,7 @@ def fresh_listings() -> None:
 
 
 def forget_listings() -> None:
-    from effnetv2_jax.data import folder, record_index, tfrecords
+    from effnetv2_jax.data.sources import folder, record_index, tfrecords
 
     for listing in (folder.list_folder, record_index.indexed_files, tfrecords._files_of_splits):
         listing.cache_clear()
@@ -29,7 +29,7 @@ def photo(golden: Path) -> bytes:
 @pytest.fixture(scope="session")
 def digits_dir(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A folder with the prepared digits."""
-    from effnetv2_jax.data.tfds_source import prepared_builder
+    from effnetv2_jax.data.sources.tfds_source import prepared_builder
 
     folder = str(tmp_path_factory.mktemp("tfds"))
     prepared_builder("digits", folder)

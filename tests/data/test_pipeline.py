@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 import effnetv2_jax.data
 from effnetv2_jax.data.config import DataConfig
 from effnetv2_jax.data.cpu_tensorflow import tf
-from effnetv2_jax.data.folder import FolderSplits, open_folder
 from effnetv2_jax.data.pipeline import dataset_facts, eval_batches, open_source, train_batches
-from effnetv2_jax.data.source import Source, share
+from effnetv2_jax.data.sources.folder import FolderSplits, open_folder
+from effnetv2_jax.data.sources.source import Source, share
 from effnetv2_jax.data.stream import endless_entries
 
 SIZE = 16
@@ -233,7 +233,7 @@ def test_the_data_sets_of_tfds_go_through_the_pipeline(name, tmp_path):
         facts = dataset_facts(config)
         batch = batches(config, 1, batch_size=25)[0]
         evaluated = list(eval_batches(config, image_size=SIZE, batch_size=4))
-    assert facts.num_classes == len(facts.class_names) == effnetv2_jax.data.datasets.DATASETS[name].num_classes
+    assert facts.num_classes == len(facts.class_names) == effnetv2_jax.data.sources.datasets.DATASETS[name].num_classes
     assert batch["image"].shape == (25, SIZE, SIZE, 3)
     assert batch["image"].std() > 10  # noise, not black
     assert ((batch["label"] >= 0) & (batch["label"] < facts.num_classes)).all()

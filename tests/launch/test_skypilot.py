@@ -6,7 +6,7 @@ import pytest
 import yaml
 from launch.conftest import ROOT
 
-from effnetv2_jax.train.preemption import EXIT_CODE
+from effnetv2_jax.train.run.preemption import EXIT_CODE
 
 TASK = yaml.safe_load((ROOT / "launch/skypilot.yaml").read_text())
 # Section → the schema's keys that make sense here.

@@ -5,7 +5,7 @@ import shlex
 import pytest
 from launch.conftest import ROOT
 
-from effnetv2_jax.train.preemption import EXIT_CODE
+from effnetv2_jax.train.run.preemption import EXIT_CODE
 
 CALL = ("my-run", "--cluster=c1", "--zone=us-east5-b", "--type=v5litepod-16")
 COMMAND = ("--", "effnetv2", "train", "--config.progressive.image_size=(128, 224)", "--workdir=gs://b/r")

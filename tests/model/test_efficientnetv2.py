@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from effnetv2_jax import VARIANTS, create_model
-from effnetv2_jax.model.initialization import init_variables, variable_shapes
+from effnetv2_jax.model.initializers import init_variables, variable_shapes
 from effnetv2_jax.model.layers import BatchNorm, drop_path
 
 TINY = VARIANTS["efficientnetv2-b0"].scaled(width=0.25, depth=0.1)

@@ -7,7 +7,7 @@ from flax import traverse_util
 
 from effnetv2_jax import VARIANTS, create_model
 from effnetv2_jax.convert.names import tensor_rows
-from effnetv2_jax.model.initialization import ARTICLE_CLASSIFIER, CLASSIFIER, CONV, DEPTHWISE, init_variables
+from effnetv2_jax.model.initializers import ARTICLE_CLASSIFIER, CLASSIFIER, CONV, DEPTHWISE, init_variables
 
 SPECS = {
     "efficientnetv2": VARIANTS["efficientnetv2-b0"].scaled(width=0.5, depth=0.3),

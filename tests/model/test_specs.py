@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from effnetv2_jax import VARIANTS, create_model
-from effnetv2_jax.model.initialization import variable_shapes
+from effnetv2_jax.model.initializers import variable_shapes
 from effnetv2_jax.model.specs import get_spec, round_features
 from effnetv2_jax.model.summary import count_multiply_adds, count_parameters, layers
 

@@ -19,14 +19,14 @@ from PIL import Image
 
 from effnetv2_jax.cli.config_file import load_config
 from effnetv2_jax.data.pipeline import open_source
-from effnetv2_jax.model.initialization import init_variables
-from effnetv2_jax.train.checkpoint import FOLDER, Checkpoints
-from effnetv2_jax.train.divergence import Diverged
+from effnetv2_jax.model.initializers import init_variables
+from effnetv2_jax.train.devices.sharding import make_mesh, replicated, with_sharding
 from effnetv2_jax.train.evaluator import evaluate_run
 from effnetv2_jax.train.experiment import make_experiment
-from effnetv2_jax.train.metrics import read_metrics
-from effnetv2_jax.train.preemption import Stopped, StopSignal
-from effnetv2_jax.train.sharding import make_mesh, replicated, with_sharding
+from effnetv2_jax.train.report.metrics import read_metrics
+from effnetv2_jax.train.run.checkpoint import FOLDER, Checkpoints
+from effnetv2_jax.train.run.divergence import Diverged
+from effnetv2_jax.train.run.preemption import Stopped, StopSignal
 from effnetv2_jax.train.trainer import train
 
 ROOT = Path(__file__).parent.parent.parent

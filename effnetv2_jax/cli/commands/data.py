@@ -1,0 +1,106 @@
+"""`effnetv2 data check` and `effnetv2 data preview`."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import rich.box
+import rich.console
+import rich.progress
+import rich.table
+
+from effnetv2_jax.cli.config_file import add_config_argument, load_config
+from effnetv2_jax.train.report.progress import make_console
+
+if TYPE_CHECKING:
+    from effnetv2_jax.data.check import DataReport, SplitReport
+
+_SHOWN = 20
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the command's arguments."""
+    parser.add_argument(
+        "action", choices=("check", "preview"), help="walk the data set once · draw what a network sees"
+    )
+    add_config_argument(parser)
+    parser.add_argument("--out", type=Path, default=Path("preview"), help="preview: the folder of the pictures")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Checks or draws the config's data."""
+    return {"check": _check, "preview": _preview}[arguments.action](arguments)
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    """Reports sizes, classes, broken images and duplicates; 1 if something is wrong."""
+    from effnetv2_jax.data.check import check_dataset
+    from effnetv2_jax.data.pipeline import dataset_facts
+
+    config = load_config(arguments).data
+    dataset_facts(config)  # what is wrong with the config or the folder is said before the walk
+    console = make_console()
+    with rich.progress.Progress(console=console, transient=True) as progress:
+        task = progress.add_task(f"decoding {config.dataset}", total=None)
+        report = check_dataset(config, lambda done, total: progress.update(task, completed=done, total=total))
+    console.print(_splits_table(report))
+    empty = [name for name, count in zip(report.class_names, report.train.class_counts, strict=True) if not count]
+    _list(console, "classes without a training image", dict.fromkeys(empty, ""))
+    _list(console, "broken training images", report.train.broken)
+    _list(console, "broken evaluation images", report.evaluation.broken)
+    _list(console, "evaluation images that are training images too", {name: twin for twin, name in report.shared})
+    console.print("sound" if report.sound else "not sound")
+    return 0 if report.sound else 1
+
+
+def _splits_table(report: DataReport) -> rich.table.Table:
+    table = rich.table.Table(box=rich.box.SIMPLE_HEAD)
+    for name in ("", "training", "evaluation"):
+        table.add_column(name, justify="right" if name else "left")
+    for row in zip(*(_facts(split).items() for split in (report.train, report.evaluation)), strict=True):
+        table.add_row(row[0][0], *(value for _, value in row))
+    return table
+
+
+def _facts(split: SplitReport) -> dict[str, str]:
+    counts = split.class_counts
+    return {
+        "images": f"{split.examples:,}",
+        "classes with images": f"{sum(count > 0 for count in counts):,}",
+        "images a class": f"{min(counts, default=0):,}–{max(counts, default=0):,}",
+        "smallest image, px": "×".join(map(str, split.smallest)),
+        "largest image, px": "×".join(map(str, split.largest)),
+        "mean size, bytes": f"{split.mean_bytes:,.0f}",
+        "broken": f"{len(split.broken):,}",
+        "repeated within the split": f"{split.duplicates:,}",
+    }
+
+
+def _list(console: rich.console.Console, title: str, rows: Mapping[str, str]) -> None:
+    if rows:
+        console.print(f"{title}: {len(rows):,}")
+    for name, reason in list(rows.items())[:_SHOWN]:
+        console.print(f"  {name}: {reason}" if reason else f"  {name}", markup=False)
+    if len(rows) > _SHOWN:
+        console.print(f"  … and {len(rows) - _SHOWN:,} more")
+
+
+def _preview(arguments: argparse.Namespace) -> int:
+    """Draws a grid of images for each stage, and each RandAugment operation at each stage's magnitude."""
+    import jax
+
+    from effnetv2_jax.train.experiment import make_experiment
+    from effnetv2_jax.train.report.preview import draw_operations, draw_stage
+
+    experiment = make_experiment(load_config(arguments), jax.device_count())
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    for stage in experiment.stages:
+        print(draw_stage(experiment, stage, arguments.out))
+    if experiment.config.data.augmentation == "randaugment":
+        print(draw_operations(experiment, arguments.out))
+    else:
+        print(f"no page of RandAugment's operations: data.augmentation is {experiment.config.data.augmentation!r}")
+    return 0

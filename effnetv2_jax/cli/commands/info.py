@@ -1,0 +1,92 @@
+"""`effnetv2 info`."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+import rich.box
+import rich.console
+import rich.table
+
+from effnetv2_jax.cli.numbers import whole
+from effnetv2_jax.model.specs import VARIANTS, ModelSpec, get_spec
+from effnetv2_jax.model.summary import Layer, count_multiply_adds, count_parameters, layers
+from effnetv2_jax.train.report.progress import make_console
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the command's arguments."""
+    parser.add_argument("variant", nargs="?", help="show this one row by row")
+    parser.add_argument(
+        "--image-size", type=whole(1), metavar="PX", help="side in pixels (default: the evaluation size)"
+    )
+    parser.add_argument("--num-classes", type=whole(0), default=1000)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Prints the table of variants, or one variant."""
+    console = make_console()
+    if arguments.variant is None:
+        console.print(_variants_table(arguments.image_size, arguments.num_classes))
+        return 0
+    spec = get_spec(arguments.variant)
+    size = arguments.image_size or spec.eval_size
+    parts = list(layers(spec, size, arguments.num_classes))
+    console.print(_variant_table(spec, size, parts))
+    console.print(f"source: {spec.source}", soft_wrap=True)
+    return 0
+
+
+def _variants_table(image_size: int | None, num_classes: int) -> rich.table.Table:
+    names = ("variant", "parameters", "adds", "train", "eval", "dropout", "top-1", "21k→1k")
+    table = _table(names, left=1)
+    for spec in VARIANTS.values():
+        size = image_size or spec.eval_size
+        table.add_row(
+            spec.name,
+            f"{count_parameters(spec, num_classes):,}",
+            _billions(count_multiply_adds(spec, size, num_classes)),
+            str(spec.train_size),
+            str(size),
+            f"{spec.dropout_rate:g}",
+            _score(spec.top1),
+            _score(spec.top1_21k),
+        )
+    table.caption = (
+        "adds: multiply-adds of one image at size eval · train, eval: image sizes, px\n"
+        "top-1, 21k→1k: published % on ImageNet, trained on it alone and first on 21k"
+    )
+    return table
+
+
+def _variant_table(spec: ModelSpec, size: int, parts: Sequence[Layer]) -> rich.table.Table:
+    table = _table(("layer", "row", "what", "output", "parameters", "adds"), left=3)
+    table.title = f"{spec.name} at {size}×{size}"
+    for part in parts:
+        row = "" if part.row is None else str(part.row)
+        output = f"{part.image_size}×{part.image_size}×{part.features}"
+        table.add_row(part.name, row, part.description, output, f"{part.parameters:,}", _billions(part.multiply_adds))
+    table.add_section()
+    parameters, statistics = (sum(getattr(part, name) for part in parts) for name in ("parameters", "statistics"))
+    total = _billions(sum(part.multiply_adds for part in parts))
+    table.add_row("all", "", "", "", f"{parameters:,}", total, style="bold")
+    table.caption = f"adds: multiply-adds of one image · and {statistics:,} BatchNorm statistics"
+    return table
+
+
+def _table(names: Sequence[str], left: int) -> rich.table.Table:
+    table = rich.table.Table(
+        box=rich.box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title_justify="left", caption_justify="left"
+    )
+    for number, name in enumerate(names):
+        table.add_column(name, justify="left" if number < left else "right", no_wrap=True)
+    return table
+
+
+def _billions(count: int) -> str:
+    return f"{count / 1e9:.3f} B"
+
+
+def _score(top1: float | None) -> str:
+    return "–" if top1 is None else f"{top1:.1f}"

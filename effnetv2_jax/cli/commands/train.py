@@ -1,0 +1,47 @@
+"""`effnetv2 train`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from effnetv2_jax.cli.config_file import add_config_argument, load_config
+from effnetv2_jax.cli.initial_weights import initial_variables
+from effnetv2_jax.cli.processes import add_process_arguments, join_processes
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the command's arguments."""
+    add_config_argument(parser)
+    parser.add_argument("--workdir", required=True, help="the run's folder, a path or gs://…; the same one goes on")
+    parser.add_argument("--profile", default="", metavar="START:STOP", help="trace these steps into WORKDIR/profile")
+    add_process_arguments(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Trains, and prints where everything lies."""
+    from effnetv2_jax.train.run.preemption import EXIT_CODE, Stopped
+    from effnetv2_jax.train.run.processes import is_first
+    from effnetv2_jax.train.trainer import train
+
+    config = load_config(arguments)
+    join_processes(arguments)
+    try:
+        summary = train(config, arguments.workdir, initial_variables(config), arguments.profile)
+    except Stopped as stopped:
+        if is_first():
+            print(f"effnetv2 train: {stopped}; the same command goes on from there", file=sys.stderr)
+        return EXIT_CODE
+    if not is_first():
+        return 0
+    suffix = "_averaged" if summary["reported_weights"] == "averaged" else ""
+    print(
+        f"top-1 {summary['top1' + suffix]:.2f} % and top-5 {summary['top5' + suffix]:.2f} % of "
+        f"{summary['evaluated_images']:,} evaluation images ({summary['reported_weights']} weights), "
+        f"{summary['steps']:,} steps, {summary['wall_seconds']:.0f} s"
+    )
+    print(
+        f"curves {arguments.workdir}/curves.png, images {arguments.workdir}/stage_*.png, "
+        f"weights {arguments.workdir}/checkpoints"
+    )
+    return 0

@@ -1,0 +1,108 @@
+"""Safetensors files: read lazily through the safetensors library, written tensor by tensor."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import struct
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import ml_dtypes
+import numpy as np
+import safetensors
+
+from effnetv2_jax.convert.formats.tensor_file import TensorFile
+from effnetv2_jax.convert.layouts import Shape
+from effnetv2_jax.model.provenance import file_sha256
+
+DIGEST = "tensors_sha256"
+"""The header's key for the digest of the tensors, in files of ours."""
+
+_DTYPES = {"F32": "<f4", "F16": "<f2", "BF16": ml_dtypes.bfloat16, "F64": "<f8", "I64": "<i8", "I32": "<i4", "U8": "u1"}
+
+
+@contextlib.contextmanager
+def open_safetensors(path: Path) -> Iterator[TensorFile]:
+    """Opens a safetensors file; bfloat16 tensors come as `ml_dtypes.bfloat16`.
+
+    Leaving the context without an error verifies the digest of a file of ours, if all of its tensors were read.
+
+    Raises:
+      ValueError: for a file that is damaged or is no safetensors file.
+      OSError: if it is not there or cannot be read.
+    """
+    try:
+        with safetensors.safe_open(path, framework="numpy") as checked:
+            metadata = dict(checked.metadata() or {})
+    except safetensors.SafetensorError as error:
+        raise ValueError(f"{path} is damaged or no safetensors file: {error}") from error
+    with path.open("rb") as file:
+        length = struct.unpack("<Q", file.read(8))[0]
+        header = json.loads(file.read(length))
+        header.pop("__metadata__", None)
+        digests: dict[str, str] = {}
+
+        def read(name: str) -> np.ndarray:
+            value = _read(file, 8 + length, header[name], name)
+            digests[name] = hashlib.sha256(value.reshape(-1).view(np.uint8).data).hexdigest()
+            return value
+
+        shapes = {name: tuple(entry["shape"]) for name, entry in header.items()}
+        yield TensorFile(shapes, read, metadata, file_sha256(path))
+    every = {name for name, shape in shapes.items() if shape}
+    if DIGEST in metadata and digests.keys() == every and _combined(digests) != metadata[DIGEST]:
+        raise ValueError(f"{path} is damaged: its tensors are not those that were written")
+
+
+def _read(file: BinaryIO, start: int, entry: Mapping[str, Any], name: str) -> np.ndarray:
+    """Reads one tensor: the library maps the whole file, whose pages then count as the process's memory."""
+    if entry["dtype"] not in _DTYPES:
+        raise ValueError(f"{name} is {entry['dtype']}; known types: {', '.join(_DTYPES)}")
+    dtype = np.dtype(_DTYPES[entry["dtype"]])
+    file.seek(start + entry["data_offsets"][0])
+    return np.fromfile(file, dtype, int(np.prod(entry["shape"]))).reshape(entry["shape"])
+
+
+def write_safetensors(
+    path: Path,
+    tensors: Mapping[str, tuple[Shape, Callable[[], np.ndarray]]],
+    metadata: Mapping[str, str],
+    counters: Sequence[str] = (),
+) -> None:
+    """Writes float32 tensors, each asked for when its turn comes, and int64 zeros under the names of `counters`.
+
+    The header gets a digest of the tensors beside `metadata`. Source of the format: the safetensors README.
+    """
+    header: dict[str, Any] = {"__metadata__": dict(metadata) | {DIGEST: "0" * 64}}
+    end = 0
+    for name in counters:
+        header[name] = {"dtype": "I64", "shape": [], "data_offsets": [end, end + 8]}
+        end += 8
+    for name, (shape, _) in tensors.items():
+        start, end = end, end + 4 * int(np.prod(shape))
+        header[name] = {"dtype": "F32", "shape": list(shape), "data_offsets": [start, end]}
+    digests = {}
+    with path.open("wb") as file:
+        _write_header(file, header)
+        file.write(bytes(8 * len(counters)))
+        for name, (_, tensor) in tensors.items():
+            data = np.ascontiguousarray(tensor(), "<f4").tobytes()
+            digests[name] = hashlib.sha256(data).hexdigest()
+            file.write(data)
+        file.seek(0)
+        header["__metadata__"][DIGEST] = _combined(digests)
+        _write_header(file, header)
+
+
+def _write_header(file: BinaryIO, header: Mapping[str, Any]) -> None:
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    file.write(struct.pack("<Q", len(text)) + text)
+
+
+def _combined(digests: Mapping[str, str]) -> str:
+    lines = "".join(f"{name} {digests[name]}\n" for name in sorted(digests))
+    return hashlib.sha256(lines.encode()).hexdigest()

@@ -1,0 +1,138 @@
+"""One training step, as a function of state and batch that is compiled once a stage."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array
+
+from effnetv2_jax.data.families import PreprocessingFamily
+from effnetv2_jax.model.efficientnetv2 import EfficientNetV2
+from effnetv2_jax.train.recipe import parameter_paths
+from effnetv2_jax.train.recipe.losses import Loss, l2_penalty, one_hot
+from effnetv2_jax.train.recipe.mixup import mix
+from effnetv2_jax.train.recipe.progressive import Stage
+from effnetv2_jax.train.recipe.schedule import Schedule
+from effnetv2_jax.train.recipe.state import TrainState, ema_decay, update_averages
+
+Batch = Mapping[str, Array]
+Metrics = dict[str, Array]
+TrainStep = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """What all stages of a run share: how a batch becomes an update."""
+
+    model: EfficientNetV2
+    optimizer: optax.GradientTransformation
+    learning_rate: Schedule
+    loss: Loss
+    family: PreprocessingFamily
+    seed: int
+    weight_decay: float = 0.0
+    ema_decay: float = 0.0
+    accumulation_steps: int = 1
+    frozen: tuple[str, ...] = ()
+
+
+def normalize(images: Array, family: PreprocessingFamily) -> Array:
+    """Returns uint8 images `[N, H, W, 3]` as the float32 that the family's weights expect."""
+    mean, std = (jnp.asarray(values, jnp.float32)[None, None, None, :] for values in (family.mean, family.std))
+    return (images.astype(jnp.float32) - mean) / std
+
+
+def prepare(recipe: Recipe, stage: Stage, batch: Batch, step: Array) -> tuple[Array, Array]:
+    """Returns the normalised, mixed images `[N, H, W, 3]` and targets `[N, classes]` of a step, float32."""
+    rng = jax.random.fold_in(jax.random.fold_in(jax.random.key(recipe.seed), step), 0)
+    images = normalize(batch["image"], recipe.family)
+    targets = one_hot(batch["label"], recipe.model.num_classes)
+    return mix(rng, images, targets, stage.mixup_alpha, stage.cutmix_alpha)
+
+
+def make_train_step(recipe: Recipe, stage: Stage) -> TrainStep:
+    """Returns (state, {"image": uint8 `[N, H, W, 3]`, "label": `[N]` or `[N, classes]`}) → (state, metrics).
+
+    Metrics are float32 scalars: the loss, its parts `xent` and `l2`, `learning_rate`, `grad_norm`, and `accuracy`, the
+    share of images whose largest logit is their heaviest target.
+
+    Raises:
+      ValueError: while tracing, for a batch that does not divide into the accumulation steps.
+    """
+    model = recipe.model.clone(dropout_rate=stage.dropout_rate, drop_path_rate=stage.drop_path_rate)
+
+    def loss_of(params: Any, batch_stats: Any, images: Array, targets: Array, rng: Array) -> tuple[Array, Any]:
+        variables = {"params": params, "batch_stats": batch_stats}
+        logits, updates = model.apply(variables, images, train=True, rngs={"dropout": rng}, mutable=["batch_stats"])
+        xent, l2 = recipe.loss(logits, targets).mean(), l2_penalty(params, recipe.weight_decay)
+        accuracy = jnp.mean((logits.argmax(-1) == targets.argmax(-1)).astype(jnp.float32))
+        metrics = {"loss": xent + l2, "xent": xent, "l2": l2, "accuracy": accuracy}
+        return xent + l2, (updates["batch_stats"], metrics)
+
+    def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        images, targets = prepare(recipe, stage, batch, state.step)
+        rng = jax.random.fold_in(jax.random.fold_in(jax.random.key(recipe.seed), state.step), 1)
+        grads, batch_stats, metrics = _accumulated(
+            jax.grad(loss_of, has_aux=True), state, images, targets, rng, recipe.accumulation_steps
+        )
+        metrics |= {"learning_rate": recipe.learning_rate(state.step), "grad_norm": optax.tree.norm(grads)}
+        return _updated(recipe, state, grads, batch_stats), metrics
+
+    return train_step
+
+
+def _accumulated(
+    grad: Callable[..., Any], state: TrainState, images: Array, targets: Array, rng: Array, parts: int
+) -> tuple[Any, Any, Metrics]:
+    """Returns mean gradients, the batch statistics after, and mean metrics over `parts` microbatches in turn."""
+    if parts == 1:
+        grads, (batch_stats, metrics) = grad(state.params, state.batch_stats, images, targets, rng)
+        return grads, batch_stats, metrics
+    if images.shape[0] % parts:
+        raise ValueError(f"a batch of {images.shape[0]} does not divide into {parts} accumulation steps")
+
+    def split(x: Array) -> Array:  # strided, so that each device's images stay on it
+        return x.reshape(-1, parts, *x.shape[1:]).swapaxes(0, 1)
+
+    def body(carry: Any, part: tuple[Array, Array, Array]) -> tuple[Any, Metrics]:
+        total, batch_stats = carry
+        part_images, part_targets, index = part
+        part_rng = jax.random.fold_in(rng, index)
+        grads, (batch_stats, metrics) = grad(state.params, batch_stats, part_images, part_targets, part_rng)
+        return (jax.tree.map(jnp.add, total, grads), batch_stats), metrics
+
+    zeros = jax.tree.map(jnp.zeros_like, state.params)
+    microbatches = (split(images), split(targets), jnp.arange(parts))
+    (total, batch_stats), metrics = jax.lax.scan(body, (zeros, state.batch_stats), microbatches)
+    return jax.tree.map(lambda g: g / parts, total), batch_stats, jax.tree.map(lambda m: m.mean(0), metrics)
+
+
+def _updated(recipe: Recipe, state: TrainState, grads: Any, batch_stats: Any) -> TrainState:
+    updates, opt_state = recipe.optimizer.update(grads, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    if recipe.frozen:
+        batch_stats = _held(batch_stats, state.batch_stats, state.params, recipe.frozen)
+    step = state.step + 1
+    ema_params, ema_batch_stats = state.ema_params, state.ema_batch_stats
+    if recipe.ema_decay:
+        decay = ema_decay(recipe.ema_decay, step)
+        ema_params = update_averages(ema_params, params, decay)
+        ema_batch_stats = update_averages(ema_batch_stats, batch_stats, decay)
+    return TrainState(step, params, batch_stats, opt_state, ema_params, ema_batch_stats)
+
+
+def _held(new: Any, old: Any, params: Any, frozen: tuple[str, ...]) -> Any:
+    """Returns the new statistics, but the old ones of the layers whose parameters are frozen."""
+    layers = {path.rpartition("/")[0] for path in parameter_paths.matching(params, frozen)}
+    kept = parameter_paths.flatten(old)
+    return parameter_paths.unflatten(
+        {
+            path: kept[path] if path.rpartition("/")[0] in layers else leaf
+            for path, leaf in parameter_paths.flatten(new).items()
+        }
+    )

@@ -1,0 +1,101 @@
+"""What a person sees while a run goes on: a bar on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import rich.box
+import rich.console
+import rich.progress
+import rich.table
+
+from effnetv2_jax.train.recipe.progressive import Stage
+
+# What tables may take where there is no terminal, as in a file or a pod's log.
+_LOG_WIDTH = 120
+
+
+def make_console(*, quiet: bool = False) -> rich.console.Console:
+    """Returns what tables and lines are printed on: as wide as the terminal, or wide enough for our tables."""
+    console = rich.console.Console(quiet=quiet, highlight=False, soft_wrap=True)
+    if not console.is_terminal:
+        console.width = max(console.width, _LOG_WIDTH)
+    return console
+
+
+class Progress:
+    """Shows how far a run is; a context. Processes other than the first of a pod show nothing."""
+
+    def __init__(self, stages: Sequence[Stage], first_step: int, *, shown: bool) -> None:
+        self._stages = stages
+        self._console = make_console(quiet=not shown)
+        self._bar = rich.progress.Progress(
+            rich.progress.TextColumn("{task.description}"),
+            rich.progress.BarColumn(),
+            rich.progress.TextColumn("{task.fields[numbers]}"),
+            console=self._console,
+            disable=not self._console.is_terminal,
+            transient=True,
+        )
+        total = stages[-1].end_step
+        self._task = self._bar.add_task("", total=total, completed=first_step, numbers="")
+        self._first_step = first_step
+
+    def __enter__(self) -> Progress:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def say(self, text: str | rich.table.Table) -> None:
+        """Prints a line, or a table, above the bar."""
+        self._console.print(text, markup=False) if isinstance(text, str) else self._console.print(text)
+
+    def update(self, step: int, stage: Stage, metrics: Mapping[str, float], seconds: float) -> None:
+        """Shows a stage, the steps done, loss, learning rate, speed, the share of the peak, and the time left.
+
+        Args:
+          step: steps done.
+          stage: of the last of them.
+          metrics: after it.
+          seconds: that the steps since the first one of this process took.
+        """
+        utilization = f"mfu {metrics['mfu']:.1%}  " if "mfu" in metrics else ""
+        left = _duration(seconds * _work_left(self._stages, self._first_step, step))
+        numbers = (
+            f"step {step}/{self._stages[-1].end_step}  loss {metrics['loss']:.4f}  lr {metrics['learning_rate']:.3g}  "
+            f"{metrics['images_per_second']:.0f} images/s  {utilization}{left} left"
+        )
+        title = f"stage {stage.index + 1}/{len(self._stages)} ({stage.image_size} px)"
+        self._bar.update(self._task, completed=step, description=title, numbers=numbers)
+        if not self._console.is_terminal:
+            self.say(f"{title}  {numbers}")
+
+
+def _work_left(stages: Sequence[Stage], first_step: int, step: int) -> float:
+    """Returns the work left as a multiple of that done since `first_step`, by pixels, as later images are larger."""
+
+    def pixels(until: int) -> int:
+        return sum(max(0, min(until, each.end_step) - each.first_step) * each.image_size**2 for each in stages)
+
+    return (pixels(stages[-1].end_step) - pixels(step)) / (pixels(step) - pixels(first_step))
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def stage_table(stages: Sequence[Stage], augmentation: str) -> rich.table.Table:
+    """Returns the stages as a table, a row each."""
+    table = rich.table.Table(title="Progressive learning", title_justify="left", box=rich.box.SIMPLE_HEAD)
+    for name in ("stage", "steps", "px", augmentation, "mixup α", "cutmix α", "dropout", "drop path"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for stage in stages:
+        magnitude = f"{stage.magnitude:.4g}" if augmentation == "randaugment" else "–"
+        rates = (stage.mixup_alpha, stage.cutmix_alpha, stage.dropout_rate, stage.drop_path_rate)
+        steps = f"{stage.first_step}–{stage.end_step}"
+        table.add_row(str(stage.index + 1), steps, str(stage.image_size), magnitude, *(f"{rate:.3g}" for rate in rates))
+    return table

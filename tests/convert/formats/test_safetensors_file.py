@@ -1,0 +1,75 @@
+"""Safetensors: what is written is what the library reads, and damage is noticed."""
+
+import ml_dtypes
+import numpy as np
+import pytest
+import safetensors.numpy
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from effnetv2_jax.convert.formats.safetensors_file import open_safetensors, write_safetensors
+
+ARRAYS = {
+    "b": np.random.default_rng(0).normal(size=(3, 4)).astype(np.float32),
+    "a": np.random.default_rng(1).normal(size=(5,)).astype(np.float32),
+}
+
+
+def write(path, arrays=ARRAYS, **options):
+    write_safetensors(path, {name: (a.shape, lambda a=a: a) for name, a in arrays.items()}, {"fact": "é"}, **options)
+    return path
+
+
+def read(path):
+    with open_safetensors(path) as file:
+        return {name: file.read(name) for name, shape in file.shapes.items() if shape}, file.metadata
+
+
+def test_the_library_reads_what_is_written(tmp_path):
+    loaded = safetensors.numpy.load_file(write(tmp_path / "w.safetensors", counters=["n"]))
+    assert loaded["n"].dtype == np.int64
+    assert loaded["n"] == 0
+    for name, expected in ARRAYS.items():
+        np.testing.assert_array_equal(loaded[name], expected)
+
+
+def test_there_and_back(tmp_path):
+    tensors, metadata = read(write(tmp_path / "w.safetensors", counters=["n"]))
+    assert tensors.keys() == ARRAYS.keys()
+    assert all(np.array_equal(tensors[name], ARRAYS[name]) for name in ARRAYS)
+    assert metadata["fact"] == "é"
+
+
+def test_the_same_tensors_are_the_same_bytes(tmp_path):
+    assert write(tmp_path / "1").read_bytes() == write(tmp_path / "2").read_bytes()
+
+
+def test_narrow_floats_are_read(tmp_path):
+    arrays = {"h": np.ones(3, np.float16), "b": np.full(3, 1.5, ml_dtypes.bfloat16)}
+    safetensors.numpy.save_file(arrays, tmp_path / "w.safetensors")
+    tensors, _ = read(tmp_path / "w.safetensors")
+    assert {name: value.dtype.name for name, value in tensors.items()} == {"h": "float16", "b": "bfloat16"}
+
+
+def test_a_missing_file(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        read(tmp_path / "w.safetensors")
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_corruption_is_noticed_or_harmless(tmp_path, data):
+    path = write(tmp_path / "w.safetensors")
+    content = path.read_bytes()
+    position = data.draw(st.integers(0, len(content) - 1))
+    noise = data.draw(st.binary(min_size=1, max_size=8))
+    cut = data.draw(st.booleans())
+    path.write_bytes(content[:position] + (b"" if cut else noise + content[position + len(noise) :]))
+    try:
+        tensors, metadata = read(path)
+    except ValueError:
+        return
+    assert not cut
+    if "tensors_sha256" in metadata:  # else its own key was hit, and nothing can be compared
+        for name in tensors.keys() & ARRAYS.keys():
+            assert np.array_equal(tensors[name], ARRAYS[name])

@@ -1,0 +1,45 @@
+import dataclasses
+
+import pytest
+
+from effnetv2_jax.data import host_memory
+from effnetv2_jax.data.config import DataConfig
+from effnetv2_jax.data.sources.source import Source
+
+IMAGENET = Source(1_281_167, 1_281_167, ("one",), "", 110_000.0, read=lambda seed: None)
+
+
+def plan(source=IMAGENET, **fields):
+    config = DataConfig(**fields)
+    return host_memory.plan_memory(config, [source], image_size=300, batch_size=1024, threads=24)
+
+
+def test_imagenets_default_buffer_takes_under_two_gigabytes():
+    planned = plan(memory_gb=24.0)
+    assert planned.encoded == 16_384 * 110_000
+    assert not planned.kept
+    assert planned.batches == 4 * 1024 * 270_000 + 24 * 8 * 270_000
+
+
+def test_a_share_that_fits_the_buffer_is_kept():
+    small = dataclasses.replace(IMAGENET, num_examples=1000)
+    assert plan(small, memory_gb=24.0).kept
+    assert plan(small, memory_gb=24.0).encoded == 1000 * 110_000
+
+
+def test_too_small_a_budget_is_refused_with_what_would_fit():
+    message = r"shuffle buffer: 1.8 GB, batches: 1.16 GB, of a budget of 2 GB; shuffle_buffer 7656 fits"
+    with pytest.raises(ValueError, match=message):
+        plan(memory_gb=2.0)
+    assert plan(memory_gb=2.0, shuffle_buffer=7656)
+    with pytest.raises(ValueError, match="shuffle_buffer 7656 fits"):
+        plan(memory_gb=2.0, shuffle_buffer=7657)
+
+
+def test_the_budget_is_half_of_what_is_available(monkeypatch):
+    monkeypatch.setattr(host_memory, "available_bytes", lambda: 10e9)
+    assert plan().budget == 5e9
+
+
+def test_available_memory_is_a_sensible_number():
+    assert 1e8 < host_memory.available_bytes() < 1e14

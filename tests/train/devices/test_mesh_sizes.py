@@ -1,0 +1,31 @@
+"""A run does not depend on how many devices it is divided over."""
+
+import json
+import os
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+from train.run.processes import PATIENT, ROOT
+
+BATCH, LOSS, STATE = 32, 1e-5, 1e-5
+
+
+@pytest.mark.parametrize("group", [8])
+def test_groups_of_images_give_the_same_run_on_1_2_4_and_8_devices(group):
+    """After three steps losses agree to 1e-5 of them, parameters, statistics and averages too (3e-7 was measured)."""
+    child = subprocess.run(
+        [sys.executable, "tests/train/devices/mesh_sizes.py", str(group), jax.config.jax_compilation_cache_dir],
+        cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT), "XLA_FLAGS": PATIENT},
+        capture_output=True, text=True, timeout=400,
+    )  # fmt: skip
+    assert child.returncode == 0, child.stderr
+    report = json.loads(child.stdout.strip().splitlines()[-1])
+    for devices, found in report.items():
+        np.testing.assert_allclose(found["losses"], report["1"]["losses"], rtol=LOSS)
+        assert found["difference"] <= STATE, devices
+        filled = max(1, group * int(devices) // BATCH)  # devices that a group's images lie on
+        assert all(size <= filled for size in found["communicating"]), (devices, found["communicating"])
+        assert bool(found["communicating"]) == (filled > 1)

@@ -1,0 +1,198 @@
+"""One training step: the official code's numbers, and what else a step promises."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from golden import reference
+
+from effnetv2_jax import create_model
+from effnetv2_jax.convert.layouts import LAYOUTS
+from effnetv2_jax.convert.names import tensor_rows
+from effnetv2_jax.data.families import FAMILIES
+from effnetv2_jax.model.convolution import conv
+from effnetv2_jax.model.initializers import init_variables
+from effnetv2_jax.train.recipe import parameter_paths
+from effnetv2_jax.train.recipe.losses import LossConfig, make_loss
+from effnetv2_jax.train.recipe.optimizer import OptimizerConfig, l2_in_loss, make_optimizer
+from effnetv2_jax.train.recipe.progressive import Stage
+from effnetv2_jax.train.recipe.schedule import ScheduleConfig, make_schedule
+from effnetv2_jax.train.recipe.state import create_state, ema_decay, update_averages
+from effnetv2_jax.train.recipe.step import Recipe, _held, make_train_step, normalize, prepare
+
+STAGE = Stage(0, 0, 8, 32, magnitude=0.0, mixup_alpha=0.0, cutmix_alpha=0.0, dropout_rate=0.0, drop_path_rate=0.0)
+# Golden images are normalised already.
+AS_THEY_ARE = dataclasses.replace(FAMILIES["v2"], mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+
+
+def make_recipe(spec=reference.TINY, variables=None, **fields):
+    """The official recipe of the golden steps: batch 16, two steps an epoch, one epoch of warm-up."""
+    model = create_model(spec, num_classes=10)
+    config = OptimizerConfig(schedule=ScheduleConfig(warmup_epochs=1.0), **fields)
+    rate = make_schedule(config.schedule, batch_size=16, steps_per_epoch=2.0, total_steps=8)
+    params = (variables or init_variables(model, 0))["params"]
+    return Recipe(
+        model, make_optimizer(config, rate, params), rate, make_loss(LossConfig()), AS_THEY_ARE, seed=0,
+        weight_decay=l2_in_loss(config), ema_decay=0.9999, frozen=config.frozen,
+    )  # fmt: skip
+
+
+def golden_batches(labels):
+    images = np.random.default_rng(99).uniform(-1, 1, (8, 16, 32, 32, 3)).astype(np.float32)
+    return [{"image": image, "label": label} for image, label in zip(images, labels, strict=True)]
+
+
+@functools.cache
+def golden_run(accumulation_steps=1):
+    """States after each step, and metrics of each, over the eight golden batches."""
+    expected = np.load(reference.FOLDER / "official_training.npz")
+    variables = reference.official_variables(reference.TINY, 10)
+    recipe = dataclasses.replace(make_recipe(variables=variables), accumulation_steps=accumulation_steps)
+    state = create_state(variables, recipe.optimizer, averaged=True)
+    step = jax.jit(make_train_step(recipe, STAGE))
+    states, metrics = [], []
+    for batch in golden_batches(expected["labels"]):
+        state, values = step(state, batch)
+        states.append(state)
+        metrics.append(jax.device_get(values))
+    return expected, states, metrics
+
+
+def test_eight_official_steps_have_the_official_losses():
+    expected, _, metrics = golden_run()
+    for name in ("loss", "xent", "l2"):
+        np.testing.assert_allclose([values[name] for values in metrics], expected[name], rtol=2e-6, err_msg=name)
+    np.testing.assert_allclose([values["learning_rate"] for values in metrics], expected["lr"], rtol=1e-6)
+
+
+@pytest.mark.parametrize("step", [1, 4, 8])
+@pytest.mark.parametrize("suffix", ["", "/ExponentialMovingAverage"])
+def test_official_steps_end_with_the_official_variables(step, suffix):
+    expected, states, _ = golden_run()
+    state = states[step - 1]
+    got = parameter_paths.flatten(state.weights["averaged" if suffix else "raw"])
+    layouts = LAYOUTS["official"]
+    for row in tensor_rows(reference.TINY, 10):
+        value = layouts[row.kind].ours(expected[f"step{step}/{row.name('official')}{suffix}"])
+        assert reference.relative(got[row.path], value) <= 1e-5, row.path
+
+
+def test_accumulation_normalises_each_microbatch_by_itself_and_averages_the_gradients():
+    expected, (state, *_), metrics = golden_run(accumulation_steps=2)
+    assert int(state.step) == 1
+    np.testing.assert_allclose(metrics[0]["l2"], expected["l2"][0], rtol=1e-6)
+    # The statistics move twice in a step: by the moments of the even images of the batch, and then of the odd ones.
+    variables = reference.official_variables(reference.TINY, 10)
+    images = golden_batches(expected["labels"])[0]["image"]
+    mean = variables["batch_stats"]["stem_norm"]["mean"]
+    for part in (images[0::2], images[1::2]):
+        maps = conv(
+            jnp.asarray(part), jnp.asarray(variables["params"]["stem_conv"]["kernel"]), stride=2, padding="same"
+        )
+        mean = 0.9 * mean + 0.1 * np.asarray(maps).mean((0, 1, 2))
+    np.testing.assert_allclose(state.batch_stats["stem_norm"]["mean"], mean, rtol=1e-4, atol=1e-6)
+
+
+def test_a_batch_that_does_not_divide_into_microbatches_is_refused():
+    recipe = dataclasses.replace(make_recipe(), accumulation_steps=3)
+    state = create_state(init_variables(recipe.model, 0), recipe.optimizer, averaged=True)
+    with pytest.raises(ValueError, match="batch of 16 does not divide into 3 accumulation steps"):
+        jax.eval_shape(make_train_step(recipe, STAGE), state, golden_batches(np.zeros((8, 16), int))[0])
+
+
+def test_images_are_normalised_on_the_device():
+    images = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1).repeat(3, -1)
+    got = np.asarray(normalize(jnp.asarray(images), FAMILIES["v2"]))
+    np.testing.assert_allclose(got, (images.astype(np.float32) - 128) / 128, rtol=1e-6)
+
+
+def test_what_a_step_draws_depends_on_seed_and_step_alone():
+    recipe, mixing = make_recipe(), dataclasses.replace(STAGE, mixup_alpha=0.4)
+    batch = golden_batches(np.zeros((8, 16), np.int32))[0]
+    drawn = jax.jit(lambda step: prepare(recipe, mixing, batch, step)[0])
+    assert np.array_equal(drawn(3), drawn(3))
+    assert not np.array_equal(drawn(3), drawn(4))
+    other = dataclasses.replace(recipe, seed=1)
+    assert not np.array_equal(drawn(3), jax.jit(lambda step: prepare(other, mixing, batch, step)[0])(3))
+
+
+def test_rmsprop_is_tensorflow_1_s():
+    """Against the update written out: the mean square starts at 1, epsilon lies inside the root."""
+    rate = optax.constant_schedule(0.1)
+    transformation = make_optimizer(OptimizerConfig(), rate, {"a": {"kernel": jnp.zeros(3)}})
+    params = {"a": {"kernel": jnp.zeros(3)}}
+    state, square, momentum, value = transformation.init(params), 1.0, 0.0, np.zeros(3)
+    for k in range(5):
+        gradient = np.array([0.5, -2.0, 0.01 * k])
+        square = 0.9 * square + 0.1 * gradient**2
+        momentum = 0.9 * momentum + 0.1 * gradient / np.sqrt(square + 1e-3)
+        value = value - momentum
+        updates, state = transformation.update({"a": {"kernel": jnp.asarray(gradient, jnp.float32)}}, state, params)
+        params = optax.apply_updates(params, updates)
+    np.testing.assert_allclose(params["a"]["kernel"], value, rtol=1e-5)
+
+
+def test_clipping_takes_each_parameter_s_norm_first_and_the_global_one_then():
+    config = OptimizerConfig(name="sgd", momentum=0.0, clip_norm=1.0)
+    params = {name: {"kernel": jnp.zeros(2)} for name in ("a", "b")}
+    transformation = make_optimizer(config, optax.constant_schedule(1.0), params)
+    grads = {"a": {"kernel": jnp.array([30.0, 40.0])}, "b": {"kernel": jnp.array([0.0, 0.5])}}
+    updates, _ = transformation.update(grads, transformation.init(params), params)
+    after_each = np.array([0.6, 0.8, 0.0, 0.5])
+    expected = -after_each / np.linalg.norm(after_each)
+    np.testing.assert_allclose(np.concatenate([updates["a"]["kernel"], updates["b"]["kernel"]]), expected, rtol=1e-5)
+
+
+def test_adamw_decays_kernels_only_and_the_loss_then_has_no_penalty():
+    config = OptimizerConfig(name="adamw", weight_decay=0.5)
+    params = {"a": {"kernel": jnp.ones(2), "bias": jnp.ones(2)}}
+    transformation = make_optimizer(config, optax.constant_schedule(0.1), params)
+    zeros = jax.tree.map(jnp.zeros_like, params)
+    updates, _ = transformation.update(zeros, transformation.init(params), params)
+    np.testing.assert_allclose(updates["a"]["kernel"], -0.05, rtol=1e-6)
+    np.testing.assert_allclose(updates["a"]["bias"], 0.0, atol=1e-9)
+    assert l2_in_loss(config) == 0.0
+    assert l2_in_loss(OptimizerConfig()) == 1e-5
+
+
+def test_frozen_parts_keep_their_values_and_their_statistics():
+    params = {"stem_norm": {"scale": jnp.ones(2)}, "block_1": {"norm": {"scale": jnp.ones(2)}}}
+    config = OptimizerConfig(name="sgd", frozen=("stem", "block_[0-9]+/missing|block_1/norm/scale"))
+    transformation = make_optimizer(config, optax.constant_schedule(1.0), params)
+    updates, _ = transformation.update(jax.tree.map(jnp.ones_like, params), transformation.init(params), params)
+    assert all(np.all(leaf == 0) for leaf in jax.tree.leaves(updates))
+    one = make_optimizer(OptimizerConfig(name="sgd", frozen=("stem",)), optax.constant_schedule(1.0), params)
+    updates, _ = one.update(jax.tree.map(jnp.ones_like, params), one.init(params), params)
+    assert np.all(updates["stem_norm"]["scale"] == 0)
+    assert np.all(updates["block_1"]["norm"]["scale"] == -1)
+    old = {"stem_norm": {"mean": jnp.zeros(2)}, "block_1": {"norm": {"mean": jnp.zeros(2)}}}
+    new = jax.tree.map(jnp.ones_like, old)
+    held = _held(new, old, params, ("stem",))
+    assert np.all(held["stem_norm"]["mean"] == 0)
+    assert np.all(held["block_1"]["norm"]["mean"] == 1)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"name": "lamb"}, "unknown optimizer 'lamb'; known optimizers: rmsprop, sgd, adamw"),
+        ({"momentum": 1.0}, "optimizer.momentum must be at least 0 and less than 1, got 1.0"),
+        ({"weight_decay": -1e-5}, "optimizer.weight_decay must be at least 0, got"),
+        ({"frozen": ("nothing",)}, "the pattern 'nothing' matches no parameter; they start with a"),
+        ({"frozen": ("(",)}, r"'\(' is not a regular expression"),
+    ],
+)
+def test_optimizers_that_cannot_be_are_refused(fields, message):
+    with pytest.raises(ValueError, match=message):
+        make_optimizer(OptimizerConfig(**fields), optax.constant_schedule(1.0), {"a": {"kernel": jnp.zeros(1)}})
+
+
+def test_averages_follow_tensorflow_s_warm_up():
+    assert float(ema_decay(0.9999, jnp.asarray(1))) == pytest.approx(2 / 11)
+    assert float(ema_decay(0.9999, jnp.asarray(10**7))) == pytest.approx(0.9999)
+    moved = update_averages({"a": jnp.array([1.0])}, {"a": jnp.array([3.0])}, jnp.float32(0.75))
+    np.testing.assert_allclose(moved["a"], 1.5)

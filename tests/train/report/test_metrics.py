@@ -1,0 +1,81 @@
+"""A run's rows of numbers in a bucket: TensorFlow's own file functions, on a folder in its place."""
+
+import json
+from pathlib import Path
+
+import pytest
+import tensorflow as tf
+from etils import epath
+from tensorboardX.proto.event_pb2 import Event
+
+from effnetv2_jax.train.report.metrics import MetricsWriter, read_metrics
+
+
+class Bucket:
+    """`tf.io.gfile`, as epath calls it for `gs://`."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def __getattr__(self, name):
+        function = getattr(tf.io.gfile, name)
+        return lambda *words, **options: function(*(self._local(word) for word in words), **options)
+
+    def _local(self, word):
+        return str(word).replace("gs://bucket", str(self._folder))
+
+
+@pytest.fixture
+def bucket(tmp_path, monkeypatch) -> Path:
+    """The folder of `gs://bucket`."""
+    monkeypatch.setattr("etils.epath.backend._TfBackend.gfile", Bucket(tmp_path / "bucket"))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "bucket"
+
+
+def scalars(folder: Path) -> list[tuple[str, int, float]]:
+    """The numbers in a folder's event files."""
+    found = []
+    for file in sorted(folder.glob("events*")):
+        for record in tf.data.TFRecordDataset(str(file)).as_numpy_iterator():
+            event = Event.FromString(record)
+            found += [(value.tag, event.step, value.simple_value) for value in event.summary.value]
+    return found
+
+
+def test_rows_and_events_go_to_a_bucket_and_go_on_after_a_stop(bucket, tmp_path):
+    run = epath.Path("gs://bucket/run")
+    run.mkdir(parents=True)
+    writer = MetricsWriter(run, 0)
+    writer.write(1, {"loss": 0.5}, "train")
+    writer.write(2, {"loss": 0.25}, "train")
+    writer.close()
+    assert scalars(bucket / "run/tensorboard") == [("train/loss", 1, 0.5), ("train/loss", 2, 0.25)]
+
+    writer = MetricsWriter(run, 1)
+    writer.write(2, {"loss": 0.75}, "train")
+    writer.close()
+    expected = [{"step": 1, "train/loss": 0.5}, {"step": 2, "train/loss": 0.75}]
+    assert [json.loads(line) for line in (bucket / "run/metrics.jsonl").read_text().splitlines()] == expected
+    assert read_metrics(run) == writer.rows == expected
+    assert scalars(bucket / "run/tensorboard")[-1] == ("train/loss", 2, 0.75)
+    assert list(tmp_path.iterdir()) == [bucket]
+
+
+def test_an_upload_that_fails_is_told_and_tried_again(bucket, monkeypatch, caplog):
+    flush, failures = tf.io.gfile.GFile.flush, [tf.errors.UnavailableError(None, None, "503")]
+
+    def flaky(self):
+        if failures:
+            raise failures.pop()
+        flush(self)
+
+    monkeypatch.setattr(tf.io.gfile.GFile, "flush", flaky)
+    run = epath.Path("gs://bucket/run")
+    run.mkdir(parents=True)
+    writer = MetricsWriter(run, 0)
+    for step in range(30):  # more than tensorboardX's queue holds
+        writer.write(step, {"loss": 0.5}, "train")
+    writer.close()
+    assert "event file not uploaded yet: 503" in caplog.text
+    assert len(scalars(bucket / "run/tensorboard")) == 30

@@ -1,0 +1,30 @@
+"""Evaluation: what is run, and what it needs."""
+
+import jax.numpy as jnp
+import optax
+import pytest
+
+from effnetv2_jax.train.evaluation import evaluate
+from effnetv2_jax.train.recipe.state import create_state
+
+
+def test_a_set_of_weights_with_two_names_runs_once():
+    runs = []
+
+    def eval_step(variables, batch):
+        runs.append(variables)
+        return {"top1": variables * batch, "top5": batch, "loss": batch, "count": batch}
+
+    one, other = jnp.float32(0.5), jnp.float32(0.25)
+    results = evaluate(eval_step, {"raw": one, "averaged": one, "other": other}, [jnp.float32(2)] * 3, examples=6)
+    assert {name: values["top1"] for name, values in results.items()} == {"raw": 50, "averaged": 50, "other": 25}
+    assert [float(variables) for variables in runs] == [0.5, 0.25] * 3
+    with pytest.raises(RuntimeError, match="saw 6 images instead of the split's 7"):
+        evaluate(eval_step, {"raw": one}, [jnp.float32(2)] * 3, examples=7)
+
+
+def test_a_run_without_averages_has_one_set_of_two_names():
+    variables = {"params": {"w": jnp.ones(3)}, "batch_stats": {"w": jnp.zeros(3)}}
+    for averaged in (True, False):
+        weights = create_state(variables, optax.sgd(0.1), averaged=averaged).weights
+        assert (weights["raw"] is weights["averaged"]) != averaged
