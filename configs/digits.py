@@ -2,12 +2,12 @@
 
     effnetv2 train --config configs/digits.py --workdir runs/digits
 
-A B0 of half the width and a third of the depth, so that two CPU cores need minutes: most of the first run is compiling.
-The sizes 36 to 48 px keep the network's last feature maps at 3×3 and 2×2 pixels throughout; where a stage changes them,
-BatchNorm's statistics of one stage mean nothing to the next. RandAugment's translations are relative to the image.
+The network is B0 with half the width and a third of the depth, so that a run takes minutes on two CPU cores. Compiling
+takes most of the first run. With image sizes from 36 to 48 px, the last feature maps have 3×3 and 2×2 pixels in every
+stage; if a stage changed that, BatchNorm's statistics from one stage would not fit the next. RandAugment's translations
+are relative to the image size.
 
-Should reach 98.0 % top-1 on the 360 test images with the averaged weights: seeds 0, 1 and 2 gave
-98.3, 98.3 and 98.9 %.
+Should reach 98.0 % top-1 on the 360 test images with the averaged weights: seeds 0, 1 and 2 gave 98.3, 98.3 and 98.9 %.
 """
 
 from effnetv2_jax.data.config import DataConfig
@@ -20,7 +20,7 @@ from effnetv2_jax.train.run.checkpoint import CheckpointConfig
 
 
 def get_config() -> TrainConfig:
-    """Returns the built-in default."""
+    """Returns the configuration of the run."""
     return TrainConfig(
         model=ModelConfig(variant="efficientnetv2-b0", width=0.5, depth=0.34),
         data=DataConfig(

@@ -1,24 +1,26 @@
-"""Fine-tuning from weights of any kind, for any variant and data set.
+"""Fine-tuning pre-trained weights of any framework, for any variant and data set.
 
     effnetv2 train --config configs/finetune.py:efficientnetv2-s,tf_flowers --workdir runs/flowers \
-        --config.init_from=efficientnetv2-s-21k.tgz --config.init_source=official
+        --config.init_from=efficientnetv2-s-21k.tgz --config.init_framework=official
 
     effnetv2 train --config configs/finetune.py:efficientnetv2-b0,folder --workdir runs/mine \
-        --config.data.data_dir=my_images --config.init_from=tf_efficientnetv2_b0.safetensors --config.init_source=timm
+        --config.data.data_dir=my_images --config.init_from=tf_efficientnetv2_b0.safetensors \
+        --config.init_framework=timm
 
 The argument is VARIANT,DATA SET: cifar10, cifar100, oxford_flowers102, cars196, tf_flowers, imagenet2012, or folder
-(`train/<class>/*.jpg` under `data.data_dir`). The classifier is new; the rest starts from the averaged weights.
+(`train/<class>/*.jpg` in `data.data_dir`). `init_framework` can be left out if the file records its framework. Training
+starts from the averaged weights, with a new classifier if the number of classes differs.
 
-Should reach from ImageNet-1k weights (the paper's transfer table, top-1): CIFAR-10 S 98.7 % M 99.0 % L 99.1 %,
+Should reach from ImageNet-1k weights, top-1 (the paper's transfer table): CIFAR-10 S 98.7 % M 99.0 % L 99.1 %,
 CIFAR-100 S 91.5 % M 92.2 % L 92.3 %, Flowers S 97.9 % M 98.5 % L 98.8 %, Cars S 93.8 % M 94.6 % L 95.1 %; imagenet2012
-from 21k: S 84.9 %, M 86.2 %, L 86.9 %, XL 87.2 % (google/automl). This project has had no pretrained weights to run
-these with yet.
+from ImageNet-21k weights: S 84.9 %, M 86.2 %, L 86.9 %, XL 87.2 % (google/automl). This project itself has not run
+these with pre-trained weights yet.
 """
 
 import dataclasses
 
 from effnetv2_jax.data.config import DataConfig
-from effnetv2_jax.model.specs import get_spec
+from effnetv2_jax.model.variants import get_spec
 from effnetv2_jax.train.config import WEIGHTS_TO_NAME, EvaluationConfig, ModelConfig, TrainConfig
 from effnetv2_jax.train.recipe.losses import LossConfig
 from effnetv2_jax.train.recipe.optimizer import OptimizerConfig
@@ -29,7 +31,7 @@ from effnetv2_jax.train.run.checkpoint import CheckpointConfig
 
 @dataclasses.dataclass(frozen=True)
 class _Recipe:
-    """Durations, batch and rate for a data set; a `steps` of 0 goes by epochs."""
+    """Duration, batch size and optimiser settings for a data set. With `steps` 0, `epochs` is the duration."""
 
     epochs: float
     steps: int
@@ -40,10 +42,10 @@ class _Recipe:
     weight_decay: float
 
 
-# Source: the paper's section 4.2 for transfer, datasets.py of google/automl for ImageNet.
+# Source: for transfer, section 4.2 of the paper; for ImageNet, datasets.py of google/automl.
 _TRANSFER = _Recipe(0.0, 10_000, 0, 512, 0.001, "cosine", 0.0)
 _IMAGENET = _Recipe(15.0, 0, 10_000, 512, 0.001, "constant", 1e-5)
-# Ours, for a few thousand images on one device.
+# This project's own settings, for a few thousand images on one device.
 _SMALL = _Recipe(20.0, 0, 0, 64, 0.0005, "cosine", 0.0)
 
 _RECIPES = {
@@ -58,7 +60,7 @@ _RECIPES = {
 
 
 def get_config(argument: str = "efficientnetv2-s,tf_flowers") -> TrainConfig:
-    """Returns the recipe of VARIANT,DATA SET.
+    """Returns the configuration for VARIANT,DATA SET.
 
     Raises:
       ValueError: for an unknown variant or data set.

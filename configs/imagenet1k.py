@@ -1,23 +1,23 @@
-"""ImageNet-1k from scratch: progressive learning as published, for any variant.
+"""ImageNet-1k from scratch, with the published progressive learning, for any variant.
 
     effnetv2 train --config configs/imagenet1k.py:efficientnetv2-s --workdir gs://bucket/runs/s \
         --config.data.data_dir=gs://bucket/tensorflow_datasets
 
-The argument is VARIANT[,official|paper]: the stages of the published code (the default) or of the paper's Table 6.
+The argument is VARIANT[,official|paper]: the stages of the official code (the default) or of the paper's Table 6.
 
-Should reach, top-1 on the validation split, averaged weights: S 83.9 %, M 85.2 %, L 85.7 % (the paper's Table 7, which
-also gives 7.1, 13 and 24 hours on 32 TPU v3 cores); B0 78.7 %, B1 79.8 %, B2 80.5 %, B3 82.1 % (google/automl). Others
-who ran the public code report 83.46 % for S and 84.46 % for M. This project has not trained on ImageNet itself yet.
+Should reach, top-1 on the validation split with the averaged weights: S 83.9 %, M 85.2 %, L 85.7 % (the paper's
+Table 7, in 7.1, 13 and 24 hours on 32 TPU v3 cores); B0 78.7 %, B1 79.8 %, B2 80.5 %, B3 82.1 % (google/automl). Other
+users of the official code report 83.46 % for S and 84.46 % for M. This project itself has not trained on ImageNet yet.
 """
 
 from effnetv2_jax.data.config import DataConfig
-from effnetv2_jax.model.specs import get_spec
+from effnetv2_jax.model.variants import get_spec
 from effnetv2_jax.train.config import EvaluationConfig, ModelConfig, TrainConfig
 from effnetv2_jax.train.recipe.progressive import PRESETS, ProgressiveConfig
 
 
 def get_config(argument: str = "efficientnetv2-s") -> TrainConfig:
-    """Returns the recipe of VARIANT[,PRESET].
+    """Returns the configuration for VARIANT[,PRESET].
 
     Raises:
       ValueError: for an unknown variant or preset.
@@ -28,8 +28,8 @@ def get_config(argument: str = "efficientnetv2-s") -> TrainConfig:
         raise ValueError(f"unknown progressive preset {preset!r}; known presets: official, paper")
     spec = get_spec(variant)
     augmentation = "autoaugment" if spec.preprocessing == "legacy" else "randaugment"
-    # The code normalises over groups of up to 8 cores, 1024 images at this batch, with a momentum of 0.9; the paper
-    # says 0.99.
+    # BatchNorm: the official code normalises over groups of up to 8 cores, which is 1024 images with this batch size.
+    # Its momentum is 0.9; the paper's is 0.99.
     return TrainConfig(
         model=ModelConfig(
             variant=variant,

@@ -3,11 +3,12 @@
     effnetv2 train --config configs/imagenet21k.py:efficientnetv2-l --workdir gs://bucket/runs/l-21k \
         --config.data.data_dir=gs://bucket/imagenet21k
 
-No stages and no augmentation: 224 px, 60 epochs, labels with several classes each normalised to the sum 1 (with
-`--config.loss.kind=sigmoid` as independent ones). Source: google/automl efficientnetv2/datasets.py, Imagenet21k.
+One stage without augmentation: 224 px for 60 epochs. An image may have several classes; its labels are normalised to
+the sum 1, or treated as independent with `--config.loss.kind=sigmoid`. Source: google/automl
+efficientnetv2/datasets.py, Imagenet21k.
 
-Should reach, fine-tuned on ImageNet-1k (configs/finetune.py): S 84.9 %, M 86.2 %, L 86.9 %, XL 87.2 % top-1
-(google/automl). This project has not trained on ImageNet-21k itself yet.
+Should reach, after fine-tuning on ImageNet-1k (configs/finetune.py), top-1: S 84.9 %, M 86.2 %, L 86.9 %, XL 87.2 %
+(google/automl). This project itself has not trained on ImageNet-21k yet.
 """
 
 from effnetv2_jax.data.config import DataConfig
@@ -20,7 +21,7 @@ from effnetv2_jax.train.run.checkpoint import CheckpointConfig
 
 
 def get_config(argument: str = "efficientnetv2-s") -> TrainConfig:
-    """Returns the recipe of a variant."""
+    """Returns the configuration for a variant."""
     return TrainConfig(
         model=ModelConfig(variant=argument, dtype="bfloat16", bn_momentum=0.9, bn_group_size=1024),
         data=DataConfig(dataset="imagenet21k", augmentation="none"),

@@ -1,8 +1,8 @@
-"""A minute's check that everything works: a very small network, two stages, a few steps on the built-in digits.
+"""A check that everything works, in a minute: a very small network, two stages, a few steps on the built-in digits.
 
     effnetv2 train --config configs/smoke.py --workdir runs/smoke
 
-Should reach nothing: it ends with whatever a few steps give.
+Should reach no particular accuracy: it trains for a few steps only.
 """
 
 from effnetv2_jax.data.config import DataConfig
@@ -14,7 +14,7 @@ from effnetv2_jax.train.run.checkpoint import CheckpointConfig
 
 
 def get_config() -> TrainConfig:
-    """Returns the smallest run."""
+    """Returns the configuration of the run."""
     return TrainConfig(
         model=ModelConfig(variant="efficientnetv2-b0", width=0.25, depth=0.1),
         data=DataConfig(dataset="digits", augmentation="randaugment", flip=False, eval_crop="whole"),

@@ -2,7 +2,9 @@
 
 from effnetv2_jax.convert.weights import load_variables, load_weights, save_variables
 from effnetv2_jax.model.efficientnetv2 import EfficientNetV2, create_model
-from effnetv2_jax.model.specs import VARIANTS, BlockSpec, ModelSpec, RowSpec
+from effnetv2_jax.model.specs import BlockSpec, ModelSpec, RowSpec
+from effnetv2_jax.model.variants import VARIANTS
+from effnetv2_jax.version import __version__
 
 __all__ = [
     "VARIANTS",
@@ -10,9 +12,9 @@ __all__ = [
     "EfficientNetV2",
     "ModelSpec",
     "RowSpec",
+    "__version__",
     "create_model",
     "load_variables",
     "load_weights",
     "save_variables",
 ]
-__version__ = "0.1.0"

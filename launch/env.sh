@@ -1,17 +1,19 @@
 # shellcheck shell=bash
-# Sourced before training on a TPU: the only home of XLA's and libtpu's flags and of such variables. What the caller has
-# already set wins.
+# Sourced before training on a TPU. Environment variables of JAX, XLA, libtpu and TensorFlow are set here and nowhere
+# else. A variable that is already set keeps its value.
 
-# A machine whose TPU does not come up (another process holds it, libtpu is missing) stops, and never trains on its CPU.
+# If the TPU is not available (another process uses it, or libtpu is missing), JAX stops with an error instead of
+# training on the CPU.
 export JAX_PLATFORMS="${JAX_PLATFORMS:-tpu,cpu}"
 
-# libtpu's and TensorFlow's start-up notices would drown the stage table and the first losses: errors only.
+# Shows only errors of libtpu and TensorFlow. Their start-up messages would hide the table of stages and the first
+# losses.
 export TPU_MIN_LOG_LEVEL="${TPU_MIN_LOG_LEVEL:-2}"
 export TPU_STDERR_LOG_LEVEL="${TPU_STDERR_LOG_LEVEL:-2}"
 export TF_CPP_MIN_LOG_LEVEL="${TF_CPP_MIN_LOG_LEVEL:-2}"
 
-# Each line reaches the log when it is printed, so that following it shows where the run is.
+# Writes each line to the log at once, so that the log shows the current step.
 export PYTHONUNBUFFERED="${PYTHONUNBUFFERED:-1}"
 
-# LIBTPU_INIT_ARGS and XLA_FLAGS are left alone: no flag has been measured to make these networks faster, and JAX adds
-# what it needs itself. A flag is added here, with its measurement.
+# LIBTPU_INIT_ARGS and XLA_FLAGS are not set: JAX adds the flags that it needs, and no other flag has been measured to
+# make these networks faster. A new flag belongs here, with its measurement.

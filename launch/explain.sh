@@ -1,7 +1,7 @@
 # shellcheck shell=bash
-# Sourced by the scripts beside it: their --help.
+# Sourced by the other scripts, for their --help.
 
-# explain SCRIPT: prints the comment that a script begins with, and ends.
+# explain SCRIPT: prints the comment at the top of a script, and exits.
 explain() {
   sed -n '2,/^[^#]/s/^# \{0,1\}//p' "$1"
   exit

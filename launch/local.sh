@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
-# Installs effnetv2_jax into a virtual environment and trains EfficientNetV2 on the built-in digits, in four progressive
-# stages, on whatever devices there are; safe to run again: a finished run only reports, a stopped one goes on.
+# Installs effnetv2_jax into the virtual environment .venv and trains EfficientNetV2 on the built-in digits, in four
+# progressive stages, on the devices of this machine. Run it again to resume a stopped run; a finished run only prints
+# its results again.
 #   launch/local.sh [WORKDIR] [--config.FIELD=VALUE ...]
+# WORKDIR is the run folder (default: runs/digits).
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source launch/venv.sh
@@ -18,7 +20,7 @@ install_into .venv '.[train]'
 .venv/bin/effnetv2 train --config configs/digits.py --workdir "$workdir" "$@"
 cat <<EOF
 
-Next, your own pictures, a folder with train/<class>/*.jpg:
+Next, train on your own images, in a folder with train/<class>/*.jpg:
   .venv/bin/effnetv2 train --config configs/finetune.py:efficientnetv2-b0,folder --workdir runs/mine \\
       --config.data.data_dir=FOLDER --config.init_from= --config.progressive.image_size='(128,)'
 EOF

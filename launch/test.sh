@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Installs effnetv2_jax with its tests' needs into a virtual environment and runs the tests; safe to run again.
-# Arguments go to pytest: launch/test.sh -m slow
+# Installs effnetv2_jax into the virtual environment .venv and runs ruff, mypy and the tests.
+#   launch/test.sh [PYTEST ARGUMENT ...]
+# TEST_PROCESSES is the number of test processes (default: 2). The slow tests run with: launch/test.sh -m slow
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source launch/venv.sh

@@ -1,7 +1,7 @@
 # shellcheck shell=bash
-# Sourced by the scripts beside it: makes a virtual environment and installs the project into it.
+# Sourced by local.sh and test.sh: makes a virtual environment and installs the project into it.
 
-# Prints the first Python that the project supports.
+# find_python: prints the path of the first Python that the project supports.
 find_python() {
   local name
   for name in "${PYTHON:-python3}" python3.13 python3.12 python3.11; do
@@ -10,11 +10,11 @@ find_python() {
       return
     fi
   done
-  echo "effnetv2_jax needs Python 3.11, 3.12 or 3.13, and found none; set PYTHON to one" >&2
+  echo "effnetv2_jax needs Python 3.11, 3.12 or 3.13, and none was found; set PYTHON to the path of one" >&2
   return 1
 }
 
-# install_into FOLDER REQUIREMENT: a virtual environment with the project, editable. A second run finds all in place.
+# install_into FOLDER REQUIREMENT: installs the project, editable, into a virtual environment, and makes that if needed.
 install_into() {
   local folder=$1 requirement=$2 python
   if [[ ! -x "$folder/bin/python" ]]; then

@@ -1,65 +1,97 @@
-"""The house: imports run downwards only, without circles, and every file has a name of its own."""
+"""The layout of the package: imports run downwards only, without circles."""
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 PACKAGE = Path(__file__).parent.parent / "effnetv2_jax"
 
-# Package → the packages of ours that it may import.
+TRAIN = {"train.recipe", "train.devices", "train.run", "train.report"}
+# Package → the packages and modules that it may import besides itself. Imports for type checking count.
 ALLOWED = {
     "model": set(),
-    "data": set(),
-    "train": {"model", "data"},
-    "convert": {"model", "data"},
-    "predict": {"model", "data", "convert"},
+    "data": {"data.sources", "data.augment"},
+    "data.sources": {"data.config", "data.cpu_tensorflow"},
+    "data.augment": {"data.config", "data.cpu_tensorflow"},
+    "train.recipe": {"model", "data.families"},
+    "train.devices": {"model"},
+    "train.run": {"model", "train.recipe"},
+    "train.report": {"model", "data", "train.recipe", "train.devices", "train.run"},
+    "train": {"model", "data"} | TRAIN,
+    "convert.formats": {"model", "train.run.checkpoint"},
+    "convert.frameworks": {"model", "data.families", "convert.tensors"},
+    "convert": {"model", "data.families", "convert.formats", "convert.frameworks"},
+    "predict": {"model", "data.families", "convert"},
     "analysis": {"model", "data", "train"},
+    "analysis.benchmarks": {"model", "data", "train", "analysis"},
     "cli": {"model", "data", "train", "convert", "predict", "analysis"},
+    "cli.commands": {"model", "data", "train", "convert", "predict", "analysis", "cli"},
 }
-MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path.parent != PACKAGE)
 
 
 def module_name(path: Path) -> str:
-    return ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__")
+    """The module's name within the package, such as `train.recipe.step`."""
+    return ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
 
 
-def imported_modules(path: Path, *, everywhere: bool) -> set[str]:
-    """Our modules that a file imports: also inside functions and for type checkers, or only when it is loaded."""
-    names = {module_name(module) for module in PACKAGE.rglob("*.py")}
-    tree = ast.parse(path.read_text())
+MODULES = {module_name(path): path for path in PACKAGE.rglob("*.py") if path.stem not in ("__init__", "__main__")}
+
+
+def package_of(module: str) -> str:
+    return module.rpartition(".")[0]
+
+
+def imports(path: Path) -> set[str]:
+    """Every name that a file imports, also inside functions and for type checking."""
     found = set()
-    for node in ast.walk(tree) if everywhere else tree.body:
+    for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import"
             found |= {f"{node.module}.{alias.name}" for alias in node.names} | {str(node.module)}
-    return found & names
+    return found
 
 
-@pytest.mark.parametrize("path", MODULES, ids=module_name)
-def test_imports_run_downwards(path):
-    package = path.relative_to(PACKAGE).parts[0]
-    for name in imported_modules(path, everywhere=True):
-        other = name.split(".")[1] if "." in name else ""
-        assert not other or other == package or other in ALLOWED[package], f"{module_name(path)} imports {name}"
+def imported_modules(path: Path) -> set[str]:
+    return {name.removeprefix("effnetv2_jax.") for name in imports(path)} & MODULES.keys()
+
+
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_imports_run_downwards(module):
+    package = package_of(module)
+    for other in imported_modules(MODULES[module]):
+        within = package_of(other) == package or other == "version"
+        assert within or any(f"{other}.".startswith(f"{allowed}.") for allowed in ALLOWED[package]), other
 
 
 def test_there_are_no_circles():
-    graph = {module_name(path): imported_modules(path, everywhere=False) for path in PACKAGE.rglob("*.py")}
-    packages = {module_name(path) for path in PACKAGE.rglob("__init__.py")}
+    graph = {module: imported_modules(path) - {module} for module, path in MODULES.items()}
+    assert circle(graph) == ()
+
+
+def circle(graph: dict[str, set[str]]) -> tuple[str, ...]:
+    """Returns the modules of a circle of imports, or nothing."""
     done: set[str] = set()
 
-    def visit(name: str, trail: tuple[str, ...]) -> None:
-        assert name not in trail, f"circle: {' → '.join([*trail, name])}"
+    def visit(name: str, trail: tuple[str, ...]) -> tuple[str, ...]:
+        if name in trail:
+            return (*trail[trail.index(name) :], name)
         if name not in done:
-            for other in graph[name] - packages - {name}:
-                visit(other, (*trail, name))
+            for other in sorted(graph[name]):
+                if found := visit(other, (*trail, name)):
+                    return found
             done.add(name)
+        return ()
 
-    for name in graph.keys() - packages:
-        visit(name, ())
+    return next((found for name in sorted(graph) if (found := visit(name, ()))), ())
+
+
+def test_a_circle_is_found():
+    assert circle({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == ("b", "c", "b")
 
 
 def test_every_file_is_one_noun():
@@ -68,14 +100,39 @@ def test_every_file_is_one_noun():
         assert path.read_text() == "" or ast.get_docstring(ast.parse(path.read_text())), f"{path} has no docstring"
 
 
-def test_the_core_imports_neither_tensorflow_nor_torch():
-    import subprocess
-    import sys
+@pytest.mark.parametrize(
+    ("library", "allowed"),
+    [
+        ("orbax", {"train.run.checkpoint"}),
+        ("torch", {"convert.formats.pth_file"}),
+    ],
+)
+def test_a_library_is_known_to_one_module(library, allowed):
+    users = {
+        name for name, path in MODULES.items() if any(f"{used}.".startswith(f"{library}.") for used in imports(path))
+    }
+    assert users == allowed
 
-    modules = ["effnetv2_jax", "effnetv2_jax.cli.main"]
-    modules += [f"effnetv2_jax.cli.commands.{name}" for name in ("info", "convert", "predict")]
+
+@pytest.mark.parametrize(
+    "packages",
+    [
+        [
+            "effnetv2_jax",
+            "effnetv2_jax.cli.main",
+            *(f"effnetv2_jax.cli.commands.{n}" for n in ("info", "convert", "predict")),
+        ],
+        [
+            f"effnetv2_jax.{name}"
+            for name in MODULES
+            if name.startswith(("train.recipe.", "convert.", "model.", "predict."))
+        ],
+    ],
+    ids=["the core", "the recipe, the model, conversion and prediction"],
+)
+def test_imports_neither_tensorflow_nor_torch(packages):
     code = (
-        f"import sys, {', '.join(modules)}; "
+        f"import sys, {', '.join(packages)}; "
         "print([m for m in ('tensorflow', 'tensorflow_datasets', 'torch') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -1,7 +1,7 @@
-"""A compiled TPU program's text, read for what the compiler says it costs.
+"""The compiler's cost estimates in the HLO text of a compiled TPU program.
 
-The optimised HLO carries `"estimated_cycles"` in the `backend_config` of each instruction that the compiler has
-scheduled, and the name of the layer in its metadata. `cost_analysis()` of the same program knows no time.
+The optimised HLO has `"estimated_cycles"` in the `backend_config` of each instruction that the compiler has scheduled,
+and the name of the layer in its metadata. JAX's `cost_analysis()` of the same program gives no times.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _GROUP_MESH = re.compile(r"replica_groups=mesh\[([^\]]*)\]\s*\{([^}]*)\}")
 _BETWEEN_SLICES = "xla_megascale_runtime"
 _LAYER = re.compile(r"EfficientNetV2\)*/([\w.]+(?:/[\w.]+(?=/))?)")
 
-# What a fused computation is called by the first of these instructions that is in it.
+# Opcode → kind of operation. A fused computation is of the kind of the first of these opcodes that it contains.
 _KINDS = (
     ("convolution", "convolution"),
     ("dot", "convolution"),
@@ -49,7 +49,12 @@ KINDS = (*dict.fromkeys(_BARE_KINDS.values()), _OTHER)
 
 @dataclasses.dataclass(frozen=True)
 class AllReduce:
-    """A collective sum: the bytes of its result on a device, and the devices that sum together (0: all of them)."""
+    """A collective sum.
+
+    Attributes:
+      bytes: of its result on one device.
+      group_size: number of devices that sum together; 0 means all devices.
+    """
 
     bytes: int
     group_size: int
@@ -57,15 +62,15 @@ class AllReduce:
 
 @dataclasses.dataclass(frozen=True)
 class HloCost:
-    """What a program's text says of one call on one device.
+    """The estimated cost of one call of a program on one device.
 
     Attributes:
-      cycles: estimated by the compiler; communication and copies in flight are not among them.
+      cycles: the compiler's estimate, without communication and asynchronous copies.
       by_kind: cycles by kind of operation.
-      by_layer: cycles by layer, with "(gradient)" after those of the backward pass.
-      all_reduces: those of the program, loops unrolled.
-      sends: bytes of each message to another slice; a sum over slices is a reduce-scatter within each, a message and
-        an all-gather.
+      by_layer: cycles by layer; the backward pass of a layer has "(gradient)" after its name.
+      all_reduces: the all-reduces of the program, with loops unrolled.
+      sends: bytes of each message to another slice. A sum over slices is a reduce-scatter within each slice, a message
+        between slices and an all-gather within each slice.
     """
 
     cycles: int
@@ -76,7 +81,7 @@ class HloCost:
 
 
 def read_cost(text: str) -> HloCost:
-    """Returns the cost of an optimised HLO module's entry computation and of what it calls.
+    """Returns the cost of an optimised HLO module's entry computation, with the computations that it calls.
 
     Raises:
       ValueError: if the text has no entry computation.
@@ -93,7 +98,7 @@ def read_cost(text: str) -> HloCost:
         if instruction.opcode in ("all-reduce", "all-reduce-start"):
             all_reduces += [AllReduce(_bytes(instruction.shape), _group_size(instruction.rest))] * times
         if instruction.opcode == "send" and _BETWEEN_SLICES in instruction.rest:
-            sends += [_bytes(instruction.shape.replace("u32[]", ""))] * times  # a context, which is not sent
+            sends += [_bytes(instruction.shape.replace("u32[]", ""))] * times  # u32[] is a context, which is not sent
     return HloCost(sum(by_kind.values()), dict(by_kind), dict(by_layer), tuple(all_reduces), tuple(sends))
 
 
@@ -132,7 +137,10 @@ def _parse(text: str) -> tuple[_Computations, str]:
 
 
 def _executed(computations: _Computations, name: str, times: int) -> Iterator[tuple[_Instruction, int]]:
-    """Yields the instructions that run, and how often: loops by their trip count, of a conditional the first branch."""
+    """Yields each instruction that runs and the number of times it runs.
+
+    The body of a loop runs as often as its trip count, and only the first branch of a conditional runs.
+    """
     for instruction in computations.get(name, ()):
         yield instruction, times
         if instruction.opcode in ("while", "call", "async-start"):

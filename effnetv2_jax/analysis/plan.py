@@ -1,4 +1,4 @@
-"""What a run will cost: its stages, and with a TPU slice their memory and time as its compiler estimates them."""
+"""The expected cost of a run: its programs, and for a TPU slice the compiler's estimates of their memory and time."""
 
 from __future__ import annotations
 
@@ -13,31 +13,32 @@ from typing import Any
 from effnetv2_jax.analysis.program_cost import CACHE, ProgramCost, program_cost
 from effnetv2_jax.analysis.topology import Topology, make_mesh
 from effnetv2_jax.data.config import DataConfig
-from effnetv2_jax.data.pipeline import dataset_facts, recorded_facts
+from effnetv2_jax.data.dataset import dataset_info, recorded_info
 from effnetv2_jax.model.summary import count_multiply_adds
 from effnetv2_jax.train.config import EvaluationConfig, ModelConfig, TrainConfig
 from effnetv2_jax.train.devices.memory import DeviceMemoryError, smallest_fitting
+from effnetv2_jax.train.devices.program import Program
 from effnetv2_jax.train.experiment import Experiment, make_experiment
-from effnetv2_jax.train.programs import EVALUATION, Source, eval_source, stage_name, train_source
+from effnetv2_jax.train.programs import EVALUATION, eval_program, stage_name, train_program
 from effnetv2_jax.train.recipe.progressive import ProgressiveConfig
 
-# Two programs at a time: the compiler keeps about one core busy with each.
+# The compiler keeps about one core busy with each program.
 _COMPILED_AT_ONCE = 2
 
 
 @dataclasses.dataclass(frozen=True)
-class Row:
+class PlannedProgram:
     """One program of a run: a stage's training step, or evaluation.
 
     Attributes:
-      name: of the program.
-      steps: calls of it in the whole run.
+      name: name of the program.
+      steps: number of calls in the whole run.
       image_size: side in pixels.
-      batch_size: images a call, of all chips.
-      flops_per_image: of a forward pass, two a multiply-add, from the spec.
-      microbatches: that a call goes through in turn.
-      cost: on one device of the slice; None without a slice, or if it does not fit.
-      needed_bytes: of memory on one device, if it does not fit.
+      batch_size: images per call, over all chips.
+      flops_per_image: of a forward pass, computed from the spec; a multiply-add counts as two.
+      microbatches: number of microbatches per call.
+      cost: cost of one call on one device of the slice; None without a slice, or if the program does not fit.
+      needed_bytes: memory needed on one device, if the program does not fit; otherwise 0.
     """
 
     name: str
@@ -52,82 +53,82 @@ class Row:
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """The programs of a run on a slice, training stages first."""
+    """The programs of a run, training stages first, and the slice that they were compiled for, if any."""
 
     experiment: Experiment
     topology: Topology | None
-    rows: tuple[Row, ...]
-
-    def seconds(self, row: Row) -> float:
-        """Returns the estimated seconds of one call."""
-        assert row.cost is not None
-        assert self.topology is not None
-        return row.cost.estimated_cycles / self.topology.chip.clock
+    programs: tuple[PlannedProgram, ...]
 
     @property
     def fits(self) -> bool:
         """Whether every program fits the slice's memory."""
-        return not any(row.needed_bytes for row in self.rows)
-
-    def hours_of(self, row: Row) -> float:
-        """Returns the estimated hours of all calls of one program."""
-        return row.steps * self.seconds(row) / 3600
+        return not any(program.needed_bytes for program in self.programs)
 
     @property
     def hours(self) -> float:
-        """The estimated hours of the whole run, evaluation included; only of a plan that fits."""
-        return sum(self.hours_of(row) for row in self.rows)
+        """The estimated hours of the whole run, evaluation included. Every program must fit."""
+        return sum(self.hours_of(program) for program in self.programs)
 
-    def facts(self, row: Row) -> dict[str, Any]:
-        """Returns a program's figures, JSON-ready; those of a slice only with one."""
-        found: dict[str, Any] = {
+    def hours_of(self, program: PlannedProgram) -> float:
+        """Returns the estimated hours of all calls of a program."""
+        return program.steps * self.seconds(program) / 3600
+
+    def seconds(self, program: PlannedProgram) -> float:
+        """Returns the estimated seconds of one call of a program."""
+        assert program.cost is not None
+        assert self.topology is not None
+        return program.cost.estimated_cycles / self.topology.chip.clock
+
+    def figures(self, program: PlannedProgram) -> dict[str, Any]:
+        """Returns the figures of a program, ready for JSON; those of a slice only for a plan with a slice."""
+        figures: dict[str, Any] = {
             "variant": self.experiment.spec.name,
-            "program": row.name,
-            "steps": row.steps,
-            "image_size": row.image_size,
-            "batch_size": row.batch_size,
-            "flops_per_image": row.flops_per_image,
+            "program": program.name,
+            "steps": program.steps,
+            "image_size": program.image_size,
+            "batch_size": program.batch_size,
+            "flops_per_image": program.flops_per_image,
         }
         if not self.topology:
-            return found
-        chip, devices = self.topology.chip, self.topology.chip.devices
-        found |= {
+            return figures
+        chip, devices, cost = self.topology.chip, self.topology.chip.devices, program.cost
+        figures |= {
             "topology": self.topology.name,
-            "batch_per_chip": row.batch_size // self.topology.chips,
-            "accumulation_steps": row.microbatches,
-            "fits": row.cost is not None,
+            "batch_per_chip": program.batch_size // self.topology.chips,
+            "accumulation_steps": program.microbatches,
+            "fits": cost is not None,
         }
-        if row.cost is None:
-            needed = devices * row.needed_bytes
-            return found | {"hbm_bytes": needed, "hbm_free_bytes": chip.hbm_bytes - needed}
-        seconds = self.seconds(row)
+        if cost is None:
+            needed = devices * program.needed_bytes
+            return figures | {"hbm_bytes": needed, "hbm_free_bytes": chip.hbm_bytes - needed}
+        seconds = self.seconds(program)
         if self.topology.slices > 1:
-            found |= {"dcn_transfers": row.cost.dcn_transfers, "dcn_bytes": row.cost.dcn_bytes}
-        return found | {
-            "hbm_bytes": devices * row.cost.hbm_bytes,
-            "hbm_free_bytes": chip.hbm_bytes - devices * row.cost.hbm_bytes,
-            "flops": devices * row.cost.flops,
-            "estimated_cycles": row.cost.estimated_cycles,
+            figures |= {"dcn_transfers": cost.dcn_transfers, "dcn_bytes": cost.dcn_bytes}
+        return figures | {
+            "hbm_bytes": devices * cost.hbm_bytes,
+            "hbm_free_bytes": chip.hbm_bytes - devices * cost.hbm_bytes,
+            "flops": devices * cost.flops,
+            "estimated_cycles": cost.estimated_cycles,
             "step_seconds": seconds,
-            "hours": self.hours_of(row),
-            "chip_hours": self.hours_of(row) * self.topology.chips,
-            "images_per_second_per_chip": row.batch_size / self.topology.chips / seconds,
-            "mxu_fraction": devices * row.cost.flops / (chip.peak_flops * seconds),
-            "hbm_fraction": devices * row.cost.bytes_accessed / (chip.hbm_bandwidth * seconds),
-            "all_reduce_count": row.cost.all_reduce_count,
-            "all_reduce_bytes": row.cost.all_reduce_bytes,
-            "all_reduce_groups": dict(row.cost.all_reduce_groups),
-            "compile_seconds": row.cost.compile_seconds,
+            "hours": self.hours_of(program),
+            "chip_hours": self.hours_of(program) * self.topology.chips,
+            "images_per_second_per_chip": program.batch_size / self.topology.chips / seconds,
+            "mxu_fraction": devices * cost.flops / (chip.peak_flops * seconds),
+            "hbm_fraction": devices * cost.bytes_accessed / (chip.hbm_bandwidth * seconds),
+            "all_reduce_count": cost.all_reduce_count,
+            "all_reduce_bytes": cost.all_reduce_bytes,
+            "all_reduce_groups": dict(cost.all_reduce_groups),
+            "compile_seconds": cost.compile_seconds,
         }
 
 
 def planned_experiment(config: TrainConfig, devices: int) -> Experiment:
-    """Works out a run without its data where the data set's sizes are on record; others are opened."""
-    return make_experiment(config, devices, facts=recorded_facts(config.data) or dataset_facts(config.data))
+    """Returns the experiment of a config. Opens the data set only if `DATASETS` does not record its sizes."""
+    return make_experiment(config, devices, info=recorded_info(config.data) or dataset_info(config.data))
 
 
-def single_programs(variant: str, sizes: Sequence[int], batch_per_chip: int, chips: int, dtype: str) -> TrainConfig:
-    """Returns a config whose stages are a variant's training step at each of the sizes, on ImageNet's classes."""
+def config_of_variant(variant: str, sizes: Sequence[int], batch_per_chip: int, chips: int, dtype: str) -> TrainConfig:
+    """Returns a config that trains a variant on ImageNet with one stage for each image size."""
     return TrainConfig(
         model=ModelConfig(variant=variant, dtype=dtype),
         data=DataConfig(dataset="imagenet2012"),
@@ -142,51 +143,56 @@ def make_plan(
     experiment: Experiment,
     topology: Topology | None,
     cache: str = CACHE,
-    tell: Callable[[str], None] = lambda text: None,
+    report: Callable[[str], None] = lambda _: None,
 ) -> Plan:
-    """Returns the plan of a run; with a slice every program is compiled for it, which takes minutes each.
+    """Returns the plan of a run. With a slice, every program is compiled for it, which takes minutes for each.
 
     Args:
-      experiment: the run on the slice's number of devices.
-      topology: the slice, or None for what the spec alone says.
-      cache: a folder that keeps what compiling told, or "".
-      tell: is given a line as each program is done.
+      experiment: the run, on the slice's number of devices.
+      topology: the slice; None for a plan without memory and time.
+      cache: folder that stores the costs of compiled programs; "" for no cache.
+      report: called with a line of text after each program.
     """
-    rows = _rows(experiment)
+    programs = _programs(experiment)
     if topology is None:
-        return Plan(experiment, None, rows)
+        return Plan(experiment, None, programs)
     mesh = make_mesh(topology)
-    sources: list[Callable[[int], Source]] = [
-        *(functools.partial(train_source, experiment, stage, mesh) for stage in experiment.stages),
-        lambda _: eval_source(experiment, mesh),
+    makers: list[Callable[[int], Program]] = [
+        *(functools.partial(train_program, experiment, stage, mesh) for stage in experiment.stages),
+        lambda _: eval_program(experiment, mesh),
     ]
     choices = [*(experiment.accumulation for _ in experiment.stages), (1,)]
 
-    def costed(row: Row, source: Callable[[int], Source], choices: tuple[int, ...]) -> Row:
+    def with_cost(
+        program: PlannedProgram, make_program: Callable[[int], Program], choices: tuple[int, ...]
+    ) -> PlannedProgram:
         start = time.perf_counter()
-        name = f"{topology.name} {row.name}, {row.image_size} px"
+        name = f"{topology.name} {program.name}, {program.image_size} px"
         try:
-            parts, cost = smallest_fitting(choices, lambda parts: program_cost(source(parts), topology, cache))
+            parts, cost = smallest_fitting(choices, lambda parts: program_cost(make_program(parts), topology, cache))
         except DeviceMemoryError as error:
-            tell(f"{name}: does not fit, {error}")
-            return dataclasses.replace(row, microbatches=choices[-1], needed_bytes=error.needed)
-        tell(f"{name}: {parts} microbatches, known after {time.perf_counter() - start:.0f} s")
-        return dataclasses.replace(row, microbatches=parts, cost=cost)
+            report(f"{name}: does not fit: {error}")
+            return dataclasses.replace(program, microbatches=choices[-1], needed_bytes=error.needed)
+        microbatches = f"{parts} microbatches" if parts > 1 else "1 microbatch"
+        report(f"{name}: {microbatches}, compiled or read from the cache in {time.perf_counter() - start:.0f} s")
+        return dataclasses.replace(program, microbatches=parts, cost=cost)
 
     with concurrent.futures.ThreadPoolExecutor(_COMPILED_AT_ONCE) as pool:
-        return Plan(experiment, topology, tuple(pool.map(costed, rows, sources, choices)))
+        return Plan(experiment, topology, tuple(pool.map(with_cost, programs, makers, choices)))
 
 
-def _rows(experiment: Experiment) -> tuple[Row, ...]:
-    def row(name: str, steps: int, image_size: int, batch_size: int) -> Row:
-        adds = count_multiply_adds(experiment.spec, image_size, experiment.facts.num_classes)
-        return Row(name, steps, image_size, batch_size, 2.0 * adds)
+def _programs(experiment: Experiment) -> tuple[PlannedProgram, ...]:
+    """Returns the training step of each stage and the evaluation step, without costs."""
+
+    def program(name: str, steps: int, image_size: int, batch_size: int) -> PlannedProgram:
+        adds = count_multiply_adds(experiment.spec, image_size, experiment.dataset_info.num_classes)
+        return PlannedProgram(name, steps, image_size, batch_size, 2.0 * adds)
 
     batch_size = experiment.config.batch_size
-    stages = [row(stage_name(stage), stage.steps, stage.image_size, batch_size) for stage in experiment.stages]
+    stages = [program(stage_name(stage), stage.steps, stage.image_size, batch_size) for stage in experiment.stages]
     every = experiment.evaluate_every
-    evaluations = math.ceil(experiment.total_steps / every) if every else 1  # the last one at the end
+    evaluations = math.ceil(experiment.total_steps / every) if every else 1  # the last one is at the end of the run
     weights = 2 if experiment.config.ema_decay else 1
-    batches = math.ceil(experiment.facts.eval_examples / experiment.eval_batch_size)
-    evaluation = row(EVALUATION, evaluations * weights * batches, experiment.eval_size, experiment.eval_batch_size)
-    return (*stages, evaluation)
+    batches = math.ceil(experiment.dataset_info.eval_examples / experiment.eval_batch_size)
+    steps = evaluations * weights * batches
+    return (*stages, program(EVALUATION, steps, experiment.eval_size, experiment.eval_batch_size))

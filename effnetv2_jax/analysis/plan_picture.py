@@ -1,4 +1,4 @@
-"""The picture of a plan: where the time of a run goes."""
+"""A picture of a plan: the time of a run by program and kind of operation."""
 
 from __future__ import annotations
 
@@ -11,22 +11,25 @@ from effnetv2_jax.analysis.plan import Plan
 
 
 def draw_plan(path: Path, plan: Plan) -> None:
-    """Draws the hours of each program by kind of operation, and the cycles of one image by the same, into a PNG."""
+    """Writes a PNG file with the hours of each program in a run and the time of one call, by kind of operation.
+
+    The plan must have a slice, and every program must fit.
+    """
     assert plan.topology is not None
     figure = Figure(figsize=(11, 4.5), layout="constrained")
     figure.suptitle(
         f"{plan.experiment.spec.name} on {plan.topology.name}: {plan.hours:.3g} hours by the TPU compiler's estimates"
     )
     clock = plan.topology.chip.clock
-    names = [f"{row.name}\n{row.image_size} px" for row in plan.rows]
+    names = [f"{program.name}\n{program.image_size} px" for program in plan.programs]
     panels = (
-        ("hours of the run", [row.steps / clock / 3600 for row in plan.rows]),
-        ("milliseconds of a call", [1e3 / clock for _ in plan.rows]),
+        ("hours of the run", [program.steps / clock / 3600 for program in plan.programs]),
+        ("milliseconds per call", [1e3 / clock for _ in plan.programs]),
     )
     for axes, (title, scales) in zip(figure.subplots(1, 2), panels, strict=True):
-        bottom = [0.0] * len(plan.rows)
+        bottom = [0.0] * len(plan.programs)
         for kind in KINDS:
-            cycles = [row.cost.cycles_by_kind.get(kind, 0) if row.cost else 0 for row in plan.rows]
+            cycles = [program.cost.cycles_by_kind.get(kind, 0) if program.cost else 0 for program in plan.programs]
             if any(cycles):
                 heights = [count * scale for count, scale in zip(cycles, scales, strict=True)]
                 axes.bar(names, heights, bottom=bottom, label=kind)

@@ -1,4 +1,4 @@
-"""The cost of a program on a TPU that is not there, from compiling it."""
+"""The cost of a program on a TPU that need not exist, found by compiling the program for it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ import jax
 from effnetv2_jax.analysis.hlo import read_cost
 from effnetv2_jax.analysis.topology import Topology
 from effnetv2_jax.train.devices.memory import DeviceMemoryError, compile_within, program_bytes
-from effnetv2_jax.train.programs import Source
+from effnetv2_jax.train.devices.program import Program
 
 CACHE = "~/.cache/effnetv2_jax/plans"
 _FORMAT = 1
@@ -27,20 +27,21 @@ _FORMAT = 1
 
 @dataclasses.dataclass(frozen=True)
 class ProgramCost:
-    """One call of a compiled program on one device.
+    """The estimated cost of one call of a compiled program on one device.
 
     Attributes:
-      hbm_bytes: arguments, results and temporaries that live at once, and the code.
-      flops: of matrix products and convolutions and the rest, two a multiply-add.
-      bytes_accessed: read and written, of which the fast memory serves a part.
-      estimated_cycles: by the compiler; communication is not among them.
+      hbm_bytes: memory for the arguments, results and temporaries that live at once, and for the code.
+      flops: of all operations; a multiply-add counts as two.
+      bytes_accessed: bytes read and written, in HBM and in the fast on-chip memory.
+      estimated_cycles: the compiler's estimate, without communication.
       cycles_by_kind: cycles by kind of operation.
       cycles_by_layer: cycles by layer.
-      all_reduce_bytes: of all their results.
-      all_reduce_groups: devices that sum together → number of all-reduces.
-      compile_seconds: what it took to compile, whether now or at the time that the cache remembers.
-      dcn_transfers: messages to other slices, over the data-centre network.
-      dcn_bytes: of all of them.
+      all_reduce_count: number of all-reduces.
+      all_reduce_bytes: bytes of the results of all all-reduces.
+      all_reduce_groups: number of devices that sum together → number of all-reduces.
+      compile_seconds: time that compiling took; for a cost from the cache, the time it took originally.
+      dcn_transfers: number of messages to other slices, over the data-centre network.
+      dcn_bytes: bytes of all these messages.
     """
 
     hbm_bytes: int
@@ -56,64 +57,70 @@ class ProgramCost:
     dcn_transfers: int = 0
     dcn_bytes: int = 0
 
+    def slowest_layers(self, count: int) -> list[tuple[str, int]]:
+        """Returns the `count` layers that take the most cycles, with their cycles, slowest first."""
+        return sorted(self.cycles_by_layer.items(), key=lambda item: -item[1])[:count]
 
-def program_cost(source: Source, topology: Topology, cache: str = CACHE) -> ProgramCost:
-    """Lowers a program for a slice and compiles it, or finds what that told an earlier time.
+
+def program_cost(program: Program, topology: Topology, cache: str = CACHE) -> ProgramCost:
+    """Compiles a program for a slice and returns its cost, or reads the cost from the cache.
 
     Args:
-      source: the program, on a mesh of the slice.
+      program: the program, on a mesh of the slice.
       topology: the slice.
-      cache: a folder of costs by content: the lowered program, the slice and the compiler; "" keeps none.
+      cache: folder that stores costs by the hash of the lowered program, the slice and the compiler's version; ""
+        for no cache.
 
     Raises:
-      DeviceMemoryError: if it needs more memory than a device of the slice has.
+      DeviceMemoryError: if the program needs more memory than a device of the slice has.
     """
-    lowered = source.jitted().lower(*source.arguments)
-    path = _cached(cache, lowered.as_text(), topology) if cache else None
+    lowered = program.lower()
+    path = _cache_path(cache, lowered.as_text(), topology) if cache else None
     if path and path.is_file():
-        kept = json.loads(path.read_text())
-        if "needed" in kept:
-            raise DeviceMemoryError(**kept)
-        return ProgramCost(**kept)
+        stored = json.loads(path.read_text())
+        if "needed" in stored:
+            raise DeviceMemoryError(**stored)
+        return ProgramCost(**stored)
     start = time.perf_counter()
     try:
-        cost = _read(compile_within(lowered, None), topology, start)
+        cost = _cost(compile_within(lowered, None), topology, start)
     except DeviceMemoryError as error:
-        _keep(path, {"needed": error.needed, "available": error.available})
+        _store(path, {"needed": error.needed, "available": error.available})
         raise
-    _keep(path, dataclasses.asdict(cost))
+    _store(path, dataclasses.asdict(cost))
     return cost
 
 
-def _keep(path: Path | None, told: Mapping[str, Any]) -> None:
+def _cache_path(cache: str, text: str, topology: Topology) -> Path:
+    versions = [f"{name} {importlib.metadata.version(name)}" for name in ("jax", "jaxlib", "libtpu")]
+    content = "\n".join([str(_FORMAT), topology.name, *versions, text])
+    return Path(cache).expanduser() / f"{hashlib.sha256(content.encode()).hexdigest()}.json"
+
+
+def _store(path: Path | None, values: Mapping[str, Any]) -> None:
+    """Writes values as JSON, if there is a path. Other processes and threads never see an incomplete file."""
     if path:
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_suffix(f".{os.getpid()}.{threading.get_ident()}.part")
-        part.write_text(json.dumps(told, indent=1))
+        part.write_text(json.dumps(values, indent=1))
         part.replace(path)
 
 
-def _read(compiled: jax.stages.Compiled, topology: Topology, start: float) -> ProgramCost:
-    counted: Any = compiled.cost_analysis()
-    read = read_cost(compiled.as_text() or "")
-    groups = collections.Counter(str(each.group_size or topology.devices) for each in read.all_reduces)
+def _cost(compiled: jax.stages.Compiled, topology: Topology, start: float) -> ProgramCost:
+    analysis: Any = compiled.cost_analysis()
+    hlo = read_cost(compiled.as_text() or "")
+    groups = collections.Counter(str(each.group_size or topology.devices) for each in hlo.all_reduces)
     return ProgramCost(
         hbm_bytes=program_bytes(compiled),
-        flops=counted["flops"],
-        bytes_accessed=counted["bytes accessed"],
-        estimated_cycles=read.cycles,
-        cycles_by_kind=read.by_kind,
-        cycles_by_layer=read.by_layer,
-        all_reduce_count=len(read.all_reduces),
-        all_reduce_bytes=sum(each.bytes for each in read.all_reduces),
+        flops=analysis["flops"],
+        bytes_accessed=analysis["bytes accessed"],
+        estimated_cycles=hlo.cycles,
+        cycles_by_kind=hlo.by_kind,
+        cycles_by_layer=hlo.by_layer,
+        all_reduce_count=len(hlo.all_reduces),
+        all_reduce_bytes=sum(each.bytes for each in hlo.all_reduces),
         all_reduce_groups=dict(groups),
         compile_seconds=round(time.perf_counter() - start, 1),
-        dcn_transfers=len(read.sends),
-        dcn_bytes=sum(read.sends),
+        dcn_transfers=len(hlo.sends),
+        dcn_bytes=sum(hlo.sends),
     )
-
-
-def _cached(cache: str, program: str, topology: Topology) -> Path:
-    versions = [f"{name} {importlib.metadata.version(name)}" for name in ("jax", "jaxlib", "libtpu")]
-    content = "\n".join([str(_FORMAT), topology.name, *versions, program])
-    return Path(cache).expanduser() / f"{hashlib.sha256(content.encode()).hexdigest()}.json"

@@ -1,14 +1,14 @@
-"""TPU slices by the names people give them: accelerator types such as v4-32, and grids of chips such as v5e:2x4."""
+"""TPU slices by name: an accelerator type such as v4-32, or a grid of chips such as v5e:2x4."""
 
 from __future__ import annotations
 
 import dataclasses
-import glob
 import importlib.util
 import math
 import os
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -20,8 +20,9 @@ from effnetv2_jax.train.devices.chips import CHIPS, Chip
 
 _ALIASES = MappingProxyType({"v5litepod": "v5e", "v5lite": "v5e"})
 
-# What the TPU compiler must be told of some slices, by generation and grid; "" stands for every other grid.
-# A v4 without "megacore" shows two devices a chip, which the real one does not; hosts of one or eight chips are named.
+# Options that the TPU compiler needs for some slices, by generation and grid; "" stands for every grid. Without
+# "megacore", v4 would have two devices for each chip, unlike a real v4. A slice on one host of one or eight chips needs
+# that host's bounds.
 _COMPILER_OPTIONS: Mapping[tuple[str, str], Mapping[str, Any]] = MappingProxyType(
     {
         ("v4", ""): {"chip_config_name": "megacore"},
@@ -35,11 +36,11 @@ _COMPILER_OPTIONS: Mapping[tuple[str, str], Mapping[str, Any]] = MappingProxyTyp
 
 @dataclasses.dataclass(frozen=True)
 class Topology:
-    """Chips of one generation in a grid, or several such slices that the data-centre network connects.
+    """A slice, or several equal slices that the data-centre network connects.
 
     Attributes:
-      chip: the generation.
-      grid: chips of a slice along each dimension.
+      chip: the generation of the chips.
+      grid: number of chips of a slice along each dimension.
       slices: number of slices.
     """
 
@@ -59,7 +60,7 @@ class Topology:
 
     @property
     def name(self) -> str:
-        """The generation and its grid, as in v5e:2x4, and how many of it, as in 2xv5e:2x4."""
+        """The generation and the grid, as in v5e:2x4; several slices have their number in front, as in 2xv5e:2x4."""
         several = f"{self.slices}x" if self.slices > 1 else ""
         return f"{several}{self.chip.name}:{self.shape}"
 
@@ -70,13 +71,13 @@ class Topology:
 
 
 def parse_topology(name: str) -> Topology:
-    """Returns the slice of an accelerator type (v3-32, v4-8, v5litepod-16, v5p-8, v6e-8) or of a grid (v5e:2x4).
+    """Returns the slice for an accelerator type (v3-32, v4-8, v5litepod-16, v5p-8, v6e-8) or a grid (v5e:2x4).
 
-    Several slices have their number before it: 2xv5e-16, 2xv5e:4x4. An accelerator type takes the most compact grid,
-    which is the one that Cloud TPU gives.
+    A number in front means several slices: 2xv5e-16, 2xv5e:4x4. An accelerator type means the most compact grid, as on
+    Cloud TPU.
 
     Raises:
-      ValueError: for an unknown generation, a number of chips that no slice has, or another form.
+      ValueError: for an unknown generation, a number of chips that no slice has, or a malformed name.
     """
     match = re.fullmatch(r"(?:([1-9]\d*)x)?([a-z]\w*?)(?:-(\d+)|:(\d+(?:x\d+)*))", name)
     chip = CHIPS.get(_ALIASES.get(match[2], match[2])) if match else None
@@ -88,29 +89,30 @@ def parse_topology(name: str) -> Topology:
         chips = int(match[3]) // cores
         least = 4 if chip.cores_in_name else 1
         if int(match[3]) % cores or not least <= chips <= chip.most or chips & (chips - 1):
-            raise ValueError(f"no slice {name!r}: {_sizes(chip)}; {_known()}")
+            raise ValueError(f"{name!r} is not a slice: {_sizes(chip)}")
         return Topology(chip, _grid(chips, chip.dimensions), slices)
     grid = tuple(map(int, match[4].split("x")))
     if len(grid) != chip.dimensions or min(grid) < 1 or math.prod(grid) > chip.most:
         raise ValueError(
-            f"no grid {name!r}: {chip.name} has {chip.dimensions} dimensions of at least 1 and at most {chip.most} "
+            f"{name!r} is not a grid of {chip.name}, which has {chip.dimensions} dimensions and at most {chip.most} "
             f"chips, as in {_example(chip)}"
         )
     return Topology(chip, grid, slices)
 
 
 def describe(topology: Topology) -> Any:
-    """Returns the compiler's description of the slice, which need not exist; no TPU is touched.
+    """Returns the TPU compiler's description of a slice. It needs no TPU and uses none.
 
     Raises:
-      RuntimeError: without the TPU compiler, or if it does not know the slice.
+      RuntimeError: if the TPU compiler is not installed, or does not support the slice.
     """
     if importlib.util.find_spec("libtpu") is None:
         raise RuntimeError("compiling for a TPU needs its compiler: pip install 'effnetv2_jax[aot]' (Linux, x86-64)")
     for variable, value in _ENVIRONMENT.items():
         os.environ.setdefault(variable, value)
-    if not any(glob.glob(pattern) for pattern in _TPU_FILES):
-        os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")  # several plans at a time; never beside a real TPU
+    if not any(any(Path("/dev").glob(pattern)) for pattern in _TPU_FILES):
+        # Lets several plans run at the same time. On a machine with a TPU, libtpu's own lock stays in place.
+        os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
     from jax.experimental import topologies
 
     options = {
@@ -121,18 +123,18 @@ def describe(topology: Topology) -> Any:
     try:
         return topologies.get_topology_desc(f"{topology.chip.name}:{topology.shape}", platform="tpu", **options)
     except jax.errors.JaxRuntimeError as error:
-        raise RuntimeError(f"the TPU compiler refuses {topology.name}: {str(error).splitlines()[0]}") from error
+        raise RuntimeError(f"the TPU compiler does not accept {topology.name}: {str(error).splitlines()[0]}") from error
 
 
 def make_mesh(topology: Topology) -> Mesh:
-    """Returns the mesh of one axis, `data`, over the slice's devices, as training makes it of real ones."""
+    """Returns the mesh that training would use on the slice: one axis, `data`, over all devices."""
     return sharding.make_mesh(describe(topology).devices)
 
 
-# What a machine with a TPU has.
-_TPU_FILES = ("/dev/accel*", "/dev/vfio/[0-9]*")
+# Device files in /dev of a machine with a TPU.
+_TPU_FILES = ("accel*", "vfio/[0-9]*")
 
-# The compiler's library asks the cloud's metadata server which TPU it runs on: here on none.
+# Without these variables, libtpu asks Google Cloud's metadata server which TPU it runs on.
 _ENVIRONMENT = MappingProxyType(
     {
         "TPU_SKIP_MDS_QUERY": "1",
@@ -145,7 +147,10 @@ _ENVIRONMENT = MappingProxyType(
 
 
 def _grid(chips: int, dimensions: int) -> tuple[int, ...]:
-    """Returns the grid of powers of two whose sides differ least, smaller sides first; flat ones end in 1."""
+    """Returns the most compact grid with powers of two as sides, smaller sides first.
+
+    A three-dimensional grid of at most four chips is flat: its last side is 1.
+    """
     exponent = chips.bit_length() - 1
     if dimensions == 3 and exponent <= 2:
         return (*_grid(chips, 2), 1)
@@ -155,7 +160,7 @@ def _grid(chips: int, dimensions: int) -> tuple[int, ...]:
 
 def _sizes(chip: Chip) -> str:
     counted, least, cores = ("cores", 8, 2) if chip.cores_in_name else ("chips", 1, 1)
-    return f"{chip.name} counts {counted}, {least} to {cores * chip.most} in powers of two"
+    return f"{chip.name} takes a number of {counted} that is a power of two from {least} to {cores * chip.most}"
 
 
 def _example(chip: Chip) -> str:
@@ -164,5 +169,7 @@ def _example(chip: Chip) -> str:
 
 def _known() -> str:
     types = ", ".join(f"{chip.name}-{32 if chip.cores_in_name else 8}" for chip in CHIPS.values())
-    grids = "grids such as v5e:2x4, v4:2x2x4, and several slices as in 2xv5e-8"
-    return f"known: {types} (v5litepod-8 too) with any power of two, {grids}"
+    return (
+        f"known: {types} (v5litepod-8 is v5e-8) and other powers of two, grids such as v5e:2x4 and v4:2x2x4, "
+        "and several slices, as in 2xv5e-8"
+    )

@@ -1,10 +1,10 @@
-"""The weights that a run starts from: `init_from` and `init_source` of its config."""
+"""The weights that a run starts from: `init_from` and `init_framework` of its config."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from effnetv2_jax.convert.names import SOURCES
+from effnetv2_jax.convert.frameworks.table import framework_names
 from effnetv2_jax.convert.weights import load_weights
 from effnetv2_jax.model.efficientnetv2 import EfficientNetV2
 
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 
 def initial_variables(config: TrainConfig) -> InitialVariables | None:
-    """Returns how a new run gets its variables; None for fresh ones.
+    """Returns the function that gives a new run its variables; None for fresh ones.
 
     Raises:
-      ValueError: if the config leaves the weights to be named, or names an unknown source.
+      ValueError: if `init_from` is still the placeholder, or `init_framework` is unknown.
     """
     from effnetv2_jax.train.config import WEIGHTS_TO_NAME
 
@@ -25,32 +25,31 @@ def initial_variables(config: TrainConfig) -> InitialVariables | None:
         return None
     if config.init_from == WEIGHTS_TO_NAME:
         raise ValueError(
-            "this config starts from weights: name them, as in --config.init_from=efficientnetv2-s.tgz "
-            "--config.init_source=official, or start from fresh ones with --config.init_from="
+            "this config starts from weights that you have to name, as in --config.init_from=efficientnetv2-s.tgz; "
+            "for fresh weights, pass --config.init_from="
         )
-    if config.init_source not in SOURCES:
-        raise ValueError(f"unknown init_source {config.init_source!r}; known sources: {', '.join(SOURCES)}")
+    if config.init_framework and config.init_framework not in framework_names():
+        known = ", ".join(framework_names())
+        raise ValueError(f"unknown init_framework {config.init_framework!r}; known frameworks: {known}")
     return lambda model: _loaded(config, model)
 
 
 def _loaded(config: TrainConfig, model: EfficientNetV2) -> dict[str, Any]:
-    """Returns the averaged weights, with a new classifier where the classes differ, and says what came from where."""
+    """Returns the averaged weights, with a new classifier if the number of classes differs, and prints their origin."""
     from effnetv2_jax.train.run.processes import is_first
 
-    source: Any = config.init_source
-    weights = load_weights(config.init_from, model.spec, source=source, seed=config.seed)
-    if weights.provenance.num_classes != model.num_classes:
-        weights = load_weights(
-            config.init_from, model.spec, source=source, new_head=model.num_classes, seed=config.seed
-        )
-    facts = weights.provenance
-    if facts.padding != model.padding:
+    framework: Any = config.init_framework or None
+    weights = load_weights(
+        config.init_from, model.spec, framework=framework, num_classes=model.num_classes, seed=config.seed
+    )
+    provenance = weights.provenance
+    if provenance.padding != model.padding:
         raise ValueError(
-            f"{config.init_from} was trained with padding {facts.padding!r} and the model has {model.padding!r}: "
-            f"add --config.model.padding={facts.padding}"
+            f"{config.init_from} was trained with padding {provenance.padding!r} and the model has {model.padding!r}; "
+            f"pass --config.model.padding={provenance.padding}"
         )
     new = f"; new: {', '.join(weights.new)}" if weights.new else ""
-    told = f"{len(weights.loaded)} tensors come from {config.init_from} ({facts.averaging} weights){new}"
     if is_first():
-        print(*weights.notes, told, sep="\n")
+        print(*weights.notes, sep="\n", end="\n" if weights.notes else "")
+        print(f"{len(weights.loaded)} tensors come from {config.init_from} ({provenance.averaging} weights){new}")
     return weights.variables

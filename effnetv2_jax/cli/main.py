@@ -8,19 +8,21 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from effnetv2_jax.cli.config_file import UsageError
 
-# Command → what it does. Each is a module here with `add_arguments(parser)` and `run(arguments) -> exit code`.
+# Command → what it does. Each command is a module in `commands/` with two functions: `add_arguments(parser)`, and
+# `run(arguments)`, which returns the exit code.
 COMMANDS = {
-    "train": "train a model, or go on with what lies in the run's folder",
-    "evaluate": "count the right answers over an evaluation split",
+    "train": "train a model, or resume the run in a folder",
+    "evaluate": "measure the accuracy on the evaluation split",
     "predict": "classify pictures",
     "convert": "convert weights between Flax, official TensorFlow and PyTorch, and verify them",
-    "plan": "tell what a run will cost, on a TPU that need not be there",
+    "plan": "estimate what a run will cost, also on a TPU that you do not have",
     "bench": "time the input pipeline and the training step on this machine",
-    "data": "check a data set, or draw what a network sees of it",
-    "info": "list the variants, or the rows of one",
+    "data": "check a data set, or draw the images that a network is trained on",
+    "info": "list the variants, or the layers of one",
 }
 
 FAILED, USAGE = 1, 2
@@ -29,7 +31,8 @@ FAILED, USAGE = 1, 2
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command and returns its exit code.
 
-    0 done · 1 failed, with one line · 2 wrong usage · 75 stopped by a signal after saving: start again.
+    The exit codes are 0 (success), 1 (failed), 2 (wrong usage) and 75 (stopped by a signal after saving: the same
+    command resumes the run). An error is printed as one line.
     """
     arguments_given = list(sys.argv[1:] if argv is None else argv)
     _silence_libraries()
@@ -42,18 +45,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(arguments.run(arguments))
     except UsageError as error:
         return _fail(arguments, error, USAGE)
-    except _errors_to_tell() as error:
+    except _reported_errors() as error:
         return _fail(arguments, error, FAILED)
 
 
 def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="effnetv2", description="EfficientNetV2 in JAX/Flax, TPU first.")
-    parser.add_argument("--debug", action="store_true", help="show the whole traceback of an error")
+    debug: dict[str, Any] = {"action": "store_true", "help": "show the whole traceback of an error"}
+    parser.add_argument("--debug", **debug)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, text in COMMANDS.items():
         command = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+        command.add_argument("--debug", default=argparse.SUPPRESS, **debug)  # keeps a --debug before the command
         command.set_defaults(takes_overrides=False)
-        if name in argv:  # only the command asked for is imported: TensorFlow takes seconds
+        if name in argv:  # imports only this command's module: importing TensorFlow takes seconds
             module = importlib.import_module(f"effnetv2_jax.cli.commands.{name}")
             module.add_arguments(command)
             command.set_defaults(run=module.run)
@@ -61,8 +66,9 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
 
 
 def _silence_libraries() -> None:
-    """Keeps other packages' start-up and deprecation lines, which help nobody here, out of the output; ours show."""
-    # Read when TensorFlow is imported. oneDNN, which reports at length, is for convolutions and matrix products.
+    """Shows the project's own log lines, and hides start-up messages and deprecation warnings of other packages."""
+    # TensorFlow reads these variables when it is imported. oneDNN prints several lines at start-up, and it speeds up
+    # only convolutions and matrix products, which the input pipeline does not use.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
     for name in ("absl", "tensorflow", "orbax"):
@@ -71,11 +77,14 @@ def _silence_libraries() -> None:
     logging.getLogger("effnetv2_jax").setLevel(logging.INFO)
 
 
-def _errors_to_tell() -> tuple[type[Exception], ...]:
-    """Returns the errors that have one line; TensorFlow's, as of a bucket that is not there, only once it is loaded."""
+def _reported_errors() -> tuple[type[Exception], ...]:
+    """Returns the exceptions that are reported in one line; others are bugs and keep their traceback.
+
+    TensorFlow's own exceptions, such as that of a missing bucket, are among them once TensorFlow has been imported.
+    """
     tensorflow = sys.modules.get("tensorflow")
-    loaded = (tensorflow.errors.OpError,) if tensorflow else ()
-    return (ValueError, OSError, RuntimeError, ArithmeticError, ImportError, *loaded)
+    tensorflow_errors = (tensorflow.errors.OpError,) if tensorflow else ()
+    return (ValueError, OSError, RuntimeError, ArithmeticError, ImportError, *tensorflow_errors)
 
 
 def _fail(arguments: argparse.Namespace, error: Exception, code: int) -> int:

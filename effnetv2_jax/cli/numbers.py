@@ -1,4 +1,4 @@
-"""Numbers on the command line, refused where they are out of range: types for argparse."""
+"""Argument types for argparse: numbers within a range."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 
 def whole(least: int) -> Callable[[str], int]:
-    """Returns the type of whole numbers of at least `least`."""
+    """Returns the argument type of whole numbers not below `least`."""
 
     def parse(text: str) -> int:
         if not text.isdecimal() or int(text) < least:
@@ -19,7 +19,7 @@ def whole(least: int) -> Callable[[str], int]:
 
 
 def above_zero(text: str) -> float:
-    """Returns a number greater than zero, and finite."""
+    """The argument type of finite numbers above zero."""
     try:
         number = float(text)
     except ValueError:

@@ -1,4 +1,4 @@
-"""`--coordinator`, `--processes`, `--process-index`, `--distributed`: a command on several hosts."""
+"""`--distributed`, `--coordinator`, `--processes`, `--process-index`: a command that runs on several hosts."""
 
 from __future__ import annotations
 
@@ -9,26 +9,28 @@ from effnetv2_jax.cli.numbers import whole
 
 
 def add_process_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declares how the processes of a command find each other."""
-    group = parser.add_argument_group("several hosts", "Run the same command on each, with a --workdir that all share.")
+    """Declares the arguments by which the processes of a command find each other."""
+    group = parser.add_argument_group(
+        "several hosts", "Run the same command on each host, with a --workdir that all of them can reach."
+    )
     group.add_argument(
         "--distributed",
         choices=("auto", "none"),
         default="auto",
-        help="auto: join the others where Cloud TPU, GKE, Slurm or Open MPI tell of several; none: stay alone",
+        help="auto (the default): find the other processes on Cloud TPU, GKE, Slurm and Open MPI; none: run alone",
     )
-    group.add_argument("--coordinator", metavar="HOST:PORT", help="elsewhere: a free port of the host of process 0")
-    group.add_argument("--processes", type=whole(1), metavar="N", help="with --coordinator: how many there are")
+    group.add_argument("--coordinator", metavar="HOST:PORT", help="elsewhere: a free port on the host of process 0")
+    group.add_argument("--processes", type=whole(1), metavar="N", help="with --coordinator: the number of processes")
     group.add_argument(
-        "--process-index", type=whole(0), metavar="I", help="with --coordinator: which this is, 0 … N - 1"
+        "--process-index", type=whole(0), metavar="I", help="with --coordinator: this process, from 0 to N - 1"
     )
 
 
 def join_processes(arguments: argparse.Namespace) -> None:
-    """Joins the other processes, if there are any, and returns when all are there.
+    """Joins the other processes, if there are any, and returns when all have joined.
 
     Raises:
-      UsageError: if only some of the three arguments are given, or they make no sense.
+      UsageError: for arguments that are incomplete, malformed or contradict each other.
     """
     from effnetv2_jax.train.run.processes import Membership, join
 

@@ -1,4 +1,4 @@
-"""Tables of JSON-ready rows."""
+"""Tables of the objects that a command would print as JSON, one for each line."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ from typing import Any
 import rich.box
 import rich.table
 
-# A column's title → a row's key, how its value is written, and what it is multiplied by before, if anything.
+# Column title → the key of the value, its format and, optionally, a factor to multiply it by.
 Columns = Mapping[str, tuple[Any, ...]]
 
 
 def make_table(rows: Sequence[Mapping[str, Any]], columns: Columns, title: str | None = None) -> rich.table.Table:
-    """Returns a table of the columns that any row has; a row without a value has a dash."""
+    """Returns a table with a line for each of `rows`.
+
+    A column that no row has a value for is left out; a missing value is shown as a dash.
+    """
     table = rich.table.Table(title=title, box=rich.box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title_justify="left")
     shown = {heading: column for heading, column in columns.items() if any(column[0] in row for row in rows)}
     for heading in shown:

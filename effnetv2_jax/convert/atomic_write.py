@@ -1,4 +1,4 @@
-"""Files and folders that appear whole or not at all."""
+"""Files and folders that appear complete or not at all."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from pathlib import Path
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yields a temporary path beside `path` at which to make a file or a folder of files.
+    """Yields a temporary path next to `path`, at which the caller makes a file or a folder of files.
 
-    Leaving the context without an error puts it in place of what `path` was; in a folder that is there already, the
-    files of the same names are replaced and the others stay. With an error, `path` is as it was before.
+    Leaving the context without an error moves it to `path`. In an existing folder, only the files with the same names
+    are replaced. After an error, `path` is as it was before.
 
     Raises:
-      OSError: if the place cannot be written to, or a folder is to replace a file or a file a folder.
+      OSError: if the location cannot be written to, a folder would replace a file, or a file would replace a folder.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")

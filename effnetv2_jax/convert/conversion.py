@@ -1,4 +1,4 @@
-"""A conversion from file to file: read, written beside the target, verified, and only then put in place."""
+"""A conversion from file to file, which is verified before the new file appears."""
 
 from __future__ import annotations
 
@@ -6,19 +6,26 @@ import dataclasses
 from pathlib import Path
 
 from effnetv2_jax.convert.atomic_write import replacing
-from effnetv2_jax.convert.names import Convention
-from effnetv2_jax.convert.provenance_overrides import with_stated
-from effnetv2_jax.convert.sources import PathLike
-from effnetv2_jax.convert.targets import check_target, is_folder, write_weights
+from effnetv2_jax.convert.frameworks.table import FrameworkName, TargetName, target_named
+from effnetv2_jax.convert.provenance_overrides import with_overrides
 from effnetv2_jax.convert.verification import Verification, verify
+from effnetv2_jax.convert.weight_file import PathLike
+from effnetv2_jax.convert.weight_writer import check_target, is_folder, write_weights
 from effnetv2_jax.convert.weights import load_weights
 from effnetv2_jax.model.provenance import Provenance
-from effnetv2_jax.model.specs import ModelSpec, get_spec
+from effnetv2_jax.model.specs import ModelSpec
+from effnetv2_jax.model.variants import get_spec
 
 
 @dataclasses.dataclass(frozen=True)
 class Conversion:
-    """What was done: the facts written into the file, the comparison of logits, and what a user should be told."""
+    """The result of a conversion.
+
+    Attributes:
+      provenance: the provenance that the new file records.
+      verification: the comparison of logits.
+      notes: remarks for the user on the file that was read.
+    """
 
     provenance: Provenance
     verification: Verification
@@ -26,38 +33,38 @@ class Conversion:
 
 
 def convert(
-    source_path: PathLike,
-    target_path: PathLike,
+    input_path: PathLike,
+    output_path: PathLike,
     variant: str | ModelSpec | None = None,
     *,
-    source: Convention,
-    target: Convention,
+    framework: FrameworkName | None = None,
+    target: TargetName,
     moving_average: bool = True,
     new_head: int | None = None,
     class_names: tuple[str, ...] = (),
     preprocessing: str | None = None,
     eval_size: int | None = None,
 ) -> Conversion:
-    """Converts weights from one framework's file to another's and proves it; a failure leaves nothing written.
+    """Converts the weights in a file to the file of another framework and verifies the logits.
 
-    `class_names`, `preprocessing` and `eval_size` replace what is known of the weights; the rest is as in
-    `load_weights` and `save_variables`.
+    If it fails, nothing is written. `class_names`, `preprocessing` and `eval_size` replace those of the
+    weights; see `load_weights` and `save_variables` for the other arguments.
 
     Raises:
-      ValueError: what those raise; a number of names that is not that of the classes; an unknown preprocessing; or
-        logits that should agree and do not.
+      ValueError: as `load_weights` and `save_variables`; also if the number of names is not the number of classes, if
+        the preprocessing is unknown, or if logits that should agree do not.
     """
-    path = Path(target_path)
+    path, known = Path(output_path), target_named(target)
     if variant is not None:
-        check_target(path, get_spec(variant), target)  # before the work of reading
-    weights = load_weights(source_path, variant, source=source, moving_average=moving_average, new_head=new_head)
-    provenance = with_stated(
+        check_target(path, get_spec(variant), known)  # fails before the weights are read
+    weights = load_weights(input_path, variant, framework=framework, moving_average=moving_average, new_head=new_head)
+    provenance = with_overrides(
         weights.provenance, class_names=class_names, preprocessing=preprocessing, eval_size=eval_size
     )
-    check_target(path, provenance.spec, target)
+    check_target(path, provenance.spec, known)
     with replacing(path) as temporary:
-        file = write_weights(temporary, weights.variables, provenance, target, folder=is_folder(path))
-        verification = verify(weights.variables, provenance, file, target)
+        file = write_weights(temporary, weights.variables, provenance, known, folder=is_folder(path))
+        verification = verify(weights.variables, provenance, file, known)
         if not verification.exact and not verification.deviation:
             raise ValueError(f"nothing was written: {verification}")
     return Conversion(provenance, verification, weights.notes)

@@ -1,4 +1,4 @@
-"""What a user states about weights, in place of what their file says."""
+"""Values that a user gives for weights, in place of those that their file records."""
 
 import dataclasses
 
@@ -6,17 +6,18 @@ from effnetv2_jax.data.families import preprocessing_family
 from effnetv2_jax.model.provenance import Provenance
 
 
-def with_stated(
+def with_overrides(
     provenance: Provenance,
     *,
     class_names: tuple[str, ...] = (),
     preprocessing: str | None = None,
     eval_size: int | None = None,
 ) -> Provenance:
-    """Returns the facts with those replaced that a user states.
+    """Returns the provenance with the values that a user gives; empty ones and None change nothing.
 
     Raises:
-      ValueError: for a number of names that is not that of the classes, an unknown preprocessing, or a size too small.
+      ValueError: if the number of names is not the number of classes, the preprocessing is unknown, or the size is too
+        small for the network.
     """
     smallest = provenance.spec.minimum_image_size
     if class_names and len(class_names) != provenance.num_classes:

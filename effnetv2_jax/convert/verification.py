@@ -1,4 +1,4 @@
-"""Proof of a conversion: the logits of the file that was written against those of the weights that were read."""
+"""Proof of a conversion: the logits of the file that was written, compared with those of the weights that were read."""
 
 from __future__ import annotations
 
@@ -13,28 +13,30 @@ import numpy as np
 from flax import traverse_util
 from jax import Array
 
-from effnetv2_jax.convert.architectures import architecture
 from effnetv2_jax.convert.formats.safetensors_file import open_safetensors
-from effnetv2_jax.convert.formats.tensor_file import read_row
-from effnetv2_jax.convert.names import Convention, tensor_rows
-from effnetv2_jax.convert.torch_models import foreign_logits
+from effnetv2_jax.convert.frameworks.framework import Framework
+from effnetv2_jax.convert.tensor_check import read_tensor
+from effnetv2_jax.convert.tensors import network_tensors
 from effnetv2_jax.model.efficientnetv2 import EfficientNetV2, create_model
 from effnetv2_jax.model.provenance import Provenance
 from effnetv2_jax.model.specs import ModelSpec
 
 TOLERANCE = 2e-5
-"""Relative to the largest logit: what float32 in another order of operations may differ by in networks this deep."""
+"""Largest difference, relative to the largest logit, that another order of float32 operations may make."""
 
 _IMAGES = 2
 
 
 @dataclasses.dataclass(frozen=True)
 class Verification:
-    """What a comparison found.
+    """The result of a comparison.
 
-    `difference` is the largest absolute one between the logits of source and target on the fixed images,
-    `largest_logit` the source's largest absolute value, `against` what computed the target's. `deviation` is empty
-    where source and target are the same function, and otherwise says how they differ.
+    Attributes:
+      difference: largest absolute difference between the two sets of logits, on fixed images.
+      largest_logit: largest absolute value of the logits of the weights that were read.
+      against: the network that computed the logits of the file that was written.
+      deviation: how the framework's computation differs from the one that the weights were trained with; empty if both
+        are the same function.
     """
 
     difference: float
@@ -44,8 +46,8 @@ class Verification:
 
     @property
     def exact(self) -> bool:
-        """Whether the target computes what the source computes, but for rounding."""
-        return not self.deviation and self.relative <= TOLERANCE  # false if it is not a number
+        """Whether both compute the same logits, except for rounding."""
+        return not self.deviation and self.relative <= TOLERANCE  # False for NaN
 
     @property
     def relative(self) -> float:
@@ -56,7 +58,7 @@ class Verification:
         verdict = "exact" if self.exact else f"NOT exact: {self.deviation or 'they should agree'}"
         return (
             f"largest difference of logits: {self.difference:.3g} ({self.relative:.2g} of the largest logit), "
-            f"against {self.against}: {verdict}"
+            f"compared with {self.against}: {verdict}"
         )
 
 
@@ -66,29 +68,41 @@ def fixed_images(spec: ModelSpec) -> np.ndarray:
     return np.random.default_rng(0).uniform(-1.0, 1.0, (_IMAGES, size, size, 3)).astype(np.float32)
 
 
-def verify(variables: Mapping[str, Any], provenance: Provenance, file: Path, target: Convention) -> Verification:
-    """Compares variables with the safetensors file that was written of them.
+def verify(variables: Mapping[str, Any], provenance: Provenance, file: Path, framework: Framework) -> Verification:
+    """Compares variables with the safetensors file that was written from them for a framework.
 
-    The target's framework computes its logits where it is installed. Otherwise our network does, with the padding and
-    the epsilon of that framework, from the file read back through the inverse of what wrote it.
+    If the framework's own network is installed, it computes the logits of the file. Otherwise, the file is read back,
+    and our network computes the logits with the framework's padding and epsilon.
     """
-    known = architecture(target, provenance.spec)
-    source_fields = provenance.fields
-    target_fields = source_fields if target == "flax" else known.fields
+    trained_with, computed_with = provenance.model_fields, framework.model_fields(provenance)
     images = fixed_images(provenance.spec)
-    expected = _logits(variables, provenance, source_fields, images)
-    foreign = foreign_logits(target, known, provenance.num_classes, file, images)
-    if foreign is not None:
-        against, got = foreign
-    else:
-        against = "the file read back" + ("" if source_fields == target_fields else f", computed as {target} does")
-        got = _logits(_read_back(file, provenance, target, variables), provenance, target_fields, images)
+    expected = _logits(variables, provenance, trained_with, images)
+    result = framework_logits(framework, provenance, file, images)
+    if result is None:
+        against = "the file read back"
+        if computed_with != trained_with:
+            against += f" and computed as {framework.name} does"
+        result = against, _logits(_read_back(file, provenance, framework, variables), provenance, computed_with, images)
+    against, logits = result
     return Verification(
-        difference=float(np.abs(got - expected).max()),
+        difference=float(np.abs(logits - expected).max()),
         largest_logit=float(np.abs(expected).max()),
         against=against,
-        deviation=_deviation(target, source_fields, target_fields),
+        deviation=_deviation(framework, trained_with, computed_with),
     )
+
+
+def framework_logits(
+    framework: Framework, provenance: Provenance, file: Path, images: np.ndarray
+) -> tuple[str, np.ndarray] | None:
+    """Returns the result of `Framework.run` on a file; None if there is no such network or it is not installed."""
+    name = framework.architecture(provenance.spec).name
+    if framework.run is None or name is None:
+        return None
+    try:
+        return framework.run(name, provenance.num_classes, file, images)
+    except ImportError:
+        return None
 
 
 @functools.lru_cache(maxsize=2)
@@ -103,21 +117,23 @@ def _logits(
     return np.asarray(_compiled(model)(variables, images))
 
 
-def _read_back(file: Path, provenance: Provenance, target: Convention, variables: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the file's variables; those equal to the source's share its memory."""
+def _read_back(
+    file: Path, provenance: Provenance, framework: Framework, variables: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Returns the file's variables; leaves that equal those of `variables` share their memory."""
     flat = traverse_util.flatten_dict(dict(variables), sep="/")
-    with open_safetensors(file) as tensors:
-        for row in tensor_rows(provenance.spec, provenance.num_classes):
-            value = read_row(tensors, row, target)
-            flat[row.path] = flat[row.path] if np.array_equal(value, flat[row.path]) else value
+    with open_safetensors(file) as opened:
+        for tensor in network_tensors(provenance.spec, provenance.num_classes):
+            value = read_tensor(opened, tensor, framework)
+            flat[tensor.path] = flat[tensor.path] if np.array_equal(value, flat[tensor.path]) else value
     return traverse_util.unflatten_dict(flat, sep="/")
 
 
-def _deviation(target: Convention, source: Mapping[str, Any], other: Mapping[str, Any]) -> str:
-    words = {"padding": "pads", "bn_epsilon": "normalises with an epsilon of"}
+def _deviation(framework: Framework, trained_with: Mapping[str, Any], computed_with: Mapping[str, Any]) -> str:
+    words = {"padding": "padding", "bn_epsilon": "a BatchNorm epsilon of"}
     faults = [
-        f"{target} {words[key]} {other[key]}, these weights were trained with {value}"
-        for key, value in source.items()
-        if other[key] != value
+        f"{framework.name} uses {words[key]} {computed_with[key]}, these weights were trained with {value}"
+        for key, value in trained_with.items()
+        if computed_with[key] != value
     ]
     return "; ".join(faults)

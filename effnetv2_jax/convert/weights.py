@@ -1,41 +1,50 @@
-"""Weights in and out: a file of any framework to our variables, and back."""
+"""Reading and writing weights: the file of any framework to variables, and back."""
 
 from __future__ import annotations
 
 import dataclasses
 import warnings
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 from flax import traverse_util
 
 from effnetv2_jax.convert.atomic_write import replacing
-from effnetv2_jax.convert.formats.pth_file import counter_names
-from effnetv2_jax.convert.formats.tensor_file import check_names, read_rows
-from effnetv2_jax.convert.names import TORCH, Convention, tensor_rows
-from effnetv2_jax.convert.sources import PathLike, open_source, provenance_of, stated_spec, stored_classes
-from effnetv2_jax.convert.targets import check_target, is_folder, write_weights
+from effnetv2_jax.convert.contents import Contents, contents_of
+from effnetv2_jax.convert.formats.tensor_file import TensorFile
+from effnetv2_jax.convert.frameworks.framework import FormatName
+from effnetv2_jax.convert.frameworks.table import (
+    FrameworkName,
+    TargetName,
+    framework_named,
+    matching_frameworks,
+    target_named,
+)
+from effnetv2_jax.convert.tensor_check import check_names, read_tensors
+from effnetv2_jax.convert.tensors import network_tensors
+from effnetv2_jax.convert.weight_file import PathLike, open_weight_file
+from effnetv2_jax.convert.weight_writer import check_target, is_folder, write_weights
 from effnetv2_jax.model.efficientnetv2 import EfficientNetV2, create_model
-from effnetv2_jax.model.provenance import Provenance, provenance_from_metadata
-from effnetv2_jax.model.specs import ModelSpec, get_spec
-
-Variables = dict[str, Any]
+from effnetv2_jax.model.provenance import Provenance
+from effnetv2_jax.model.specs import ModelSpec
+from effnetv2_jax.model.variables import Variables
+from effnetv2_jax.model.variants import get_spec
 
 _HEAD = "params/classifier/"
 
 
 @dataclasses.dataclass(frozen=True)
 class Weights:
-    """Variables with what is known of them.
+    """Variables with their provenance.
 
     Attributes:
       variables: `{"params": …, "batch_stats": …}` of float32 NumPy arrays on the host.
-      provenance: the architecture, the number of classes, the preprocessing, the source.
-      loaded: paths of the leaves that come from the file, as in `params/stem_conv/kernel`.
-      new: paths of those that are freshly initialised.
-      notes: what a user should be told.
+      provenance: their provenance.
+      loaded: paths of the leaves that were read from the file, such as `params/stem_conv/kernel`.
+      new: paths of the leaves that were freshly initialised.
+      notes: remarks for the user on the file.
     """
 
     variables: Variables
@@ -45,21 +54,21 @@ class Weights:
     notes: tuple[str, ...]
 
     def model(self, **fields: Any) -> EfficientNetV2:
-        """Creates the network that the weights belong to; `fields` are those of `create_model`."""
-        facts = self.provenance
-        return create_model(facts.spec, num_classes=facts.num_classes, **facts.fields | fields)
+        """Creates the network of the weights; `fields` are arguments of `create_model`."""
+        provenance = self.provenance
+        return create_model(provenance.spec, num_classes=provenance.num_classes, **provenance.model_fields | fields)
 
 
 def load_variables(
     path: PathLike,
     variant: str | ModelSpec | None = None,
     *,
-    source: Convention = "flax",
+    framework: FrameworkName | None = None,
     moving_average: bool = True,
     new_head: int | None = None,
 ) -> Variables:
-    """Returns the variables of a file: `load_weights` without the facts about them, whose notes become warnings."""
-    weights = load_weights(path, variant, source=source, moving_average=moving_average, new_head=new_head)
+    """Returns the variables of a file: `load_weights` without provenance and with notes as warnings."""
+    weights = load_weights(path, variant, framework=framework, moving_average=moving_average, new_head=new_head)
     for note in weights.notes:
         warnings.warn(note, stacklevel=2)
     return weights.variables
@@ -69,55 +78,83 @@ def load_weights(
     path: PathLike,
     variant: str | ModelSpec | None = None,
     *,
-    source: Convention = "flax",
+    framework: FrameworkName | None = None,
     moving_average: bool = True,
     new_head: int | None = None,
+    num_classes: int | None = None,
+    default_variant: str | ModelSpec | None = None,
     seed: int = 0,
 ) -> Weights:
-    """Reads weights of any framework; each tensor is used exactly once.
+    """Reads weights of any framework; each tensor of the file is used exactly once.
 
     Args:
-      path: `official`: a `.tgz`, a folder, or a checkpoint's prefix. `timm`, `torchvision`, `article`: a `.safetensors`
-        or `.pth` file, or a folder with `model.safetensors`. `flax`: a `.safetensors` file of ours, or a run's folder.
-      variant: a name of `VARIANTS` or a spec; None: what the file says, if it is one of ours.
-      source: whose names and layouts the file has.
-      moving_average: where a file has averaged and raw weights, read the averaged ones.
-      new_head: None keeps the file's classifier; N puts one of N classes in its place, freshly initialised from `seed`;
-        0 leaves it out.
-      seed: of the new classifier.
+      path: local or remote (`gs://…`). For `official`: a `.tgz`, a folder, or the prefix of a checkpoint. For `timm`,
+        `torchvision` and `article`: a `.safetensors` or `.pth` file, or a folder with `model.safetensors`. For `flax`:
+        a `.safetensors` file that this project wrote, or the folder of a run.
+      variant: a name of `VARIANTS` or a spec; None if the file records it.
+      framework: the framework of the file; None finds it from the file.
+      moving_average: whether to read averaged weights if the file has averaged and raw ones.
+      new_head: None keeps the file's classifier; N replaces it with a fresh one of N classes; 0 leaves it out.
+      num_classes: the number of classes that is needed, in place of `new_head`: the file's classifier is kept if it has
+        this number of classes, and replaced otherwise.
+      default_variant: the architecture of a file that does not record its own, in place of `variant`.
+      seed: seed of a fresh classifier.
 
     Raises:
-      ValueError: for a damaged file, one of another architecture (missing, unknown and misshapen tensors are named), or
-        an unknown variant or source.
-      ImportError: where the format needs a package that is not installed.
-      OSError: if the file is not there or cannot be read.
+      ValueError: for a damaged file, one of another architecture (the message names missing, unknown and misshapen
+        tensors), an unknown variant or framework, or if the file does not record its own and none is given.
+      ImportError: if the format needs a package that is not installed.
+      OSError: if the file does not exist or cannot be read.
     """
-    if new_head is not None and new_head < 0:
-        raise ValueError(f"new_head must be None or at least 0, got {new_head}")
+    _check_classes(new_head, num_classes)
+    known = None if framework is None else framework_named(framework)
     try:
-        with open_source(path, source, moving_average=moving_average) as file:
-            facts = provenance_from_metadata(file.metadata)
-            spec, notes = stated_spec(file, facts, variant, source)
-            num_classes = stored_classes(file, facts, spec, source)
-            rows = tensor_rows(spec, num_classes or 0)
-            check_names(file, rows, source, counter_names(rows, source) if source in TORCH else ())
-            if num_classes is None and new_head is None:
-                raise ValueError("it has no classifier: ask for a new head, or for none")
-            tensors = read_rows(file, rows, source)
+        with open_weight_file(path, known, moving_average=moving_average) as (format_name, file):
+            contents = contents_of(file, format_name, known, variant, default_variant)
+            _check(file, format_name, contents, head_needed=new_head is None and num_classes is None)
+            tensors = network_tensors(contents.spec, contents.num_classes or 0)
+            values = read_tensors(file, tensors, contents.framework)
     except ValueError as error:
-        said = str(error)
-        raise ValueError(said if str(path) in said else f"{path}: {said}") from error
-    provenance = provenance_of(Path(path).name, file, facts, spec, source, num_classes or 0)
+        message = str(error)
+        raise ValueError(message if str(path) in message else f"{path}: {message}") from error
+    provenance = contents.provenance(file, PurePosixPath(path).name)
+    if num_classes is not None and num_classes != contents.num_classes:
+        new_head = num_classes
     new: dict[str, np.ndarray] = {}
     if new_head is not None:
-        tensors = {name: value for name, value in tensors.items() if not name.startswith(_HEAD)}
-        new = _new_head(spec, new_head, seed)
+        values = {name: value for name, value in values.items() if not name.startswith(_HEAD)}
+        new = _new_head(contents.spec, new_head, seed)
         provenance = dataclasses.replace(provenance, num_classes=new_head, class_names=(), label_set="")
-    variables = traverse_util.unflatten_dict(tensors | new, sep="/")
-    return Weights(variables, provenance, tuple(tensors), tuple(new), notes)
+    variables = traverse_util.unflatten_dict(values | new, sep="/")
+    return Weights(variables, provenance, tuple(values), tuple(new), contents.notes)
+
+
+def _check_classes(new_head: int | None, num_classes: int | None) -> None:
+    if new_head is not None and num_classes is not None:
+        raise ValueError(f"give new_head or num_classes, not both; got {new_head} and {num_classes}")
+    for name, value in (("new_head", new_head), ("num_classes", num_classes)):
+        if value is not None and value < 0:
+            raise ValueError(f"{name} must be None or at least 0, got {value}")
+
+
+def _check(file: TensorFile, format_name: FormatName, contents: Contents, *, head_needed: bool) -> None:
+    """Raises ValueError unless the file has the tensors of its network."""
+    tensors = network_tensors(contents.spec, contents.num_classes or 0)
+    try:
+        check_names(file.shapes, tensors, contents.framework)
+    except ValueError as error:
+        others = matching_frameworks(file.shapes, contents.spec, format_name)
+        names = ", ".join(other.name for other in others if other is not contents.framework)
+        raise ValueError(f"{error}; its names are those of {names}" if names else str(error)) from error
+    if contents.num_classes is None and head_needed:
+        raise ValueError(
+            "the file has no classifier; ask for a new head (new_head=N or --new-head N) or for none "
+            "(new_head=0 or --drop-head)"
+        )
 
 
 def _new_head(spec: ModelSpec, num_classes: int, seed: int) -> dict[str, np.ndarray]:
+    """Returns a fresh classifier's leaves by path; none for 0 classes."""
     if not num_classes:
         return {}
     draw = create_model(spec, num_classes=num_classes).classifier_init.draw
@@ -130,36 +167,37 @@ def save_variables(
     variables: Mapping[str, Any],
     variant: str | ModelSpec,
     *,
-    target: Convention = "flax",
+    target: TargetName = "flax",
     provenance: Provenance | None = None,
 ) -> None:
-    """Writes variables for another framework, or for ours; the file appears whole or not at all.
+    """Writes variables for a framework; the file appears complete or not at all.
 
     Args:
-      path: a `.safetensors` file; for `timm` also a folder, which gets `model.safetensors` and the `config.json` that
+      path: a `.safetensors` file. For `timm` also a folder, which gets `model.safetensors` and the `config.json` that
         `timm.create_model("local-dir:<folder>", pretrained=True)` reads.
       variables: `{"params": …, "batch_stats": …}`, float32 or narrower.
       variant: a name of `VARIANTS` or a spec.
-      target: whose names and layouts the file gets.
-      provenance: what is known of the weights, written into the file; None: only that they belong to `variant`.
+      target: the framework that will read the file.
+      provenance: the provenance to record in the file; None records that of the variant's published weights.
 
     Raises:
-      ValueError: for variables that are not those of the variant (missing, unknown and misshapen ones are named), a
-        target without such a network, or a path that such a target is not written to.
+      ValueError: for variables of another architecture (the message names missing, unknown and misshapen ones), a
+        target without such a network, or a path that the target cannot be written to.
       OSError: if the file cannot be written.
     """
     spec = get_spec(variant)
     if provenance is not None and provenance.spec != spec:
         raise ValueError(f"the provenance is that of {provenance.spec.name}, the variant is {spec.name}")
+    framework = target_named(target)
     file = Path(path)
-    check_target(file, spec, target)
-    facts = provenance or default_provenance(variables, spec)
+    check_target(file, spec, framework)
+    provenance = provenance or default_provenance(variables, spec)
     with replacing(file) as temporary:
-        write_weights(temporary, variables, facts, target, folder=is_folder(file))
+        write_weights(temporary, variables, provenance, framework, folder=is_folder(file))
 
 
 def default_provenance(variables: Mapping[str, Any], spec: ModelSpec) -> Provenance:
-    """Returns the facts about variables of which only the architecture is known."""
+    """Returns the provenance of variables that nothing but the architecture is known of."""
     classifier = variables.get("params", {}).get("classifier", {"bias": ()})
     return Provenance(
         spec=spec,

@@ -1,4 +1,4 @@
-"""Images that cannot be decoded: noticed one by one, replaced in training, fatal in evaluation."""
+"""Images that cannot be decoded: training replaces and counts them, evaluation stops."""
 
 import io
 import logging
@@ -15,49 +15,50 @@ from effnetv2_jax.data.families import MAX_PIXELS
 _log = logging.getLogger(__name__)
 
 _NAMES_SHOWN = 20
-_DECORATION = re.compile(r"\{\{function_node [^}]*\}\} | \[Op:\w+\] name:.*")  # where in a program, not what
+_DECORATION = re.compile(r"\{\{function_node [^}]*\}\} | \[Op:\w+\] name:.*")  # where in the graph an error arose
 
 Structure = TypeVar("Structure")
 
 
 def guard(attempt: Callable[[], Structure], otherwise: Structure) -> Structure:
-    """Returns `attempt()`, or `otherwise` if that raises; inside a TensorFlow graph.
+    """Returns `attempt()`, or `otherwise` if that raises, inside a TensorFlow graph.
 
-    TensorFlow has no `try`. What may fail is a data set of one element: dropped on error, it gives way to the element
-    after it.
+    TensorFlow graphs have no `try`. So the attempt is the only element of a data set that drops elements with errors,
+    and `otherwise` is the element that follows it.
 
     Args:
-      attempt: makes a structure of tensors.
-      otherwise: the same structure with the same types; shapes may differ where they are unknown.
+      attempt: returns a structure of tensors.
+      otherwise: the same structure with the same types; dimensions that are unknown may differ.
     """
     attempts = tf.data.Dataset.from_tensors(0).map(lambda _: attempt()).ignore_errors()
     return attempts.concatenate(tf.data.Dataset.from_tensors(otherwise)).take(1).get_single_element()
 
 
 class BrokenImages:
-    """What one host had to leave out of training since its process began.
+    """The broken images that one host has replaced in training since its process started.
 
     Attributes:
-      skipped: how many times an image was replaced.
-      reasons: name → what is wrong, for each broken image met.
+      skipped: number of replacements.
+      reasons: name → reason, for each broken image found.
     """
 
     def __init__(self, allowed: float, load: Callable[[tf.Tensor], tf.Tensor]):
-        """Allows `allowed` different images to be broken; `load` gives an entry's bytes."""
+        """Allows `allowed` different images to be broken; `load` returns an entry's bytes."""
         self.skipped = 0
         self.reasons: dict[str, str] = {}
         self._allowed = int(allowed)
         self._load = load
 
     def replaced(self, batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Puts the next good example of the batch, cyclically, in the place of each broken one.
+        """Replaces each broken example of a batch by the good one after it, and returns `image` and `label`.
 
-        Where an example stands decides what comes after it, so nothing moves up. Only `image` and `label` remain.
+        After the last example of the batch comes the first. All other examples keep their rows, so that later batches
+        do not depend on which images are broken.
 
         Deviation: the official code stops at the first broken image.
 
         Raises:
-          ValueError: more images are broken than allowed, or all of this batch; the message names them.
+          ValueError: if more images are broken than allowed, or all of this batch; the message names them.
         """
         good = batch["good"]
         kept = {key: batch[key] for key in ("image", "label")}
@@ -68,22 +69,22 @@ class BrokenImages:
         if len(self.reasons) > self._allowed or not good.any():
             named = [f"{name} {reason}" for name, reason in list(self.reasons.items())[:_NAMES_SHOWN]]
             raise ValueError(
-                f"{len(self.reasons)} training images cannot be decoded, max_broken allows {self._allowed}: "
+                f"the number of broken training images is {len(self.reasons)}, and max_broken allows {self._allowed}: "
                 + "; ".join(named)
             )
         positions = np.flatnonzero(good)
-        stand_in = positions[np.searchsorted(positions, np.arange(len(good))) % len(positions)]
-        return {key: value[stand_in] for key, value in kept.items()}
+        replacements = positions[np.searchsorted(positions, np.arange(len(good))) % len(positions)]
+        return {key: value[replacements] for key, value in kept.items()}
 
     def _note(self, name: str, entry: bytes) -> None:
         self.skipped += 1
         if name not in self.reasons:
             self.reasons[name] = why_broken(entry, self._load)
-            _log.warning("skipped %s, which %s (broken image %d)", name, self.reasons[name], len(self.reasons))
+            _log.warning("replaced broken image %d: %s %s", len(self.reasons), name, self.reasons[name])
 
 
 def why_broken(entry: bytes, load: Callable[[tf.Tensor], tf.Tensor]) -> str:
-    """What is wrong with the image of an entry that could not be decoded, in a few words."""
+    """Returns why an entry's image cannot be decoded, as a predicate such as "is empty"."""
     try:
         data = load(tf.constant(entry)).numpy()
     except tf.errors.OpError as error:
@@ -94,7 +95,7 @@ def why_broken(entry: bytes, load: Callable[[tf.Tensor], tf.Tensor]) -> str:
         with Image.open(io.BytesIO(data)) as image:
             kind, width, height = image.format, image.width, image.height
     except UnidentifiedImageError:
-        return "is no image, by its content"
+        return "is not an image"
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         return f"announces more than {MAX_PIXELS:,} pixels"
     except OSError as error:

@@ -1,18 +1,17 @@
-"""One walk over a data set: what is in it, what is broken, and which images training and evaluation share."""
+"""A check of a data set: its contents, its broken images, and the images that training and evaluation share."""
 
 import dataclasses
-import functools
 import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
-from effnetv2_jax.data import preprocess
 from effnetv2_jax.data.broken import guard, why_broken
-from effnetv2_jax.data.config import DataConfig
+from effnetv2_jax.data.config import DataConfig, thread_count
 from effnetv2_jax.data.cpu_tensorflow import tf
-from effnetv2_jax.data.pipeline import open_source, thread_count
+from effnetv2_jax.data.dataset import open_source
+from effnetv2_jax.data.decoding import decode
 from effnetv2_jax.data.sources.source import Source, labels_fit
 from effnetv2_jax.data.stream import stream_options
 
@@ -21,16 +20,16 @@ _BATCH = 64
 
 @dataclasses.dataclass(frozen=True)
 class SplitReport:
-    """What one split holds.
+    """The contents of one split.
 
     Attributes:
-      examples: how many.
-      class_counts: images of each class, in the order of the labels.
+      examples: number of examples.
+      class_counts: number of images of each class, in the order of the labels.
       smallest: height and width of the image with the fewest pixels; (0, 0) if none can be decoded.
-      largest: the same of the one with the most.
-      mean_bytes: of an encoded image that is not broken.
-      broken: name → reason, of images that cannot be decoded and of labels outside the classes.
-      duplicates: examples whose bytes another example of the split has too, the first of each not counted.
+      largest: height and width of the image with the most pixels.
+      mean_bytes: mean size of an encoded image, without broken ones.
+      broken: name → reason, for each image that cannot be decoded and each label outside the classes.
+      duplicates: number of examples with the same bytes as an earlier example of the split.
     """
 
     examples: int
@@ -44,14 +43,13 @@ class SplitReport:
 
 @dataclasses.dataclass(frozen=True)
 class DataReport:
-    """What a data set holds.
+    """The contents of a data set.
 
     Attributes:
-      class_names: in the order of the labels.
+      class_names: one name for each class, in the order of the labels.
       train: the training split.
       evaluation: the evaluation split.
-      shared: names of a training and an evaluation example with the same bytes, for each evaluation example that has
-        such a twin.
+      shared: (training name, evaluation name) for each evaluation example with the same bytes as a training example.
     """
 
     class_names: tuple[str, ...]
@@ -61,50 +59,47 @@ class DataReport:
 
     @property
     def sound(self) -> bool:
-        """Nothing is broken, no class is empty and nothing is shared."""
+        """Whether nothing is broken, every class has training images, and the splits share no image."""
         return not (self.train.broken or self.evaluation.broken or self.shared or 0 in self.train.class_counts)
 
 
-def check_dataset(config: DataConfig, progress: Callable[[int, int], None] = lambda done, total: None) -> DataReport:
+def _no_progress(_done: int, _total: int) -> None:
+    pass
+
+
+def check_dataset(config: DataConfig, progress: Callable[[int, int], None] = _no_progress) -> DataReport:
     """Decodes every image of both splits once.
 
     Args:
-      config: which data; how it is augmented does not matter.
-      progress: called now and then with the number of examples seen and of all.
+      config: which data; its augmentation does not matter.
+      progress: called after each batch with the number of examples seen so far and the number of all examples.
 
     Raises:
-      ValueError: the configuration is wrong or the data malformed.
-      FileNotFoundError: the data is not there.
+      ValueError: if the configuration is wrong or the data is malformed.
+      FileNotFoundError: if the data does not exist.
     """
     sources = [open_source(config, evaluation=side) for side in (False, True)]
     total = sum(source.num_examples for source in sources)
-    walks = []
-    done = 0
-    for source in sources:
-        walks.append(_walk(source, thread_count(config), functools.partial(_report_progress, progress, done, total)))
-        done += source.num_examples
-    train, evaluation = walks
-    twins = dict(zip(train.contents, train.intact, strict=True))
+    train = _check_split(sources[0], thread_count(config), lambda done: progress(done, total))
+    before = sources[0].num_examples
+    evaluation = _check_split(sources[1], thread_count(config), lambda done: progress(before + done, total))
+    training_names = dict(zip(train.contents, train.intact, strict=True))
     shared = tuple(
-        (twins[content], name)
+        (training_names[content], name)
         for content, name in zip(evaluation.contents, evaluation.intact, strict=True)
-        if content in twins
+        if content in training_names
     )
     return DataReport(sources[0].class_names, train.report, evaluation.report, shared)
 
 
-def _report_progress(progress: Callable[[int, int], None], before: int, total: int, done: int) -> None:
-    progress(before + done, total)
-
-
 @dataclasses.dataclass(frozen=True)
-class _Walk:
+class _CheckedSplit:
     report: SplitReport
-    intact: list[str]  # names
-    contents: list[int]  # a hash of the bytes of each
+    intact: list[str]  # names of the images that are not broken
+    contents: list[int]  # a hash of the bytes of each of them
 
 
-def _walk(source: Source, threads: int, progress: Callable[[int], None]) -> _Walk:
+def _check_split(source: Source, threads: int, progress: Callable[[int], None]) -> _CheckedSplit:
     intact: list[str] = []
     contents: list[int] = []
     sizes: list[tuple[int, int]] = []
@@ -131,7 +126,7 @@ def _walk(source: Source, threads: int, progress: Callable[[int], None]) -> _Wal
         broken=broken,
         duplicates=len(contents) - len(set(contents)),
     )
-    return _Walk(report, intact, contents)
+    return _CheckedSplit(report, intact, contents)
 
 
 def _outside(source: Source) -> str:
@@ -139,22 +134,26 @@ def _outside(source: Source) -> str:
 
 
 def _observations(source: Source, threads: int) -> Iterator[dict[str, Any]]:
-    """Batches of what there is to know of each entry; `classes` counts each of its classes."""
+    """Returns batches of the findings in each entry.
+
+    `shape`, `bytes` and `content` (a hash) describe an image that is `good`. `entry` holds the entry's `image` if it is
+    broken. `fits` is False if its label is outside the classes. `classes` has the number of its labels in each class.
+    """
     classes = len(source.class_names)
 
     @tf.autograph.experimental.do_not_convert
     def observe(entry: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        def look() -> dict[str, tf.Tensor]:
+        def decoded() -> dict[str, tf.Tensor]:
             data = source.load(entry["image"])
             return {
-                "shape": tf.ensure_shape(tf.shape(preprocess.decode(data))[:2], [2]),
+                "shape": tf.ensure_shape(tf.shape(decode(data))[:2], [2]),
                 "bytes": tf.strings.length(data),
                 "content": tf.strings.to_hash_bucket_strong(data, np.iinfo(np.int64).max, [1, 2]),
                 "good": tf.constant(True),
                 "entry": tf.constant(""),
             }
 
-        unseen = {
+        broken = {
             "shape": tf.zeros([2], tf.int32),
             "bytes": tf.constant(0),
             "content": tf.constant(0, tf.int64),
@@ -163,12 +162,13 @@ def _observations(source: Source, threads: int) -> Iterator[dict[str, Any]]:
         }
         fits = labels_fit(entry["label"], classes)
         labels = tf.reshape(tf.cast(entry["label"], tf.int32), [-1])
-        seen = tf.cond(fits, lambda: guard(look, unseen), lambda: unseen)
-        return seen | {
+        observed = tf.cond(fits, lambda: guard(decoded, broken), lambda: broken)
+        counts = tf.math.bincount(tf.where(fits, labels, 0), minlength=classes, maxlength=classes)
+        return observed | {
             "id": entry["id"],
             "fits": fits,
-            "classes": tf.math.bincount(tf.where(fits, labels, 0), minlength=classes, maxlength=classes),
+            "classes": tf.where(fits, counts, 0),
         }
 
-    observed = source.read(None).map(observe, num_parallel_calls=threads, deterministic=True)
-    return observed.batch(_BATCH).with_options(stream_options(threads)).as_numpy_iterator()
+    observations = source.read(None).map(observe, num_parallel_calls=threads, deterministic=True)
+    return observations.batch(_BATCH).with_options(stream_options(threads)).as_numpy_iterator()

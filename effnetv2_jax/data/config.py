@@ -1,6 +1,7 @@
-"""What a run says about its data. Imports no TensorFlow."""
+"""The configuration of a run's data, and the dataset info. This module imports no TensorFlow."""
 
 import dataclasses
+import os
 
 AUGMENTATIONS = ("randaugment", "autoaugment", "none")
 EVAL_CROPS = ("", "centre", "whole")
@@ -8,37 +9,42 @@ EVAL_CROPS = ("", "centre", "whole")
 
 @dataclasses.dataclass
 class DataConfig:
-    """Which images, and how they become batches.
+    """Which images a run uses, and how they become batches.
 
     Attributes:
-      dataset: a name in `DATASETS`.
-      data_dir: where it lies, a local path or `gs://…`; "" for TFDS's default (`TFDS_DATA_DIR`, else
-        `~/tensorflow_datasets`).
-      train_split: "" for the row's own; an alias of the row, or a TFDS split expression; for "folder" a folder's name.
-      eval_split: the same.
-      holdout: for "folder" without an evaluation folder, the share of each class held out of training.
-      holdout_seed: which images those are.
-      preprocessing: a name in `FAMILIES`.
-      eval_crop: "" for the family's rule, "centre" for its central square, "whole" for the squashed image.
-      min_crop_area: least share of the image that a training crop covers; 0 for the family's own.
-      flip: whether training mirrors every other image.
+      dataset: name of the data set, a key of `DATASETS`.
+      data_dir: folder that holds the data set, a local path or `gs://…`. "" uses the default folder of TensorFlow
+        Datasets (`TFDS_DATA_DIR`, else `~/tensorflow_datasets`).
+      train_split: split to train on: an alias of the data set, or a TFDS split expression such as "train[:90%]". For
+        "folder", the name of a folder under `data_dir`. "" uses the data set's own.
+      eval_split: split to evaluate on, written in the same way. It may not share examples with `train_split`.
+      holdout: share of each class's images that is used for evaluation instead of training, if "folder" has no folder
+        of evaluation images.
+      holdout_seed: seed that selects those images.
+      preprocessing: name of the preprocessing family, a key of `FAMILIES`.
+      eval_crop: part of the image used in evaluation: "centre" for the central square, "whole" for the whole image
+        squashed to a square, "" for the family's rule.
+      min_crop_area: least share of the image that a random training crop covers, 0..1. 0 uses the family's own.
+      flip: whether to mirror half of the training images, drawn at random.
       augmentation: "randaugment", "autoaugment" (policy v0) or "none".
-      operations: "official" or "corrected", see `OPERATION_SETS`.
-      layers: operations that RandAugment applies to an image.
-      size_relative: translations and cutouts of the augmentation keep their share of the image at every size, that of
-        224 px, instead of their pixels.
-      cutout: whether a square of noise, half as wide as the image, covers a part of each training image.
-      scaled_decoding: whether a JPEG crop at least twice as large as needed is decoded at 1/2, 1/4 or 1/8 of its size;
-        faster, and smoother than the official code's resizing, so other pixels.
-      shuffle_buffer: encoded examples among which the next one is drawn, in all parts together; a part that fits its
-        share of it is read once and kept.
-      parts: that the training split is cut into, each in an order of its own; a batch takes equally many images of
-        each. A host reads the parts that it has rows of: with one part every host reads everything (and decodes only
-        its rows), with as many parts as hosts each reads its own. The order depends on the parts, never on the hosts.
-      memory_gb: host memory that the pipeline may take, in 10^9 bytes; 0 for half of what is available.
-      threads: threads that decode and augment; 0 for one per core.
-      max_broken: share of the images that a host reads that may be undecodable before training stops; counted anew when
-        a run goes on.
+      operations: variant of the augmentation's operations: "official" keeps the quirks of the official code,
+        "corrected" removes them (see `OPERATION_SETS`).
+      layers: number of operations that RandAugment applies to each image, 0..16.
+      size_relative: whether translations and cutouts of the augmentation cover the same share of the image at every
+        image size (the share at 224 pixels), instead of the same number of pixels.
+      cutout: whether to cover a part of each training image with a square of noise, half as wide as the image.
+      scaled_decoding: whether to decode a JPEG crop that is at least twice as large as needed at 1/2, 1/4 or 1/8 of its
+        size. This is faster, but it gives smoother pixels than the official code.
+      shuffle_buffer: number of encoded examples, over all parts, among which the next example is drawn. A part that
+        fits into its share of the buffer is read once and then kept in memory.
+      parts: number of parts that the training split is cut into. Each part is shuffled by itself, and every batch takes
+        the same number of images from each. A host reads only the parts that its rows of the batch come from: with one
+        part, every host reads all examples (and decodes only its own rows); with as many parts as hosts, each host
+        reads one. The order of the examples depends on the number of parts, but not on the number of hosts.
+      memory_gb: limit on the host memory that the pipeline uses, in 10^9 bytes. 0 uses half of the available memory.
+      threads: number of threads that decode and augment. 0 uses one for each CPU core.
+      max_broken: share of the images read by a host that may fail to decode before training stops, 0..1. Counting
+        starts again when a run resumes.
     """
 
     dataset: str = "digits"
@@ -65,15 +71,15 @@ class DataConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class DatasetFacts:
-    """What a trainer must know of a data set before it builds anything.
+class DatasetInfo:
+    """The classes and sizes of a data set, which a trainer needs before it builds anything.
 
     Attributes:
       num_classes: number of classes.
-      train_examples: examples in the training split, all hosts together.
-      eval_examples: examples in the evaluation split, all hosts together.
-      class_names: one name per class, in the order of the labels.
-      origin: what the data was, in one line; a run that resumes should find the same.
+      train_examples: number of examples in the training split, over all hosts.
+      eval_examples: number of examples in the evaluation split, over all hosts.
+      class_names: one name for each class, in the order of the labels.
+      origin: one line that identifies the data. A run that resumes should find the same.
       multi_hot: whether labels are float32 `[batch, num_classes]` instead of int32 `[batch]`.
     """
 
@@ -86,10 +92,10 @@ class DatasetFacts:
 
 
 def check_config(config: DataConfig) -> None:
-    """Refuses values of `config` that no data set could make right.
+    """Refuses values of `config` that are wrong for every data set.
 
     Raises:
-      ValueError: a field is out of range; the message names it, its value and what is allowed.
+      ValueError: if a field is out of range; the message names the field, its value and the allowed values.
     """
     for field, allowed in (("augmentation", AUGMENTATIONS), ("eval_crop", EVAL_CROPS)):
         if getattr(config, field) not in allowed:
@@ -105,3 +111,8 @@ def check_config(config: DataConfig) -> None:
     ):
         if not least <= getattr(config, field) <= greatest:
             raise ValueError(f"{field} {getattr(config, field)!r} is outside {least}..{greatest}")
+
+
+def thread_count(config: DataConfig) -> int:
+    """Returns the number of threads that decode and augment; by default one for each core this process may use."""
+    return config.threads or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)

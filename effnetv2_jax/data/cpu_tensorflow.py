@@ -1,4 +1,4 @@
-"""TensorFlow, restricted to the CPU: the accelerators are JAX's. Imported by the modules of `data` that read images."""
+"""TensorFlow restricted to the CPU, so that the accelerators are left to JAX. Other modules import it from here."""
 
 import logging
 
@@ -11,9 +11,9 @@ def _set_up() -> None:
     try:
         for kind in ("GPU", "TPU"):
             tf.config.set_visible_devices([], kind)
-        # Images are prepared in parallel; an operation, and XLA's programs, within one image are not.
+        # Many images are prepared in parallel, so each operation and each XLA program uses one thread.
         tf.config.threading.set_intra_op_parallelism_threads(1)
-    except RuntimeError:  # the program used TensorFlow before us: too late
+    except RuntimeError:  # TensorFlow was used before this import, and its devices are fixed
         held = [device.name for kind in ("GPU", "TPU") for device in tf.config.list_logical_devices(kind)]
         if held:
             logging.getLogger(__name__).warning(

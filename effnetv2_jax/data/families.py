@@ -1,21 +1,28 @@
-"""The preprocessing families: how an image's bytes become the numbers a network was trained on.
+"""The preprocessing families: how an image becomes the numbers that a network was trained on.
 
-This module imports no TensorFlow: the training step and `predict` read the mean and the deviation from here.
+This module imports no TensorFlow, because the training step and `predict` use it too.
 
-Images travel from the host as uint8 and are normalised on the device. Resizing yields floats, so evaluation images are
-clipped to 0..255 and rounded: an error of at most half a grey level (0.004 of V2's range of -1..1) against the official
-float path, and bicubic overshoot outside 0..255 is lost.
+Images travel from the host to the device as uint8 and are normalised there. Resizing yields floats, so evaluation
+images are clipped to 0..255 and rounded. Compared with the official floats, this costs at most half a grey level (0.004
+of V2's range of -1..1), and bicubic overshoot outside 0..255 is lost.
 """
 
 import dataclasses
 from collections.abc import Mapping
-from types import MappingProxyType
-from typing import Literal
+from types import MappingProxyType, ModuleType
+from typing import Any, Literal
 
 _Channels = tuple[float, float, float]
 
 MAX_PIXELS = 89_478_485
-"""Images with more are refused. Source: Pillow's MAX_IMAGE_PIXELS, a quarter of a gigabyte of RGB."""
+"""Larger images are refused. Source: Pillow's MAX_IMAGE_PIXELS, a quarter of a gigabyte of RGB."""
+
+CENTRAL_BORDER = 32
+"""Pixels cut off in evaluation: of a shorter side of `image_size + 32` pixels, the central `image_size` remain.
+
+Source: google/automl efficientnetv2/preprocessing.py, preprocess_for_eval, and preprocess_legacy.py,
+_decode_and_center_crop.
+"""
 
 _EVERY_SIZE = 1 << 30
 
@@ -26,18 +33,19 @@ class PreprocessingFamily:
 
     Attributes:
       name: the key in `FAMILIES`.
-      mean: per channel, on the 0..255 scale; the network sees `(pixel - mean) / std`.
-      std: per channel, on the 0..255 scale.
+      mean: mean of each channel on the 0..255 scale; the network's input is `(pixel - mean) / std`.
+      std: standard deviation of each channel on the 0..255 scale.
       interpolation: "bilinear" is TensorFlow 2's (half-pixel centres, no antialiasing); "bicubic" is TensorFlow 1's
         `resize_bicubic` (corner-anchored).
-      crop_area: least and greatest share of the image that a training crop covers; None squashes the whole image.
+      crop_area: least and greatest share of the image that a training crop covers. None takes the whole image and
+        squashes it to a square.
       crop_aspect: least and greatest width / height of a training crop.
-      crop_attempts: draws before a training crop falls back to the whole image.
+      crop_attempts: number of draws before a training crop falls back to the whole image.
       min_object_covered: least share of the whole image that a crop must cover, tested after the draw.
-      whole_image_becomes_centre: whether a training "crop" of the whole image is replaced by the evaluation crop.
-      eval_crop_below: evaluation takes the central square of side `size / (size + 32)` of the shorter side when the
-        image size is below this many pixels, and squashes the whole image otherwise.
-      eval_crop_rounding: 1 rounds the offset of that square up, 0 down.
+      whole_image_becomes_centre: whether a random crop that equals the whole image is replaced by the central square.
+      eval_crop_below: evaluation takes the central square at image sizes below this, in pixels, and the whole image
+        squashed to a square at all others.
+      eval_crop_rounding: 1 rounds the offset of the central square up, 0 rounds it down.
     """
 
     name: str
@@ -53,16 +61,41 @@ class PreprocessingFamily:
     eval_crop_rounding: int = 0
 
     def crops_in_evaluation(self, image_size: int, eval_crop: str = "") -> bool:
-        """Whether evaluation at `image_size` pixels takes the central square (True) or the whole image (False).
+        """Returns whether evaluation at `image_size` pixels takes the central square (True) or the whole image (False).
 
-        An `eval_crop` of "centre" or "whole" takes the place of the family's rule.
+        An `eval_crop` of "centre" or "whole" overrides the family's rule.
         """
         return eval_crop == "centre" or (not eval_crop and image_size < self.eval_crop_below)
+
+    @staticmethod
+    def central_share(image_size: int) -> float:
+        """Returns the side of the central square as a share of the image's shorter side."""
+        return image_size / (image_size + CENTRAL_BORDER)
+
+    def central_square(self, height: Any, width: Any, image_size: int, library: ModuleType) -> tuple[Any, Any, Any]:
+        """Returns the central square of an image: its top, its left and its side, in whole pixels.
+
+        Deviation: the side is at least one pixel. The official crop of an image of one pixel in height is empty, and
+        fails.
+
+        Args:
+          height: height of the image in pixels, float32.
+          width: width of the image in pixels, float32.
+          image_size: height and width in pixels that the square will be resized to.
+          library: the module that computes, `numpy` or `tensorflow`.
+
+        Returns:
+          float32 scalars of that library.
+        """
+        shorter = library.minimum(height, width)
+        side = library.maximum(library.floor(self.central_share(image_size) * shorter), 1.0)
+        top, left = (library.floor((length - side + self.eval_crop_rounding) / 2.0) for length in (height, width))
+        return top, left, side
 
 
 _ROWS = (
     # Source: google/automl efficientnetv2/preprocessing.py, preprocess_for_train and preprocess_for_eval. The aspect
-    # range is the default of tf.image.sample_distorted_bounding_box, 0.75..1.33 (4/3 in the paper's words).
+    # range is the default of tf.image.sample_distorted_bounding_box, 0.75..1.33, where the paper writes 4/3.
     PreprocessingFamily(
         name="v2",
         mean=(128.0, 128.0, 128.0),
@@ -72,8 +105,8 @@ _ROWS = (
         crop_aspect=(0.75, 1.33),
         eval_crop_below=320,
     ),
-    # Source: google/automl efficientnetv2/preprocess_legacy.py (B0-B3 and V1). min_object_covered 0.1 of a box that is
-    # the whole image makes 0.1, not 0.08, the least area in effect.
+    # Source: google/automl efficientnetv2/preprocess_legacy.py (B0-B3 and V1). The object to cover is the whole image,
+    # so min_object_covered raises the least area from 0.08 to 0.1.
     PreprocessingFamily(
         name="legacy",
         mean=(0.485 * 255, 0.456 * 255, 0.406 * 255),
@@ -103,7 +136,7 @@ def preprocessing_family(name: str) -> PreprocessingFamily:
     """Returns the family called `name`.
 
     Raises:
-      ValueError: there is no such family; the message lists the allowed names.
+      ValueError: if there is no such family; the message lists the allowed names.
     """
     if name not in FAMILIES:
         raise ValueError(f"unknown preprocessing {name!r}; allowed: {', '.join(FAMILIES)}")

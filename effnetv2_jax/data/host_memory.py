@@ -1,8 +1,9 @@
-"""How much host memory the pipeline takes, against a budget."""
+"""The host memory of the input pipeline, and the budget it must fit into."""
 
 import dataclasses
 import logging
 from collections.abc import Sequence
+from pathlib import Path
 
 import psutil  # type: ignore[import-untyped]
 
@@ -13,19 +14,20 @@ from effnetv2_jax.data.stream import holds_share
 _log = logging.getLogger(__name__)
 
 PREFETCHED_BATCHES = 2
-_BATCHES_IN_FLIGHT = PREFETCHED_BATCHES + 2  # one being filled, one in the caller's hands
+_BATCHES_IN_FLIGHT = PREFETCHED_BATCHES + 2  # one being filled, one held by the caller
 _GIGABYTE = 1e9
+_CONTROL_GROUP = Path("/sys/fs/cgroup")
 
 
 @dataclasses.dataclass(frozen=True)
 class MemoryPlan:
-    """Bytes of host memory by use.
+    """Bytes of host memory that the pipeline uses.
 
     Attributes:
-      budget: what the pipeline may take.
-      encoded: the shuffle buffer of encoded examples.
-      batches: finished batches, and images being worked on.
-      kept: whether the buffer holds the whole share, which is then read once and kept.
+      budget: limit on the pipeline's memory.
+      encoded: bytes of the shuffle buffer of encoded examples.
+      batches: bytes of finished batches and of images being processed.
+      kept: whether the buffer holds all examples of this host, which are then read once and kept in memory.
     """
 
     budget: float
@@ -34,7 +36,7 @@ class MemoryPlan:
     kept: bool
 
     def __str__(self) -> str:
-        encoded = "all encoded images, kept" if self.kept else "shuffle buffer"
+        encoded = "all encoded images" if self.kept else "shuffle buffer"
         return (
             f"{encoded}: {self.encoded / _GIGABYTE:.3g} GB, batches: {self.batches / _GIGABYTE:.3g} GB, "
             f"of a budget of {self.budget / _GIGABYTE:.3g} GB"
@@ -46,39 +48,37 @@ def plan_memory(
 ) -> MemoryPlan:
     """Plans the memory of a training pipeline that reads the parts `sources`.
 
-    Nothing shrinks by itself to fit: the order of the examples would then depend on the machine.
+    The buffer does not shrink to fit, because the order of the examples would then depend on the machine.
 
     Raises:
-      ValueError: the buffer and the batches exceed the budget; the message says what would fit.
+      ValueError: if the buffer and the batches exceed the budget; the message names a `shuffle_buffer` that fits.
     """
     budget = config.memory_gb * _GIGABYTE or available_bytes() / 2
     image, buffer = 3 * image_size**2, buffer_of_part(config)
     plan = MemoryPlan(
         budget=budget,
         encoded=sum(min(buffer, source.num_examples) * source.entry_bytes for source in sources),
-        batches=_BATCHES_IN_FLIGHT * batch_size * image + threads * 8 * image,  # at work an image is float32, twice
+        batches=_BATCHES_IN_FLIGHT * batch_size * image + threads * 8 * image,  # two float32 copies of each image
         kept=all(holds_share(source, buffer) for source in sources),
     )
     if plan.encoded + plan.batches > budget:
         fitting = int((budget - plan.batches) * config.parts / max(sum(source.entry_bytes for source in sources), 1))
-        remedy = (
-            f"shuffle_buffer {fitting} fits" if fitting > 0 else "no shuffle_buffer does: take a smaller batch_size"
-        )
-        raise ValueError(f"the input pipeline needs {plan}; {remedy}, or set memory_gb")
+        remedy = f"reduce shuffle_buffer to {fitting}" if fitting > 0 else "reduce batch_size"
+        raise ValueError(f"the input pipeline does not fit into host memory ({plan}): {remedy}, or raise memory_gb")
     _log.info("input pipeline: %s", plan)
     return plan
 
 
 def buffer_of_part(config: DataConfig) -> int:
-    """The encoded examples in the shuffle buffer of each part."""
+    """Returns the number of encoded examples in the shuffle buffer of each part."""
     return max(1, config.shuffle_buffer // config.parts)
 
 
 def available_bytes() -> float:
-    """Host memory that is free for use: what the system reports, or what the container's limit leaves, if less."""
+    """Returns the bytes of free host memory, of the system or under the container's limit, whichever is less."""
     available = float(psutil.virtual_memory().available)
     try:
-        with open("/sys/fs/cgroup/memory.max") as limit, open("/sys/fs/cgroup/memory.current") as used:
-            return min(available, float(limit.read()) - float(used.read()))
-    except (OSError, ValueError):  # no control groups, or "max"
+        limit, used = (float((_CONTROL_GROUP / name).read_text()) for name in ("memory.max", "memory.current"))
+        return min(available, limit - used)
+    except (OSError, ValueError):  # no control groups, or the limit is "max"
         return available

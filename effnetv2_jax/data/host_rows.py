@@ -1,13 +1,20 @@
-"""Which rows of each global batch a host makes. Imports no TensorFlow."""
+"""The rows of each global batch that a host makes. This module imports no TensorFlow."""
 
 from typing import NamedTuple
 
 
 class HostRows(NamedTuple):
-    """A host's rows of every global batch, the same images in the same rows whatever the number of hosts.
+    """One host's rows of every global batch.
 
-    A global batch is made of `rows` images of each part of the training split in turn; host h of H makes its h-th share
-    of it: of each part in `parts` the rows `skip … skip + take - 1`.
+    A global batch contains `rows` images of the first part of the training split, then `rows` images of the second, and
+    so on. Host h of H makes the h-th of H equal shares of the batch. So each row holds the same image whatever the
+    number of hosts.
+
+    Attributes:
+      parts: the parts that the host reads.
+      rows: number of images of each part in a global batch.
+      skip: number of rows of each of its parts that the host leaves to earlier hosts.
+      take: number of rows of each of its parts that the host makes.
     """
 
     parts: range
@@ -20,21 +27,21 @@ def host_rows(batch_size: int, parts: int, host_index: int, host_count: int) -> 
     """Returns the rows of a host.
 
     Args:
-      batch_size: of all hosts together.
-      parts: that the training split is cut into.
-      host_index: this host.
-      host_count: the number of hosts.
+      batch_size: number of images in a global batch.
+      parts: number of parts of the training split.
+      host_index: index of the host.
+      host_count: number of hosts.
 
     Raises:
-      ValueError: the host does not exist, the batch does not divide by the parts or the hosts, or a host would need a
-        fraction of a part more than whole ones.
+      ValueError: if the host does not exist, the batch is not divisible by the parts or the hosts, or the number of
+        parts is neither a multiple nor a divisor of the number of hosts.
     """
     if not 0 <= host_index < host_count:
         raise ValueError(f"host_index {host_index} must be in 0..{host_count - 1}")
     if batch_size % host_count:
-        raise ValueError(f"a batch of {batch_size} does not divide over {host_count} hosts")
+        raise ValueError(f"a batch of {batch_size} is not divisible by {host_count} hosts")
     if batch_size % parts:
-        raise ValueError(f"data.parts {parts} does not divide the batch of {batch_size}")
+        raise ValueError(f"a batch of {batch_size} is not divisible by data.parts {parts}")
     if max(parts, host_count) % min(parts, host_count):
         nearest = f"{parts // host_count * host_count or 1} or {-(-parts // host_count) * host_count}"
         raise ValueError(

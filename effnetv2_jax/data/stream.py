@@ -1,4 +1,4 @@
-"""The stream of a run: entries epoch after epoch in a drawn order, then examples, then batches."""
+"""The stream of a run: entries in a drawn order, epoch after epoch, then examples, then batches."""
 
 from collections.abc import Callable, Sequence
 
@@ -12,20 +12,24 @@ from effnetv2_jax.data.transform import Transform
 
 
 def endless_entries(source: Source, *, seed: int, first_epoch: int, shuffle_buffer: int) -> tf.data.Dataset:
-    """The entries of epoch after epoch, in the order drawn from `(seed, epoch)`, each with its image's own seed.
+    """Returns the entries of one epoch after another, each with a `seed` for its image, int64 `[2]`.
+
+    The order of an epoch is drawn from `(seed, epoch)`, and an image's seed from `(seed, epoch, id)`.
 
     Args:
       source: the entries of an epoch.
-      seed: of the order and of the images' seeds.
-      first_epoch: where to start.
-      shuffle_buffer: entries among which the next is drawn. One that holds the whole share shuffles it evenly by
-        itself; then the files are read once, in the stored order, and the entries kept.
+      seed: seed of the order and of the images' seeds.
+      first_epoch: the epoch to start with.
+      shuffle_buffer: number of entries among which the next one is drawn. A buffer that holds the whole share shuffles
+        it evenly. The files are then read once, in the stored order, and the entries are kept in memory.
     """
     kept = source.read(None).cache() if holds_share(source, shuffle_buffer) else None
 
     @tf.autograph.experimental.do_not_convert
     def of_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
-        tf.compat.v1.set_random_seed(None)  # in this function's graph: a global seed of the program must not count
+        tf.compat.v1.set_random_seed(
+            None
+        )  # in this function's graph, so that a global seed of the process has no effect
         files, buffer, images = tf.unstack(
             tf.random.stateless_uniform([3], tf.stack([seed, epoch]), None, None, tf.int64, alg="philox")
         )
@@ -36,8 +40,13 @@ def endless_entries(source: Source, *, seed: int, first_epoch: int, shuffle_buff
     return tf.data.Dataset.range(first_epoch, np.iinfo(np.int64).max).flat_map(of_epoch)
 
 
-def rows_in_turn(streams: Sequence[tf.data.Dataset], rows: HostRows) -> tf.data.Dataset:
-    """A host's rows of batch after batch, from the streams of its parts, each at the start of a batch."""
+def interleaved_rows(streams: Sequence[tf.data.Dataset], rows: HostRows) -> tf.data.Dataset:
+    """Returns a host's rows of one batch after another.
+
+    Args:
+      streams: the entries of each of the host's parts, each starting with the first row of a batch.
+      rows: the rows that the host takes of each part.
+    """
 
     def of_batch(position: tf.Tensor, _: dict[str, tf.Tensor]) -> tf.Tensor:
         row = position % rows.rows
@@ -47,12 +56,12 @@ def rows_in_turn(streams: Sequence[tf.data.Dataset], rows: HostRows) -> tf.data.
         streams = [stream.enumerate().filter(of_batch).map(lambda _, entry: entry) for stream in streams]
     if len(streams) == 1:
         return streams[0]
-    turns = tf.data.Dataset.range(np.iinfo(np.int64).max).map(lambda row: row // rows.take % len(streams))
-    return tf.data.Dataset.choose_from_datasets(streams, turns)
+    choices = tf.data.Dataset.range(np.iinfo(np.int64).max).map(lambda row: row // rows.take % len(streams))
+    return tf.data.Dataset.choose_from_datasets(streams, choices)
 
 
 def holds_share(source: Source, shuffle_buffer: int) -> bool:
-    """Whether a shuffle buffer holds a host's whole share."""
+    """Returns whether a shuffle buffer holds the whole share."""
     return source.num_examples <= shuffle_buffer
 
 
@@ -72,21 +81,25 @@ def batched(
     guarded: bool = False,
     drop_remainder: bool = True,
 ) -> tf.data.Dataset:
-    """Decodes, transforms and batches entries that carry a `seed`, in their order, on threads of its own.
+    """Loads, decodes, transforms and batches entries in their order, on private threads.
+
+    A label outside `0 … classes - 1` raises `tf.errors.InvalidArgumentError`, with the example's name, during
+    iteration.
 
     Args:
-      entries: see `Source`, with `seed` int64 `[2]` added.
-      transform: what becomes of an image.
+      entries: entries as in `Source`, with `seed` int64 `[2]` added.
+      transform: how an image is decoded and finished.
       load: an entry's `image` → encoded bytes.
-      batch_size: examples in a batch.
-      threads: that work on it.
-      classes: labels are less; another one raises `tf.errors.InvalidArgumentError`, naming the example.
-      multi_hot: whether labels are sets of classes and become float32 `[classes]`.
-      guarded: whether an image that cannot be decoded yields a made-up one instead of an error.
+      batch_size: number of examples in a batch.
+      threads: number of threads.
+      classes: number of classes.
+      multi_hot: whether labels are sets of classes, which become float32 `[classes]`.
+      guarded: whether a placeholder replaces an image that cannot be decoded, instead of an error.
       drop_remainder: whether to leave out a last, smaller batch.
 
     Returns:
-      `image` uint8, `label`, `id`, and `good`: False where `image` is made up because `entry` could not be decoded.
+      Batches of `image` (uint8), `label`, `id`, `good` (False where `image` is a placeholder) and `entry` (the entry's
+      `image` where it could not be decoded, else "").
     """
 
     @tf.autograph.experimental.do_not_convert
@@ -96,8 +109,8 @@ def batched(
         def decode() -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
             return transform.decode(load(data), seed), tf.constant(True), tf.constant("")
 
-        made_up = tf.zeros([1, 1, 3], tf.uint8), tf.constant(False), data
-        image, good, rejected = guard(decode, made_up) if guarded else decode()
+        placeholder = tf.zeros([1, 1, 3], tf.uint8), tf.constant(False), data
+        image, good, rejected = guard(decode, placeholder) if guarded else decode()
         fits = labels_fit(entry["label"], classes)
         complaint = [entry["id"], "has a label outside the classes", entry["label"]]
         with tf.control_dependencies([tf.debugging.Assert(fits, complaint)]):
@@ -115,11 +128,11 @@ def batched(
 
 
 def stream_options(threads: int) -> tf.data.Options:
-    """Deterministic, on private threads, each operation on one of them, and nothing tuned or added while it runs."""
+    """Returns options for a deterministic pipeline on private threads, which TensorFlow neither tunes nor extends."""
     options = tf.data.Options()
     options.deterministic = True
     options.autotune.enabled = False
-    options.experimental_optimization.inject_prefetch = False  # what is prefetched is in the memory plan
+    options.experimental_optimization.inject_prefetch = False  # the memory plan counts every prefetched batch
     options.threading.private_threadpool_size = threads
     options.threading.max_intra_op_parallelism = 1
     return options

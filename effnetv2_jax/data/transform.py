@@ -1,13 +1,11 @@
-"""From an entry's bytes to the image of a batch, as a configuration says."""
+"""From an entry's bytes to an image of a batch, as a configuration describes it."""
 
 import dataclasses
 import functools
 from collections.abc import Callable
 
-from effnetv2_jax.data import preprocess
-from effnetv2_jax.data.augment.autoaugment import autoaugment
-from effnetv2_jax.data.augment.operations import AUTOAUGMENT_SCALES, RANDAUGMENT_SCALES, Scales
-from effnetv2_jax.data.augment.randaugment import randaugment
+from effnetv2_jax.data import decoding, preprocess
+from effnetv2_jax.data.augment.augmentation import configured_augmentation
 from effnetv2_jax.data.config import DataConfig
 from effnetv2_jax.data.cpu_tensorflow import tf
 from effnetv2_jax.data.families import preprocessing_family
@@ -17,8 +15,11 @@ _Seeded = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
 @dataclasses.dataclass(frozen=True)
 class Transform:
-    """Two steps: `decode` (scalar string, seed) → uint8 `[h, w, 3]` may fail; `finish` (that, seed) → uint8
-    `[image_size, image_size, 3]` may not.
+    """Two steps, of which only the first may fail.
+
+    Attributes:
+      decode: (scalar string, seed) → uint8 `[h, w, 3]`; fails for a broken image.
+      finish: (decoded image, seed) → uint8 `[image_size, image_size, 3]`; never fails.
     """
 
     decode: _Seeded
@@ -26,17 +27,18 @@ class Transform:
 
 
 def training_transform(config: DataConfig, *, image_size: int, magnitude: float) -> Transform:
-    """A random crop, resized, perhaps mirrored, augmented.
+    """Returns the transform of training: a random crop, resized, flipped and augmented as configured.
 
     Raises:
-      ValueError: an unknown family or set of operations.
+      ValueError: if the family or the set of operations is unknown.
     """
     family = preprocessing_family(config.preprocessing)
-    augment = _augmentation(config, image_size, magnitude)
+    augment = configured_augmentation(config, image_size, magnitude)
 
     def finish(crop: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         resized = preprocess.resize(crop, image_size, family)
-        # The official code drops the fraction before it augments, and keeps it otherwise; rounding is nearest to that.
+        # The official code drops the fraction before it augments. Without augmentation it keeps the fraction, and
+        # rounding is the nearest to that.
         image = preprocess.rounded(resized) if augment is None else preprocess.truncated(resized)
         if config.flip:
             image = preprocess.flipped(image, seed)
@@ -57,32 +59,18 @@ def training_transform(config: DataConfig, *, image_size: int, magnitude: float)
 
 
 def evaluation_transform(config: DataConfig, *, image_size: int) -> Transform:
-    """The central square or the whole image, resized.
+    """Returns the transform of evaluation: the central square or the whole image, resized.
 
     Raises:
-      ValueError: an unknown family.
+      ValueError: if the family is unknown.
     """
     family = preprocessing_family(config.preprocessing)
     crop = family.crops_in_evaluation(image_size, config.eval_crop)
 
-    def finish(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-        del seed
+    def decode(data: tf.Tensor, _seed: tf.Tensor) -> tf.Tensor:
+        return decoding.decode(data)  # the whole image, even if only its centre is used, so that damage is noticed
+
+    def finish(image: tf.Tensor, _seed: tf.Tensor) -> tf.Tensor:
         return preprocess.rounded(preprocess.evaluation_image(image, family=family, image_size=image_size, crop=crop))
 
-    # The whole image is decoded even if only its centre is used, so that no damage goes unnoticed.
-    return Transform(lambda data, seed: preprocess.decode(data), finish)
-
-
-def operation_scales(config: DataConfig, image_size: int) -> Scales:
-    """Returns the pixels that translations and cutouts of a configuration's augmentation count in."""
-    scales = AUTOAUGMENT_SCALES if config.augmentation == "autoaugment" else RANDAUGMENT_SCALES
-    return scales.relative_to(image_size) if config.size_relative else scales
-
-
-def _augmentation(config: DataConfig, image_size: int, magnitude: float) -> _Seeded | None:
-    if config.augmentation == "none":
-        return None
-    scales = operation_scales(config, image_size)
-    if config.augmentation == "autoaugment":
-        return autoaugment(operations=config.operations, scales=scales)
-    return randaugment(magnitude, layers=config.layers, operations=config.operations, scales=scales)
+    return Transform(decode, finish)

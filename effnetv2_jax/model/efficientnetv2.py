@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 import functools
-from typing import Any
+from collections.abc import Sequence
+from typing import get_args
 
 import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array
 from jax.typing import DTypeLike
 
-from effnetv2_jax.model.blocks import BLOCKS
-from effnetv2_jax.model.convolution import Padding
+from effnetv2_jax.model.block import Block
 from effnetv2_jax.model.initializers import ARTICLE_CLASSIFIER, CLASSIFIER, Distribution
-from effnetv2_jax.model.layers import BatchNorm, Conv
-from effnetv2_jax.model.specs import ModelSpec, get_spec
+from effnetv2_jax.model.lax_convolution import Padding
+from effnetv2_jax.model.layers import BatchNorm, Conv, apply_layer
+from effnetv2_jax.model.specs import ModelSpec
+from effnetv2_jax.model.variants import get_spec
 
 Endpoints = dict[str, Array]
 
 
 class EfficientNetV2(nn.Module):
-    """EfficientNetV2 and its relatives, as `spec` describes.
+    """The network of a `spec`: EfficientNetV2, EfficientNet or the article's network.
 
-    Parameters, BatchNorm's statistics and the logits are float32; everything between is computed in `dtype`.
-    In training, `apply` needs `rngs={"dropout": key}` where a rate is above 0, and `mutable=["batch_stats"]`.
+    Parameters, BatchNorm's statistics and the logits are float32. Activations are computed in `dtype`. Training needs
+    `mutable=["batch_stats"]` in `apply`, and `rngs={"dropout": key}` if the dropout or the drop path rate is above 0.
+    `create_model` documents the fields.
     """
 
     spec: ModelSpec
@@ -36,6 +39,7 @@ class EfficientNetV2(nn.Module):
     bn_epsilon: float
     bn_group_size: int = 0
     remat: tuple[int, ...] = ()
+    fast_cpu_gradients: bool = False
 
     @nn.compact
     def __call__(
@@ -45,37 +49,35 @@ class EfficientNetV2(nn.Module):
 
         Args:
           images: `[N, H, W, 3]`, any float dtype.
-          train: whether BatchNorm uses the batch's statistics and dropout and drop path act.
-          return_endpoints: also return the feature maps by name: `stem`, every `block_i`, `reduction_1` … (the last
-            block at each resolution), `features` (after the head's convolution) and `pooled_features`.
+          train: whether BatchNorm uses the batch's statistics and dropout and drop path are active.
+          return_endpoints: whether to return the feature maps too, by name: `stem`, each `block_i`, `reduction_1` to
+            `reduction_5` (the last block at each resolution), `features` (the head's output) and `pooled_features`.
 
         Returns:
-          Float32 logits `[N, num_classes]`, or the pooled features `[N, head width]` if there are 0 classes; with the
-          end points where asked.
+          Float32 logits `[N, num_classes]`, or the pooled features `[N, head_width]` without classes; with
+          `return_endpoints`, a pair of these and the feature maps.
 
         Raises:
-          ValueError: for images smaller than the network can halve, or not of the shape above.
+          ValueError: for images of another shape, or smaller than the network can halve.
         """
         self._check(images)
+        conv = functools.partial(Conv, padding=self.padding, fast_cpu_gradients=self.fast_cpu_gradients)
         norm = functools.partial(BatchNorm, self.bn_momentum, self.bn_epsilon, self.bn_group_size)
-        x = images.astype(self.dtype)
-        x = Conv(self.spec.stem_width, 3, stride=2, padding=self.padding, name="stem_conv")(x)
-        x = nn.silu(norm(name="stem_norm")(x, train=train))
+        layer = functools.partial(apply_layer, conv=conv, norm=norm, train=train)
+        x = layer(self.spec.stem, images.astype(self.dtype))
         ends: Endpoints = {"stem": x}
         blocks = list(self.spec.blocks())
-        reduction = 0
         rates = self.spec.drop_path_rates(self.drop_path_rate)
-        for i, (block, rate) in enumerate(zip(blocks, rates, strict=True)):
-            block_of = functools.partial(_apply, train=train)
-            if block.row in self.remat:
-                block_of = nn.remat(block_of)
-            x = block_of(BLOCKS[block.kind](block, norm, self.padding, rate, name=f"block_{i}"), x)
-            ends[f"block_{i}"] = x
+        reduction = 0
+        for i, (spec, rate) in enumerate(zip(blocks, rates, strict=True)):
+            apply = functools.partial(_apply, train=train)
+            if spec.row in self.remat:
+                apply = nn.remat(apply)
+            x = ends[f"block_{i}"] = apply(Block(spec, conv, norm, rate, name=f"block_{i}"), x)
             if i + 1 == len(blocks) or blocks[i + 1].stride > 1:
                 reduction += 1
                 ends[f"reduction_{reduction}"] = x
-        x = Conv(self.spec.head_width, 1, name="head_conv")(x)
-        x = nn.silu(norm(name="head_norm")(x, train=train))
+        x = layer(self.spec.head, x)
         ends["features"] = x
         x = x.mean((1, 2), dtype=jnp.float32)
         ends["pooled_features"] = x
@@ -86,7 +88,7 @@ class EfficientNetV2(nn.Module):
 
     @property
     def classifier_init(self) -> Distribution:
-        """How the classifier's kernel is drawn."""
+        """The distribution that the classifier's kernel is drawn from."""
         return ARTICLE_CLASSIFIER if self.spec.name.startswith("article-") else CLASSIFIER
 
     def _check(self, images: Array) -> None:
@@ -107,35 +109,62 @@ def create_model(
     *,
     num_classes: int = 1000,
     dtype: DTypeLike = jnp.float32,
-    **fields: Any,
+    padding: Padding | None = None,
+    dropout_rate: float | None = None,
+    drop_path_rate: float | None = None,
+    bn_momentum: float | None = None,
+    bn_epsilon: float | None = None,
+    bn_group_size: int = 0,
+    remat: Sequence[int] = (),
+    fast_cpu_gradients: bool = False,
 ) -> EfficientNetV2:
-    """Creates the network of a variant.
+    """Creates the network of a variant. None means the variant's own value.
 
     Args:
       variant: a name of `VARIANTS` or a spec, such as `VARIANTS["efficientnetv2-b0"].scaled(width=0.5)`.
-      num_classes: outputs of the classifier; 0 leaves it out.
+      num_classes: outputs of the classifier; 0 leaves the classifier out.
       dtype: of the activations: `float32` or `bfloat16`.
-      **fields: instead of the variant's own: `padding` (`"same"`, or `"symmetric"` as PyTorch's), `dropout_rate`,
-        `drop_path_rate`, `bn_momentum`, `bn_epsilon`; `bn_group_size`, the images BatchNorm normalises together; and
-        `remat`, the rows of blocks whose activations are computed again in the backward pass instead of kept.
+      padding: `"same"` as TensorFlow's, or `"symmetric"` as PyTorch's.
+      dropout_rate: probability that a pooled feature is dropped.
+      drop_path_rate: probability that an image skips the last block; it rises linearly from 0 at the first block.
+      bn_momentum: share of the old moving average that BatchNorm keeps at each step.
+      bn_epsilon: added to BatchNorm's variance.
+      bn_group_size: images that BatchNorm normalises together in training; 0 for the whole batch.
+      remat: rows of blocks whose activations are computed again in the backward pass, not kept in memory.
+      fast_cpu_gradients: whether a CPU computes hand-written gradients of the convolutions, several times faster than
+        JAX's. They allow `jax.grad` and `jax.vjp` only; without them `jax.jvp`, `jax.hessian` and all others work too.
 
     Raises:
       ValueError: for an unknown variant, dtype or padding, or a number out of its range.
-      TypeError: for an unknown field.
     """
     spec = get_spec(variant)
     if num_classes < 0:
         raise ValueError(f"num_classes must be 0 or more, got {num_classes}")
     if jnp.dtype(dtype) not in (jnp.float32, jnp.bfloat16):
         raise ValueError(f"dtype must be float32 or bfloat16, got {jnp.dtype(dtype).name}")
-    defaults = ("padding", "dropout_rate", "drop_path_rate", "bn_momentum", "bn_epsilon")
-    fields = {name: getattr(spec, name) for name in defaults} | fields
-    if fields["padding"] not in ("same", "symmetric"):
-        raise ValueError(f"padding must be 'same' or 'symmetric', got {fields['padding']!r}")
-    for name in ("dropout_rate", "drop_path_rate", "bn_momentum"):
-        if not 0.0 <= fields[name] < 1.0:
-            raise ValueError(f"{name} must be at least 0 and less than 1, got {fields[name]}")
-    unknown = sorted(set(fields.get("remat", ())) - set(range(len(spec.rows))))
+    padding = spec.padding if padding is None else padding
+    if padding not in get_args(Padding):
+        raise ValueError(f"padding must be 'same' or 'symmetric', got {padding!r}")
+    dropout_rate = spec.dropout_rate if dropout_rate is None else dropout_rate
+    drop_path_rate = spec.drop_path_rate if drop_path_rate is None else drop_path_rate
+    bn_momentum = spec.bn_momentum if bn_momentum is None else bn_momentum
+    rates = {"dropout_rate": dropout_rate, "drop_path_rate": drop_path_rate, "bn_momentum": bn_momentum}
+    for name, rate in rates.items():
+        if not 0.0 <= rate < 1.0:
+            raise ValueError(f"{name} must be at least 0 and less than 1, got {rate}")
+    unknown = sorted(set(remat) - set(range(len(spec.rows))))
     if unknown:
         raise ValueError(f"remat must name rows of {spec.name}, 0 to {len(spec.rows) - 1}, got {unknown}")
-    return EfficientNetV2(spec, num_classes, dtype, **fields)
+    return EfficientNetV2(
+        spec,
+        num_classes,
+        dtype,
+        padding,
+        dropout_rate,
+        drop_path_rate,
+        bn_momentum,
+        bn_epsilon=spec.bn_epsilon if bn_epsilon is None else bn_epsilon,
+        bn_group_size=bn_group_size,
+        remat=tuple(remat),
+        fast_cpu_gradients=fast_cpu_gradients,
+    )

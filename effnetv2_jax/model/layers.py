@@ -1,52 +1,54 @@
-"""The layers that the blocks are made of, with EfficientNetV2's initialisers and defaults."""
+"""The layers that the network is made of."""
 
 from __future__ import annotations
+
+import functools
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array
 
-from effnetv2_jax.model import convolution
-from effnetv2_jax.model.convolution import Padding
+from effnetv2_jax.model.convolution import convolve
 from effnetv2_jax.model.initializers import CONV, DEPTHWISE
+from effnetv2_jax.model.lax_convolution import Padding
+from effnetv2_jax.model.specs import LayerSpec
 
 
 class Conv(nn.Module):
-    """A convolution without bias: `[N, H, W, I]` → `[N, H', W', features]`, computed in the input's dtype."""
+    """A convolution without bias: `[N, H, W, I]` → `[N, H', W', features]`, computed in the input's dtype.
+
+    With `depthwise`, each channel is convolved by itself, and `features` is the number of input channels.
+    """
 
     features: int
     kernel_size: int
     stride: int = 1
+    depthwise: bool = False
     padding: Padding = "same"
+    fast_cpu_gradients: bool = False
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        shape = (self.kernel_size, self.kernel_size, x.shape[-1], self.features)
-        kernel = self.param("kernel", CONV, shape, jnp.float32)
-        return convolution.conv(x, kernel.astype(x.dtype), stride=self.stride, padding=self.padding)
-
-
-class DepthwiseConv(nn.Module):
-    """A convolution of each channel by itself: `[N, H, W, C]` → `[N, H', W', C]`."""
-
-    kernel_size: int
-    stride: int = 1
-    padding: Padding = "same"
-
-    @nn.compact
-    def __call__(self, x: Array) -> Array:
-        shape = (self.kernel_size, self.kernel_size, 1, x.shape[-1])
-        kernel = self.param("kernel", DEPTHWISE, shape, jnp.float32)
-        return convolution.depthwise_conv(x, kernel.astype(x.dtype), stride=self.stride, padding=self.padding)
+        inputs, initializer = (1, DEPTHWISE) if self.depthwise else (x.shape[-1], CONV)
+        shape = (self.kernel_size, self.kernel_size, inputs, self.features)
+        return convolve(
+            x,
+            self.param("kernel", initializer, shape, jnp.float32).astype(x.dtype),
+            stride=self.stride,
+            padding=self.padding,
+            depthwise=self.depthwise,
+            fast_cpu_gradients=self.fast_cpu_gradients,
+        )
 
 
 class BatchNorm(nn.Module):
     """Batch normalisation over groups of images, with statistics and factors in float32 whatever the dtype.
 
-    In training each group of `group_size` images (0, or more than there are: the whole batch) is normalised by its own
-    mean and variance E[x²] − E[x]², and the moving averages take the mean over the groups, with the biased variance.
-    Source: the official tpu_normalization.py; TensorFlow's fused CPU kernel differs in storing the unbiased one.
+    In training, each group of `group_size` images is normalised by its own mean and variance E[x²] − E[x]². A size of
+    0, or one larger than the batch, makes the whole batch one group. The moving averages take the mean over the groups
+    and the biased variance.
+    Source: the official tpu_normalization.py. TensorFlow's fused CPU kernel stores the unbiased variance instead.
 
     Raises:
       ValueError: if the batch is not a multiple of `group_size`.
@@ -120,6 +122,34 @@ class Pointwise(nn.Module):
         kernel = self.param("kernel", CONV, (1, 1, x.shape[-1], self.features), jnp.float32)
         bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
         return x @ kernel[0, 0].astype(x.dtype) + bias[None].astype(x.dtype)
+
+
+def apply_layer(
+    layer: LayerSpec,
+    x: Array,
+    *,
+    conv: functools.partial[Conv],
+    norm: functools.partial[BatchNorm],
+    train: bool,
+) -> Array:
+    """Applies a layer inside the calling module, which gets the layer's parameters.
+
+    Args:
+      layer: what to apply.
+      x: `[N, H, W, C]`.
+      conv: makes the convolution, given its features, kernel size and stride.
+      norm: makes the BatchNorm.
+      train: whether BatchNorm uses the batch's statistics.
+
+    Returns:
+      `[N, H', W', features]`.
+    """
+    if layer.kind == "squeeze":
+        return SqueezeExcite(layer.squeezed_features, name=layer.name)(x)
+    depthwise = layer.kind == "depthwise"
+    x = conv(layer.features, layer.kernel_size, layer.stride, depthwise, name=f"{layer.name}_conv")(x)
+    x = norm(name=f"{layer.name}_norm")(x, train=train)
+    return nn.silu(x) if layer.activated else x
 
 
 def drop_path(x: Array, rate: float, rng: Array) -> Array:

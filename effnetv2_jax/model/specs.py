@@ -1,28 +1,34 @@
-"""Every architecture as rows of data, each with its source."""
+"""What defines an architecture: rows of blocks, and the layers that each block has."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator, Mapping
-from types import MappingProxyType
+from collections.abc import Iterator
 from typing import Literal
 
-from effnetv2_jax.model.convolution import Padding
+from effnetv2_jax.model.lax_convolution import Padding
 
-Kind = Literal["mbconv", "fused"]
+BlockKind = Literal["mbconv", "fused"]
+LayerKind = Literal["conv", "depthwise", "squeeze"]
 Rounding = Literal["nearest", "divisible"]
 
 
 @dataclasses.dataclass(frozen=True)
 class RowSpec:
-    """A row of the architecture table: `repeats` blocks, of which only the first has the stride.
+    """A row of the architecture table, which is a number of blocks.
 
-    `features` and `repeats` are unscaled. `se_ratio` is relative to a block's input features; 0 means no
-    squeeze and excitation.
+    Attributes:
+      kind: of the blocks: `mbconv` or `fused`.
+      expand_ratio: width inside a block, as a multiple of its input features.
+      kernel_size: side in pixels of the depthwise or the fused convolution.
+      stride: of the first block; the others have stride 1.
+      features: channels of the blocks' outputs, before scaling.
+      repeats: number of blocks, before scaling.
+      se_ratio: width of the squeeze relative to a block's input features; 0 means no squeeze and excitation.
     """
 
-    kind: Kind
+    kind: BlockKind
     expand_ratio: int
     kernel_size: int
     stride: int
@@ -32,10 +38,48 @@ class RowSpec:
 
 
 @dataclasses.dataclass(frozen=True)
-class BlockSpec:
-    """One block of the network, with every width computed."""
+class LayerSpec:
+    """One layer: a convolution with the BatchNorm after it, or a squeeze and excitation.
 
-    kind: Kind
+    Attributes:
+      name: prefix of its parameters: `expand` has `expand_conv` and `expand_norm`.
+      kind: a dense or a depthwise convolution, or `squeeze` for squeeze and excitation.
+      input_features: channels of its input.
+      features: channels of its output.
+      kernel_size: side of the kernel in pixels.
+      stride: in both directions.
+      activated: whether SiLU follows.
+      squeezed_features: channels between the two convolutions of a squeeze and excitation.
+    """
+
+    name: str
+    kind: LayerKind
+    input_features: int
+    features: int
+    kernel_size: int = 1
+    stride: int = 1
+    activated: bool = True
+    squeezed_features: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class BlockSpec:
+    """One block of the network, with every width computed.
+
+    Attributes:
+      kind: `mbconv` or `fused`.
+      row: which row of the architecture it belongs to.
+      expand_ratio: width inside the block, as a multiple of `input_features`.
+      kernel_size: side in pixels of the depthwise or the fused convolution.
+      stride: of that convolution.
+      input_features: channels of its input.
+      features: channels of its output.
+      se_features: channels of the squeeze; 0 means no squeeze and excitation.
+      has_projection: False for the fused block of expand ratio 1, which is a single convolution (the article's has a
+        projection).
+    """
+
+    kind: BlockKind
     row: int
     expand_ratio: int
     kernel_size: int
@@ -43,30 +87,70 @@ class BlockSpec:
     input_features: int
     features: int
     se_features: int
-    """Width of the squeeze; 0 means no squeeze and excitation."""
     has_projection: bool
-    """False for the fused block of expand ratio 1, which is a single convolution (but see the article's)."""
-
-    @property
-    def expanded_features(self) -> int:
-        return self.input_features * self.expand_ratio
 
     @property
     def has_residual(self) -> bool:
+        """Whether the block adds its input to its output."""
         return self.stride == 1 and self.input_features == self.features
+
+    @property
+    def has_expansion(self) -> bool:
+        """Whether the width inside the block differs from the block's own."""
+        return self.has_projection if self.kind == "fused" else self.expand_ratio != 1
+
+    def layers(self) -> Iterator[LayerSpec]:
+        """Yields the block's layers in the order of computation.
+
+        Source: Sandler et al., MobileNetV2, arXiv 1801.04381, and Tan & Le, EfficientNet, arXiv 1905.11946, for MBConv;
+        Tan & Le, EfficientNetV2, arXiv 2104.00298, figure 2, for Fused-MBConv.
+        """
+        features, size, stride = self.input_features, self.kernel_size, self.stride
+        width = features * self.expand_ratio
+        if self.kind == "fused":
+            width = width if self.has_projection else self.features
+            yield LayerSpec("fused", "conv", features, width, size, stride)
+        else:
+            if self.has_expansion:
+                yield LayerSpec("expand", "conv", features, width)
+            yield LayerSpec("depthwise", "depthwise", width, width, size, stride)
+        if self.se_features:
+            yield LayerSpec("se", "squeeze", width, width, squeezed_features=self.se_features)
+        if self.has_projection:
+            yield LayerSpec("project", "conv", width, self.features, activated=False)
 
 
 @dataclasses.dataclass(frozen=True)
 class ModelSpec:
-    """An architecture with what its published weights were trained and measured with.
+    """An architecture, and how its published weights were trained and evaluated.
 
-    Image sizes are sides in pixels, top-1 is per cent on ImageNet's validation split at `eval_size`.
+    Attributes:
+      name: the variant's name.
+      rows: rows of blocks.
+      stem_features: channels of the first layer, before scaling.
+      citation: publication and code that define the architecture.
+      train_size: side of the training images in the last stage, in pixels.
+      eval_size: side of the evaluation images in pixels.
+      dropout_rate: probability that a pooled feature is dropped in training.
+      width: factor of all widths.
+      depth: factor of all repeats.
+      head_features: channels of the last layer, before scaling.
+      drop_path_rate: probability that an image skips the last block in training.
+      bn_momentum: share of the old moving average that BatchNorm keeps at each step.
+      bn_epsilon: added to BatchNorm's variance.
+      padding: `same` or `symmetric`.
+      preprocessing: family of the published weights: `v2` or `legacy`.
+      rounding: how scaled widths become multiples of 8, see `round_features`.
+      projects_expand_1: whether a fused block of expand ratio 1 has a 1×1 projection, as in the article's network.
+      rounds_se: whether squeeze widths are rounded like other widths, as in the article's network, or truncated.
+      top1: published top-1 accuracy in per cent on ImageNet at `eval_size`, if trained on ImageNet alone.
+      top1_21k: the same if pre-trained on ImageNet-21k.
     """
 
     name: str
     rows: tuple[RowSpec, ...]
     stem_features: int
-    source: str
+    citation: str
     train_size: int
     eval_size: int
     dropout_rate: float
@@ -78,13 +162,9 @@ class ModelSpec:
     bn_epsilon: float = 1e-3
     padding: Padding = "same"
     preprocessing: str = "v2"
-    """The preprocessing family of the published weights: `v2` or `legacy`."""
     rounding: Rounding = "nearest"
-    """How scaled widths become multiples of 8: `divisible` never goes more than 10 % down (V1, the article)."""
     projects_expand_1: bool = False
-    """Whether a fused block of expand ratio 1 ends with a 1×1 projection (the article's network)."""
     rounds_se: bool = False
-    """Whether squeeze widths are rounded like the others (the article's network) or cut to an int."""
     top1: float | None = None
     top1_21k: float | None = None
 
@@ -112,16 +192,23 @@ class ModelSpec:
         return round_features(unscaled * self.width, self.rounding)
 
     @property
-    def stem_width(self) -> int:
-        return self.features(self.stem_features)
+    def stem(self) -> LayerSpec:
+        """The first layer."""
+        return LayerSpec("stem", "conv", 3, self.features(self.stem_features), kernel_size=3, stride=2)
+
+    @property
+    def head(self) -> LayerSpec:
+        """The last layer, whose output is pooled."""
+        return LayerSpec("head", "conv", self.features(self.rows[-1].features), self.head_width)
 
     @property
     def head_width(self) -> int:
+        """Number of pooled features."""
         return self.features(self.head_features)
 
     def blocks(self) -> Iterator[BlockSpec]:
-        """Yields every block in order."""
-        input_features = self.stem_width
+        """Yields all blocks in order."""
+        input_features = self.stem.features
         for number, row in enumerate(self.rows):
             features = self.features(row.features)
             for repeat in range(math.ceil(self.depth * row.repeats)):
@@ -139,21 +226,21 @@ class ModelSpec:
                 input_features = features
 
     def drop_path_rates(self, rate: float) -> list[float]:
-        """Returns each block's probability of being dropped: rate · i / n for block i of n, all repeats counted.
+        """Returns the drop path rate of each block: rate · i / n for block i of n, counting all repeats.
 
-        Source: `survival_prob` of the official effnetv2_model.py, which is 1 minus it.
+        Source: `survival_prob` of the official effnetv2_model.py, which is 1 minus this rate.
         """
         count = sum(1 for _ in self.blocks())
         return [rate * i / count for i in range(count)]
 
     @property
     def total_stride(self) -> int:
-        """Pixels of the image per pixel of the last feature map, along a side."""
+        """Side of the image divided by the side of the last feature map."""
         return 2 * math.prod(row.stride for row in self.rows)
 
     @property
     def minimum_image_size(self) -> int:
-        """The smallest side at which the last strided convolution still sees more than one pixel."""
+        """The smallest side of an image, in pixels, whose last strided convolution gets more than one pixel."""
         return self.total_stride // 2 + 1
 
     def _se_features(self, input_features: int, se_ratio: float) -> int:
@@ -166,115 +253,9 @@ class ModelSpec:
 def round_features(width: float, rounding: Rounding) -> int:
     """Returns the multiple of 8 nearest to `width`, at least 8.
 
-    With `divisible`, a result under 0.9 × `width` goes one multiple up. Source: V1's `round_filters` and
-    MobileNet's `make_divisible`; the official V2 code has neither the rule nor, by mistake, has its V1.
+    With `divisible`, a result below 0.9 × `width` becomes the next higher multiple.
+    Source: V1's `round_filters` and MobileNet's `make_divisible`. The official V2 code does not apply this rule, and
+    applies none to its V1 networks either, which is a mistake.
     """
     rounded = max(8, int(width + 4) // 8 * 8)
     return rounded + 8 if rounding == "divisible" and rounded < 0.9 * width else rounded
-
-
-def _fused(expand_ratio: int, stride: int, features: int, repeats: int) -> RowSpec:
-    return RowSpec("fused", expand_ratio, 3, stride, features, repeats)
-
-
-def _mbconv(expand_ratio: int, stride: int, features: int, repeats: int, kernel_size: int = 3) -> RowSpec:
-    return RowSpec("mbconv", expand_ratio, kernel_size, stride, features, repeats, se_ratio=0.25)
-
-
-_V2_PAPER = "Tan & Le, EfficientNetV2, arXiv 2104.00298; google/automl efficientnetv2/effnetv2_configs.py @6a54c87"
-_V1_PAPER = "Tan & Le, EfficientNet, arXiv 1905.11946, tables 1 and 2"
-_ARTICLE = "The plain PyTorch EffNetV2 of the paper-reading article (d-li14/efficientnetv2.pytorch)"
-
-# fmt: off
-_V2_BASE = (
-    _fused(1, 1, 16, 1), _fused(4, 2, 32, 2), _fused(4, 2, 48, 2),
-    _mbconv(4, 2, 96, 3), _mbconv(6, 1, 112, 5), _mbconv(6, 2, 192, 8),
-)
-_V2_S = (
-    _fused(1, 1, 24, 2), _fused(4, 2, 48, 4), _fused(4, 2, 64, 4),
-    _mbconv(4, 2, 128, 6), _mbconv(6, 1, 160, 9), _mbconv(6, 2, 256, 15),
-)
-_V2_M = (
-    _fused(1, 1, 24, 3), _fused(4, 2, 48, 5), _fused(4, 2, 80, 5),
-    _mbconv(4, 2, 160, 7), _mbconv(6, 1, 176, 14), _mbconv(6, 2, 304, 18), _mbconv(6, 1, 512, 5),
-)
-_V2_L = (
-    _fused(1, 1, 32, 4), _fused(4, 2, 64, 7), _fused(4, 2, 96, 7),
-    _mbconv(4, 2, 192, 10), _mbconv(6, 1, 224, 19), _mbconv(6, 2, 384, 25), _mbconv(6, 1, 640, 7),
-)
-_V2_XL = (
-    _fused(1, 1, 32, 4), _fused(4, 2, 64, 8), _fused(4, 2, 96, 8),
-    _mbconv(4, 2, 192, 16), _mbconv(6, 1, 256, 24), _mbconv(6, 2, 512, 32), _mbconv(6, 1, 640, 8),
-)
-_V1_BASE = (
-    _mbconv(1, 1, 16, 1), _mbconv(6, 2, 24, 2), _mbconv(6, 2, 40, 2, kernel_size=5), _mbconv(6, 2, 80, 3),
-    _mbconv(6, 1, 112, 3, kernel_size=5), _mbconv(6, 2, 192, 4, kernel_size=5), _mbconv(6, 1, 320, 1),
-)
-
-_V2 = (
-    # name, rows, stem, train px, eval px, dropout, top-1, top-1 from 21k
-    ("s", _V2_S, 24, 300, 384, 0.2, 83.9, 84.9),
-    ("m", _V2_M, 24, 384, 480, 0.3, 85.2, 86.2),
-    ("l", _V2_L, 32, 384, 480, 0.4, 85.7, 86.9),
-    ("xl", _V2_XL, 32, 384, 512, 0.4, None, 87.2),
-)
-_V2_B = (
-    # name, width, depth, train px, eval px, dropout, top-1
-    ("b0", 1.0, 1.0, 192, 224, 0.2, 78.7),
-    ("b1", 1.0, 1.1, 192, 240, 0.2, 79.8),
-    ("b2", 1.1, 1.2, 208, 260, 0.3, 80.5),
-    ("b3", 1.2, 1.4, 240, 300, 0.3, 82.1),
-)
-_V1 = (
-    # name, width, depth, eval px, dropout, top-1
-    ("b0", 1.0, 1.0, 224, 0.2, 77.1),
-    ("b1", 1.0, 1.1, 240, 0.2, 79.1),
-    ("b2", 1.1, 1.2, 260, 0.3, 80.1),
-    ("b3", 1.2, 1.4, 300, 0.3, 81.6),
-    ("b4", 1.4, 1.8, 380, 0.4, 82.9),
-    ("b5", 1.6, 2.2, 456, 0.4, 83.6),
-    ("b6", 1.8, 2.6, 528, 0.5, 84.0),
-    ("b7", 2.0, 3.1, 600, 0.5, 84.3),
-)
-# fmt: on
-
-
-def _variants() -> Iterator[ModelSpec]:
-    for name, rows, stem, train_size, eval_size, dropout_rate, top1, top1_21k in _V2:
-        yield ModelSpec(
-            f"efficientnetv2-{name}", rows, stem, _V2_PAPER, train_size, eval_size, dropout_rate,
-            top1=top1, top1_21k=top1_21k,
-        )  # fmt: skip
-    for name, width, depth, train_size, eval_size, dropout_rate, top1 in _V2_B:
-        yield ModelSpec(
-            f"efficientnetv2-{name}", _V2_BASE, 32, _V2_PAPER, train_size, eval_size, dropout_rate,
-            width=width, depth=depth, preprocessing="legacy", top1=top1,
-        )  # fmt: skip
-    for name, width, depth, eval_size, dropout_rate, top1 in _V1:
-        train_size = int(0.8 * eval_size) // 16 * 16
-        yield ModelSpec(
-            f"efficientnet-{name}", _V1_BASE, 32, _V1_PAPER, train_size, eval_size, dropout_rate,
-            width=width, depth=depth, preprocessing="legacy", rounding="divisible", top1=top1,
-        )  # fmt: skip
-    for name, rows, _, train_size, eval_size, *_ in _V2:
-        yield ModelSpec(
-            f"article-{name}", rows, 24, _ARTICLE, train_size, eval_size, dropout_rate=0.0,
-            head_features=1792, drop_path_rate=0.0, bn_epsilon=1e-5, padding="symmetric", rounding="divisible",
-            projects_expand_1=True, rounds_se=True,
-        )  # fmt: skip
-
-
-VARIANTS: Mapping[str, ModelSpec] = MappingProxyType({spec.name: spec for spec in _variants()})
-
-
-def get_spec(variant: str | ModelSpec) -> ModelSpec:
-    """Returns the spec of a variant's name, or the spec itself.
-
-    Raises:
-      ValueError: for an unknown name; the message lists the known ones.
-    """
-    if isinstance(variant, ModelSpec):
-        return variant
-    if variant not in VARIANTS:
-        raise ValueError(f"unknown variant {variant!r}; known variants: {', '.join(VARIANTS)}")
-    return VARIANTS[variant]

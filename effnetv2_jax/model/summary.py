@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
-import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
-from effnetv2_jax.model.convolution import explicit_padding
-from effnetv2_jax.model.specs import BlockSpec, ModelSpec
+from effnetv2_jax.model.lax_convolution import explicit_padding
+from effnetv2_jax.model.specs import BlockSpec, LayerSpec, ModelSpec
 
 
 @dataclasses.dataclass(frozen=True)
-class Layer:
-    """A part of the network: its output `[image_size, image_size, features]`, parameters and multiply-adds an image.
+class Part:
+    """A part of the network: the stem, a block, the head or the classifier.
 
-    `parameters` are the trainable ones; `statistics` BatchNorm's means and variances. `row` numbers the spec's rows.
+    Attributes:
+      name: as in the parameters' paths.
+      row: which row of the spec a block belongs to; None for the other parts.
+      description: what it is, in words.
+      image_size: height and width of its output, `[image_size, image_size, features]`.
+      features: channels of its output.
+      parameters: the trainable ones.
+      statistics: BatchNorm's means and variances.
+      multiply_adds: for one image.
     """
 
     name: str
@@ -27,91 +35,65 @@ class Layer:
     multiply_adds: int
 
 
-def layers(spec: ModelSpec, image_size: int, num_classes: int = 1000) -> Iterator[Layer]:
-    """Yields stem, blocks and head in order, for square images of the given side in pixels.
+def parts(spec: ModelSpec, image_size: int, num_classes: int = 1000) -> Iterator[Part]:
+    """Yields stem, blocks, head and classifier in order, for square images of the given side in pixels.
 
-    Multiply-adds are those of convolutions and the classifier, the papers' "FLOPs".
+    Multiply-adds are those of the convolutions and the classifier, the papers' "FLOPs".
 
     Raises:
       ValueError: for images smaller than the network can halve.
     """
     if image_size < spec.minimum_image_size:
         raise ValueError(f"{spec.name} needs images of at least {spec.minimum_image_size} px, got {image_size}")
-    size = _output_size(spec, image_size, 3, 2)
-    yield _layer("stem", None, "3×3 convolution /2", size, _convolution(3, spec.stem_width, 3, size))
+    stem = _part(spec, "stem", None, "3×3 convolution /2", [spec.stem], image_size)
+    yield stem
+    size = stem.image_size
     for number, block in enumerate(spec.blocks()):
-        parts = list(_block(spec, block, size))
-        size = _output_size(spec, size, block.kernel_size, block.stride)
-        yield _layer(f"block_{number}", block.row, _describe(block), size, *parts)
-    features = block.features
-    yield _layer("head", None, "1×1 convolution", size, _convolution(features, spec.head_width, 1, size))
+        part = _part(spec, f"block_{number}", block.row, _describe(block), block.layers(), size)
+        yield part
+        size = part.image_size
+    yield _part(spec, "head", None, "1×1 convolution", [spec.head], size)
     if num_classes:
         weights = spec.head_width * num_classes
-        classifier = _Part(num_classes, weights + num_classes, 0, weights)
-        yield _layer("classifier", None, "mean, dropout, dense", 1, classifier)
+        yield Part("classifier", None, "mean, dropout, dense", 1, num_classes, weights + num_classes, 0, weights)
 
 
 def count_parameters(spec: ModelSpec, num_classes: int = 1000) -> int:
     """Returns the number of trainable parameters."""
-    return sum(layer.parameters for layer in layers(spec, spec.eval_size, num_classes))
+    return sum(part.parameters for part in parts(spec, spec.eval_size, num_classes))
 
 
 def count_multiply_adds(spec: ModelSpec, image_size: int, num_classes: int = 1000) -> int:
     """Returns the multiply-adds of a forward pass over one image."""
-    return sum(layer.multiply_adds for layer in layers(spec, image_size, num_classes))
+    return sum(part.multiply_adds for part in parts(spec, image_size, num_classes))
 
 
-@dataclasses.dataclass(frozen=True)
-class _Part:
-    features: int
+def _part(
+    spec: ModelSpec, name: str, row: int | None, description: str, layers: Iterable[LayerSpec], image_size: int
+) -> Part:
+    """Adds up the layers of a part whose input has the given side in pixels."""
+    total = _Counts(0, 0, 0)
+    for layer in layers:
+        padding = explicit_padding(image_size, layer.kernel_size, layer.stride, spec.padding)
+        image_size = (image_size + sum(padding) - layer.kernel_size) // layer.stride + 1
+        total = _Counts(*(a + b for a, b in zip(total, _counts(layer, image_size), strict=True)))
+    return Part(name, row, description, image_size, layer.features, *total)
+
+
+class _Counts(NamedTuple):
     parameters: int
     statistics: int
     multiply_adds: int
 
 
-def _layer(name: str, row: int | None, description: str, image_size: int, *parts: _Part) -> Layer:
-    return Layer(
-        name,
-        row,
-        description,
-        image_size,
-        parts[-1].features,
-        sum(part.parameters for part in parts),
-        sum(part.statistics for part in parts),
-        sum(part.multiply_adds for part in parts),
-    )
-
-
-def _convolution(inputs: int, features: int, kernel_size: int, size: int) -> _Part:
-    """A convolution to a map of size × size pixels and the BatchNorm after it."""
-    weights = kernel_size**2 * inputs * features
-    return _Part(features, weights + 2 * features, 2 * features, weights * size**2)
-
-
-def _squeeze_excite(features: int, squeezed: int) -> _Part:
-    weights = 2 * features * squeezed
-    return _Part(features, weights + squeezed + features, 0, weights)
-
-
-def _block(spec: ModelSpec, block: BlockSpec, size: int) -> Iterator[_Part]:
-    out = _output_size(spec, size, block.kernel_size, block.stride)
-    width = block.expanded_features
-    if block.kind == "fused":
-        width = width if block.has_projection else block.features
-        yield _convolution(block.input_features, width, block.kernel_size, out)
-    else:
-        if block.expand_ratio != 1:
-            yield _convolution(block.input_features, width, 1, size)
-        yield _convolution(1, width, block.kernel_size, out)
-    if block.se_features:
-        yield _squeeze_excite(width, block.se_features)
-    if block.has_projection:
-        yield _convolution(width, block.features, 1, out)
-
-
-def _output_size(spec: ModelSpec, size: int, kernel_size: int, stride: int) -> int:
-    padded = size + sum(explicit_padding(size, kernel_size, stride, spec.padding))
-    return math.floor((padded - kernel_size) / stride) + 1
+def _counts(layer: LayerSpec, output_size: int) -> _Counts:
+    features = layer.features
+    if layer.kind == "squeeze":
+        weights = 2 * features * layer.squeezed_features
+        return _Counts(weights + layer.squeezed_features + features, 0, weights)
+    inputs = 1 if layer.kind == "depthwise" else layer.input_features
+    weights = layer.kernel_size**2 * inputs * features
+    return _Counts(weights + 2 * features, 2 * features, weights * output_size**2)
 
 
 def _describe(block: BlockSpec) -> str:

@@ -1,4 +1,4 @@
-"""Pictures to classes, with the preprocessing that belongs to the weights."""
+"""Images to classes, with the preprocessing that belongs to the weights."""
 
 from __future__ import annotations
 
@@ -6,14 +6,16 @@ import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 from jax import Array
 
-from effnetv2_jax.convert.weights import Variables, Weights
+from effnetv2_jax.convert.weights import Weights
 from effnetv2_jax.data.families import preprocessing_family
 from effnetv2_jax.model.efficientnetv2 import EfficientNetV2
+from effnetv2_jax.model.variables import Variables
 from effnetv2_jax.predict.images import evaluation_image, read_image
 from effnetv2_jax.predict.labels import class_names
 
@@ -22,7 +24,7 @@ _BATCH = 8
 
 @dataclasses.dataclass(frozen=True)
 class Guess:
-    """One class that a picture may show: its index, its name ("" where unknown) and its probability."""
+    """One class that an image may show: its index, its name ("" if unknown) and its probability."""
 
     index: int
     name: str
@@ -31,32 +33,38 @@ class Guess:
 
 @dataclasses.dataclass(frozen=True)
 class Prediction:
-    """A picture's most probable classes, the first first."""
+    """The most probable classes of an image, in descending order."""
 
     path: Path
     guesses: tuple[Guess, ...]
 
 
 def classify(weights: Weights, paths: Sequence[Path], *, top: int = 5) -> Iterator[Prediction]:
-    """Yields a prediction for each picture, in order, at the weights' own evaluation size.
+    """Yields a prediction for each image file, in order, at the evaluation size of the weights.
+
+    Args:
+      weights: weights with a classifier.
+      paths: image files.
+      top: number of classes in a prediction.
 
     Raises:
-      ValueError: for weights without a classifier, a damaged picture, or `top` out of range.
-      OSError: for a picture that is not there.
+      ValueError: if the weights have no classifier, `top` is out of range, or an image is damaged.
+      OSError: if an image file does not exist or cannot be read.
     """
-    facts = weights.provenance
-    if not facts.num_classes:
+    provenance = weights.provenance
+    if not provenance.num_classes:
         raise ValueError("the weights have no classifier")
-    if not 1 <= top <= facts.num_classes:
-        raise ValueError(f"top must be 1 to {facts.num_classes}, got {top}")
-    family, names = preprocessing_family(facts.preprocessing), class_names(facts)
+    if not 1 <= top <= provenance.num_classes:
+        raise ValueError(f"top must be 1 to {provenance.num_classes}, got {top}")
+    family, names = preprocessing_family(provenance.preprocessing), class_names(provenance)
+    size, eval_crop = provenance.eval_size, provenance.eval_crop
     variables = jax.device_put(weights.variables)
     probabilities = _compiled(weights.model())
-    size = min(_BATCH, len(paths))
+    batch_size = min(_BATCH, len(paths))
     for start in range(0, len(paths), _BATCH):
         chunk = paths[start : start + _BATCH]
-        images = [evaluation_image(read_image(path), family, facts.eval_size, facts.eval_crop) for path in chunk]
-        padded = np.stack(images + [images[0]] * (size - len(images)))  # one shape, one program
+        images = [evaluation_image(read_image(path), family, size, eval_crop) for path in chunk]
+        padded = np.stack(images + [images[0]] * (batch_size - len(images)))  # one shape, so that one program does all
         for path, row in zip(chunk, np.asarray(probabilities(variables, padded)), strict=False):
             best = np.argsort(-row, kind="stable")[:top]
             guesses = (Guess(int(i), names[i] if names else "", float(row[i])) for i in best)
@@ -65,4 +73,8 @@ def classify(weights: Weights, paths: Sequence[Path], *, top: int = 5) -> Iterat
 
 @functools.lru_cache(maxsize=2)
 def _compiled(model: EfficientNetV2) -> Callable[[Variables, np.ndarray], Array]:
-    return jax.jit(lambda variables, images: jax.nn.softmax(model.apply(variables, images, train=False)))
+    def probabilities(variables: Variables, images: np.ndarray) -> Array:
+        logits: Any = model.apply(variables, images, train=False)
+        return jax.nn.softmax(logits)
+
+    return jax.jit(probabilities)

@@ -1,44 +1,48 @@
-"""A picture's file to the network's input, as in evaluation, without TensorFlow."""
+"""An image file to the network's input, as in evaluation but without TensorFlow."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from effnetv2_jax.data.families import MAX_PIXELS, PreprocessingFamily
 
 _MAX_BYTES = 1 << 28
-_TABLE = 1024  # TensorFlow 1 rounds cubic weights to this many steps between two pixels
+_TABLE = 1024  # TensorFlow 1 rounds positions between two pixels to this many steps, for its table of cubic weights
 
 
 def read_image(path: Path) -> np.ndarray:
-    """Decodes a picture to uint8 RGB `[H, W, 3]`.
+    """Decodes an image file to uint8 RGB `[H, W, 3]`.
 
-    Deviation: TensorFlow decodes JPEG with libjpeg's fast inverse transform and Pillow with its accurate one, so that
-    the pixels of a photo differ by one grey level on average.
+    Deviation: TensorFlow decodes JPEGs with libjpeg's fast inverse DCT, Pillow with the accurate one, so the pixels of
+    a photograph differ by one grey level on average.
 
     Raises:
-      ValueError: for a file that is damaged, no picture, or larger than `MAX_PIXELS`.
-      OSError: if it is not there or cannot be read.
+      ValueError: if the file is damaged, is not an image, or has more than `MAX_PIXELS`.
+      OSError: if the file does not exist or cannot be read.
     """
     if path.stat().st_size > _MAX_BYTES:
-        raise ValueError(f"{path} has {path.stat().st_size:,} bytes; pictures may have {_MAX_BYTES:,}")
-    try:
-        with path.open("rb") as file, Image.open(file) as image:
-            width, height = image.size
-            if width * height > MAX_PIXELS:
-                raise ValueError(f"it has {width}×{height} pixels, and pictures may have {MAX_PIXELS:,}")
-            return np.asarray(image.convert("RGB"))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{path} is damaged or no picture: {error}") from error
+        raise ValueError(f"{path} has {path.stat().st_size:,} bytes, and the limit is {_MAX_BYTES:,}")
+    with path.open("rb") as file:
+        try:
+            with Image.open(file) as image:
+                width, height = image.size
+                pixels = np.asarray(image.convert("RGB")) if width * height <= MAX_PIXELS else None
+        except UnidentifiedImageError as error:
+            raise ValueError(f"{path} is not an image") from error
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            raise ValueError(f"{path} is damaged: {error}") from error
+    if pixels is None:
+        raise ValueError(f"{path} has {width} × {height} pixels, and the limit is {MAX_PIXELS:,}")
+    return pixels
 
 
 def evaluation_image(image: np.ndarray, family: PreprocessingFamily, size: int, eval_crop: str = "") -> np.ndarray:
-    """Crops, resizes and normalises as a family's evaluation: uint8 `[H, W, 3]` → float32 `[size, size, 3]`.
+    """Crops, resizes and normalises as evaluation does: uint8 `[H, W, 3]` → float32 `[size, size, 3]`.
 
-    An `eval_crop` of "centre" or "whole" takes the place of the family's rule.
+    An `eval_crop` of "centre" or "whole" overrides the family's rule.
     """
     if family.crops_in_evaluation(size, eval_crop):
         image = _central_square(image, family, size)
@@ -48,9 +52,8 @@ def evaluation_image(image: np.ndarray, family: PreprocessingFamily, size: int, 
 
 
 def _central_square(image: np.ndarray, family: PreprocessingFamily, size: int) -> np.ndarray:
-    height, width = image.shape[:2]
-    side = max(int(np.float32(size / (size + 32)) * np.float32(min(height, width))), 1)
-    top, left = ((length - side + family.eval_crop_rounding) // 2 for length in (height, width))
+    height, width = (np.float32(length) for length in image.shape[:2])
+    top, left, side = (int(value) for value in family.central_square(height, width, size, np))
     return image[top : top + side, left : left + side]
 
 
@@ -64,19 +67,19 @@ def _resize(image: np.ndarray, interpolation: str, size: int) -> np.ndarray:
 
 
 def _linear_taps(length: int, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Neighbours and weights of TensorFlow 2's bilinear resize: half-pixel centres, no antialiasing."""
-    place = (np.arange(size, dtype=np.float32) + np.float32(0.5)) * np.float32(length / size) - np.float32(0.5)
-    below = np.floor(place)
-    share = place - below
-    indices = np.stack([np.maximum(below, 0), np.minimum(np.ceil(place), length - 1)]).astype(int)
+    """Returns neighbours and weights of TensorFlow 2's bilinear resize: half-pixel centres, no antialiasing."""
+    position = (np.arange(size, dtype=np.float32) + np.float32(0.5)) * np.float32(length / size) - np.float32(0.5)
+    below = np.floor(position)
+    share = position - below
+    indices = np.stack([np.maximum(below, 0), np.minimum(np.ceil(position), length - 1)]).astype(int)
     return indices, np.stack([1 - share, share])
 
 
 def _cubic_taps(length: int, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Neighbours and weights of TensorFlow 1's `resize_bicubic`: corner-anchored, cubic with a = −0.75."""
-    place = np.arange(size, dtype=np.float32) * np.float32(length / size)
-    below = np.floor(place)
-    share = np.rint((place - below) * _TABLE) / _TABLE
+    """Returns neighbours and weights of TensorFlow 1's `resize_bicubic`: corner-anchored, cubic with a = −0.75."""
+    position = np.arange(size, dtype=np.float32) * np.float32(length / size)
+    below = np.floor(position)
+    share = np.rint((position - below) * _TABLE) / _TABLE
     distances = np.stack([1 + share, share, 1 - share, 2 - share])
     a = -0.75
     near = ((a + 2) * distances - (a + 3)) * distances**2 + 1

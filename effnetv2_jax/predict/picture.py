@@ -1,4 +1,4 @@
-"""Predictions as a picture: each image with its bars."""
+"""A picture of predictions: each image next to a bar chart of its classes."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ _LONGEST_NAME = 28
 
 
 def draw(predictions: Sequence[Prediction], path: Path) -> None:
-    """Writes a PNG with a row for each prediction.
+    """Writes a PNG file with one row for each prediction.
 
     Raises:
       ValueError: if `path` does not end in `.png`.
-      OSError: if it cannot be written.
+      OSError: if the file cannot be written.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     if path.suffix != ".png":
-        raise ValueError(f"{path}: the picture is a .png file")
+        raise ValueError(f"{path}: the picture must be a .png file")
     figure = Figure(figsize=(8.0, _ROW_INCHES * len(predictions)), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(len(predictions), 2, squeeze=False, width_ratios=(1, 1.4))

@@ -1,25 +1,38 @@
-"""The configuration of a run: the parts' own configurations, composed."""
+"""The configuration of a run, composed of the configurations of its parts."""
 
 import dataclasses
-import json
+import functools
+import math
+from collections.abc import Mapping
 from typing import Any
 
 from effnetv2_jax.data.config import DataConfig
-from effnetv2_jax.model.specs import ModelSpec, get_spec
+from effnetv2_jax.model.specs import ModelSpec
+from effnetv2_jax.model.variants import get_spec
 from effnetv2_jax.train.recipe.losses import LossConfig
 from effnetv2_jax.train.recipe.optimizer import OptimizerConfig
 from effnetv2_jax.train.recipe.progressive import ProgressiveConfig
 from effnetv2_jax.train.run.checkpoint import CheckpointConfig
 
 WEIGHTS_TO_NAME = "<weights>"
-"""An `init_from` that the user has to replace."""
+"""A placeholder for `init_from` that the user has to replace."""
 
 
 @dataclasses.dataclass
 class ModelConfig:
-    """Which network. `width` and `depth` multiply the variant's; a None or "" takes the variant's own value.
+    """The network.
 
-    `remat` names rows of blocks whose activations are computed again in the backward pass: less memory, more time.
+    Attributes:
+      variant: name of an architecture, as `effnetv2 info` lists them.
+      width: factor by which the variant's widths are multiplied.
+      depth: factor by which the variant's depths are multiplied.
+      dtype: of the activations: `float32` or `bfloat16`.
+      padding: `same` as TensorFlow's or `symmetric` as PyTorch's; "" for the variant's own.
+      bn_momentum: share of the old moving average that BatchNorm keeps at each step; None for the variant's own.
+      bn_epsilon: added to BatchNorm's variance; None for the variant's own.
+      bn_group_size: images that BatchNorm normalises together in training; 0 for the whole batch or microbatch.
+      remat: rows of blocks whose activations are computed again in the backward pass, which takes less memory and more
+        time.
     """
 
     variant: str = "efficientnetv2-b0"
@@ -39,9 +52,13 @@ class ModelConfig:
 
 @dataclasses.dataclass
 class EvaluationConfig:
-    """When and how the evaluation split is run over. Sizes of 0 mean the variant's and the training batch's.
+    """When and how the evaluation split is evaluated.
 
-    `weights` names the ones whose top-1 the run reports and keeps the best checkpoint by: `averaged` or `raw`.
+    Attributes:
+      every_epochs: epochs between two evaluations, besides the one at the end; 0 for none.
+      image_size: side of the images in pixels; 0 for the variant's own.
+      batch_size: images in a step, on all devices together; 0 for the training batch size.
+      weights: `averaged` or `raw`, the weights that the run reports and that the best checkpoint is chosen by.
     """
 
     every_epochs: float = 1.0
@@ -52,13 +69,32 @@ class EvaluationConfig:
 
 @dataclasses.dataclass
 class TrainConfig:
-    """A run. Durations are in epochs; `steps` above 0 takes the place of `epochs`, which makes at least `min_steps`.
+    """A run.
 
-    `batch_size` is global, over all devices of all processes. `accumulation_steps` is the number of microbatches that a
-    step goes through in turn, or `auto`, the smallest that fits a device's memory at each stage; BatchNorm then
-    normalises at most a microbatch. `device_memory_gib` is what a program may take, 0 what there is. `platform` (`tpu`,
-    `gpu`, `cpu`, or `accelerator` for anything but a CPU) refuses to run on another one. `init_from` starts from the
-    weights of a file or folder, of the kind `init_source`, with a new classifier where the number of classes differs.
+    Attributes:
+      model: the network.
+      data: the images, and how they become batches.
+      progressive: the stages.
+      optimizer: how gradients become updates.
+      loss: the loss.
+      evaluation: when and how the run evaluates.
+      checkpoint: when the run saves.
+      batch_size: images in a step, on all devices of all processes together.
+      accumulation_steps: microbatches that a step processes one after another, or `auto`, the smallest number that fits
+        the devices' memory in each stage. BatchNorm normalises at most a microbatch.
+      device_memory_gib: memory that a program may use on each device, in GiB; 0 for all that the device has.
+      epochs: length of the run in epochs.
+      min_steps: the run has at least this many steps.
+      steps: length of the run in steps; above 0 it replaces `epochs` and `min_steps`.
+      ema_decay: highest decay of the moving averages over the weights; 0 keeps no averages.
+      seed: of everything that is drawn at random.
+      log_every_steps: steps between two rows of training metrics.
+      platform: `tpu`, `gpu`, `cpu`, or `accelerator` for anything but a CPU: the run refuses to start elsewhere. "" for
+        any.
+      init_from: a file or folder of weights to start from, a path or `gs://…`; "" for fresh weights. The classifier is
+        new if the number of classes differs.
+      init_framework: the framework of those weights; "" to find it from the file.
+      compilation_cache: folder that keeps compiled programs between runs, a path or `gs://…`; "" for none.
     """
 
     model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
@@ -79,20 +115,19 @@ class TrainConfig:
     log_every_steps: int = 100
     platform: str = ""
     init_from: str = ""
-    init_source: str = "official"
+    init_framework: str = ""
     compilation_cache: str = "~/.cache/effnetv2_jax/compiled"
-    debug: bool = False
 
 
-# Fields that may differ when a run is resumed: they change what is seen or where things lie, not what is learnt.
 FREE_FIELDS = frozenset(
-    {"log_every_steps", "platform", "compilation_cache", "debug", "checkpoint.keep", "evaluation.batch_size"}
+    {"log_every_steps", "platform", "compilation_cache", "checkpoint.keep", "evaluation.batch_size"}
     | {"data.data_dir", "data.threads", "data.memory_gb", "data.max_broken"}
 )
+"""Fields that may change when a run is resumed: they do not change what it learns."""
 
 
 def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
-    """Returns a config's fields as dotted names → plain JSON values."""
+    """Returns a config's fields by dotted name, as JSON values."""
     flat: dict[str, Any] = {}
     for field in dataclasses.fields(config):
         value, name = getattr(config, field.name), prefix + field.name
@@ -103,18 +138,39 @@ def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def to_json(config: TrainConfig) -> str:
-    """Returns the config as JSON, one field a line."""
-    return json.dumps(flatten(config), indent=1) + "\n"
+def unflatten(fields: Mapping[str, Any]) -> TrainConfig:
+    """Returns the config that `flatten` was given. Fields that are missing keep their defaults.
+
+    Raises:
+      ValueError: for an unknown field.
+    """
+    config = TrainConfig()
+    known = flatten(config)
+    for name, value in fields.items():
+        if name not in known:
+            raise ValueError(f"unknown field {name!r} of a run's configuration")
+        *parents, field = name.split(".")
+        owner = functools.reduce(getattr, parents, config)
+        setattr(owner, field, tuple(value) if isinstance(value, list) else value)
+    return config
 
 
-def differences(config: TrainConfig, saved: str) -> list[str]:
-    """Returns `field: saved → now` for each field that sets the run apart from the one that saved its config."""
-    now, then = flatten(config), json.loads(saved)
-    names = sorted((now.keys() | then.keys()) - FREE_FIELDS)
-    missing = "not there"
-    return [
-        f"{name}: {then.get(name, missing)!r} → {now.get(name, missing)!r}"
-        for name in names
-        if now.get(name, missing) != then.get(name, missing)
-    ]
+def check_config(config: TrainConfig) -> None:
+    """Checks the fields that depend on no others.
+
+    Raises:
+      ValueError: if one is out of range; the message names it, its value and what is allowed.
+    """
+    least = {
+        "batch_size": 1, "device_memory_gib": 0, "epochs": 0, "min_steps": 0, "steps": 0, "ema_decay": 0,
+        "log_every_steps": 1, "evaluation.every_epochs": 0, "evaluation.image_size": 0, "evaluation.batch_size": 0,
+        "checkpoint.every_epochs": 0, "checkpoint.keep": 1, "model.bn_group_size": 0,
+    }  # fmt: skip
+    for name, minimum in least.items():
+        value = functools.reduce(getattr, name.split("."), config)
+        if not minimum <= value < math.inf:  # type: ignore[operator]
+            raise ValueError(f"{name} must be at least {minimum}, got {value}")
+    if config.ema_decay >= 1:
+        raise ValueError(f"ema_decay must be less than 1, got {config.ema_decay}")
+    if config.evaluation.weights not in ("averaged", "raw"):
+        raise ValueError(f"evaluation.weights must be 'averaged' or 'raw', got {config.evaluation.weights!r}")

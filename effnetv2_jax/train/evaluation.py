@@ -1,49 +1,34 @@
-"""Evaluation that counts each image exactly once."""
+"""Evaluation that counts each image exactly once: of a run's checkpoint, of given weights, and within a run."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import json
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
 
-from effnetv2_jax.data.config import DataConfig
-from effnetv2_jax.data.families import PreprocessingFamily
+from effnetv2_jax.data.config import DataConfig, DatasetInfo
+from effnetv2_jax.data.dataset import dataset_info
+from effnetv2_jax.data.families import preprocessing_family
 from effnetv2_jax.data.pipeline import eval_batches
 from effnetv2_jax.model.efficientnetv2 import EfficientNetV2
+from effnetv2_jax.model.variables import Variables, variable_shapes
+from effnetv2_jax.train.config import TrainConfig, unflatten
 from effnetv2_jax.train.devices import sharding
-from effnetv2_jax.train.recipe.losses import Loss, one_hot
-from effnetv2_jax.train.recipe.state import Variables
-from effnetv2_jax.train.recipe.step import Batch, normalize
+from effnetv2_jax.train.devices.compiler import enable_cache
+from effnetv2_jax.train.experiment import evaluation_sizes, make_model
+from effnetv2_jax.train.recipe.eval_step import EvalStep, make_eval_step
+from effnetv2_jax.train.recipe.losses import make_loss
+from effnetv2_jax.train.recipe.step import Batch
+from effnetv2_jax.train.run import processes
+from effnetv2_jax.train.run.checkpoint import Checkpoints
+from effnetv2_jax.train.run.workdir import CHECKPOINTS, CONFIG, run_folder
 
-EvalStep = Callable[[Variables, Batch], dict[str, Array]]
 Results = dict[str, dict[str, float]]
-
-
-def make_eval_step(model: EfficientNetV2, family: PreprocessingFamily, loss: Loss) -> EvalStep:
-    """Returns (variables, batch) → sums over the batch's images: `top1`, `top5`, `loss` and their `count`.
-
-    The batch has `image` uint8 `[N, H, W, 3]`, `label` `[N]` (or multi-hot `[N, classes]`, where any of an image's
-    classes counts as right) and `mask` `[N]`: images with a mask of 0 are padding and count nowhere.
-    """
-
-    def eval_step(variables: Variables, batch: Batch) -> dict[str, Array]:
-        logits = model.apply(variables, normalize(batch["image"], family), train=False)
-        targets = one_hot(batch["label"], model.num_classes)
-        mask = batch["mask"].astype(jnp.float32)
-        _, best = jax.lax.top_k(logits, min(5, model.num_classes))
-        hits = jnp.take_along_axis(targets, best, axis=-1) > 0  # [N, 5]
-        return {
-            "top1": jnp.sum(mask * hits[:, 0]),
-            "top5": jnp.sum(mask * hits.any(-1)),
-            "loss": jnp.sum(mask * loss(logits, targets)),
-            "count": jnp.sum(mask),
-        }
-
-    return eval_step
+"""Name of the weights → `top1` and `top5` in per cent, mean `loss`, and `count` of images."""
 
 
 def evaluate_split(
@@ -56,16 +41,16 @@ def evaluate_split(
     examples: int,
     mesh: jax.sharding.Mesh,
 ) -> Results:
-    """Runs each set of variables over the evaluation split, all hosts together: see `evaluate`.
+    """Evaluates each set of variables on the evaluation split, on all hosts together; see `evaluate`.
 
     Args:
-      eval_step: compiled for global batches.
-      variables: the sets by name.
-      data: which split.
-      image_size: side in pixels.
-      batch_size: of all hosts together.
-      examples: the split's size, which is checked.
-      mesh: what the batches lie on.
+      eval_step: the evaluation step, compiled for global batches.
+      variables: sets of variables by name.
+      data: the configuration of the data.
+      image_size: side of the images in pixels.
+      batch_size: images in a step, on all hosts together.
+      examples: number of images in the split, which is checked.
+      mesh: the devices that the batches are divided over.
     """
     batches = eval_batches(
         data,
@@ -80,13 +65,13 @@ def evaluate_split(
 def evaluate(
     eval_step: EvalStep, variables: Mapping[str, Variables], batches: Iterable[Batch], examples: int
 ) -> Results:
-    """Runs each set of variables over the batches; a set of several names runs once.
+    """Evaluates each set of variables on the batches; an object with several names is evaluated once.
 
     Returns:
-      The sets' names → `top1` and `top5` in per cent, the mean `loss`, and the `count` of images seen.
+      For each name, `top1` and `top5` in per cent, the mean `loss`, and the `count` of images.
 
     Raises:
-      RuntimeError: if the batches hold another number of images than `examples`.
+      RuntimeError: if the number of images in the batches is not `examples`.
     """
     distinct = {id(values): values for values in variables.values()}
     sums: dict[int, Any] = dict.fromkeys(distinct)
@@ -108,3 +93,82 @@ def _means(total: dict[str, np.ndarray] | None, examples: int) -> dict[str, floa
         "loss": float(total["loss"]) / count,
         "count": float(count),
     }
+
+
+def evaluate_run(config: TrainConfig, workdir: str, step: int | None = None) -> Results:
+    """Evaluates the `raw` weights of a run's checkpoint and, if the run keeps averages, the `averaged` ones.
+
+    Args:
+      config: the run's configuration, see `run_config`.
+      workdir: the run folder.
+      step: the step of the checkpoint; None for the latest.
+
+    Raises:
+      FileNotFoundError: if there is no such checkpoint.
+      ValueError: if the checkpoint is not of the config's network, or a batch does not divide over the devices.
+    """
+    folder = run_folder(workdir) / CHECKPOINTS
+    if not folder.exists():
+        raise FileNotFoundError(f"{workdir} contains no run: it has no folder {CHECKPOINTS}")
+    info = _opened(config)
+    model = make_model(config, info.num_classes)
+    whole = sharding.replicated(sharding.make_mesh())
+    with Checkpoints(folder) as checkpoints:
+        weights = checkpoints.restore_weights(sharding.with_sharding(variable_shapes(model), whole), step)
+    return _evaluate_sets(config, info, model, weights)
+
+
+def run_config(workdir: str) -> TrainConfig:
+    """Returns the configuration that a run folder records.
+
+    Raises:
+      FileNotFoundError: if it records none.
+      ValueError: if it is damaged, or has fields that this version does not know.
+    """
+    path = run_folder(workdir) / CONFIG
+    if not path.exists():
+        raise FileNotFoundError(f"{workdir} contains no run: it has no {CONFIG}")
+    try:
+        return unflatten(json.loads(path.read_text()))
+    except (ValueError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
+
+
+def evaluate_weights(config: TrainConfig, model: EfficientNetV2, variables: Mapping[str, Variables]) -> Results:
+    """Evaluates sets of a network's variables on a config's data.
+
+    Raises:
+      ValueError: if the numbers of classes differ, or a batch does not divide over the devices.
+    """
+    info = _opened(config)
+    if info.num_classes != model.num_classes:
+        raise ValueError(
+            f"the weights have {model.num_classes} classes but {config.data.dataset} has {info.num_classes}"
+        )
+    return _evaluate_sets(config, info, model, sharding.replicate(variables, sharding.make_mesh()))
+
+
+def _opened(config: TrainConfig) -> DatasetInfo:
+    """Opens the data set on processes that have joined."""
+    processes.require_joined()
+    return processes.first_before_others(lambda: dataset_info(config.data))
+
+
+def _evaluate_sets(
+    config: TrainConfig, info: DatasetInfo, model: EfficientNetV2, variables: Mapping[str, Variables]
+) -> Results:
+    """Evaluates sets of variables that are on all devices already."""
+    enable_cache(config.compilation_cache)
+    image_size, batch_size = evaluation_sizes(config, model.spec, jax.device_count(), jax.process_count())
+    mesh = sharding.make_mesh()
+    whole, divided = sharding.replicated(mesh), sharding.batch_sharded(mesh)
+    step = make_eval_step(model, preprocessing_family(config.data.preprocessing), make_loss(config.loss))
+    return evaluate_split(
+        jax.jit(step, in_shardings=(whole, divided), out_shardings=whole),
+        variables,
+        config.data,
+        image_size=image_size,
+        batch_size=batch_size,
+        examples=info.eval_examples,
+        mesh=mesh,
+    )

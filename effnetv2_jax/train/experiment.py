@@ -3,40 +3,53 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
-import math
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from effnetv2_jax.data.config import DatasetInfo
+from effnetv2_jax.data.dataset import dataset_info
 from effnetv2_jax.data.families import preprocessing_family
 from effnetv2_jax.data.host_rows import host_rows
-from effnetv2_jax.data.pipeline import DatasetFacts, dataset_facts
 from effnetv2_jax.model.efficientnetv2 import EfficientNetV2, create_model
-from effnetv2_jax.model.initializers import variable_shapes
 from effnetv2_jax.model.provenance import Provenance
 from effnetv2_jax.model.specs import ModelSpec
-from effnetv2_jax.train.config import TrainConfig
+from effnetv2_jax.model.variables import Variables, variable_shapes
+from effnetv2_jax.train.config import FREE_FIELDS, TrainConfig, check_config, flatten
 from effnetv2_jax.train.devices.memory import accumulation_choices
 from effnetv2_jax.train.devices.sharding import check_batch_size, check_group_size, groups_fit
 from effnetv2_jax.train.recipe.losses import make_loss
 from effnetv2_jax.train.recipe.optimizer import l2_in_loss, make_optimizer
 from effnetv2_jax.train.recipe.progressive import Stage, make_stages
 from effnetv2_jax.train.recipe.schedule import make_schedule
-from effnetv2_jax.train.recipe.state import TrainState, Variables, create_state
+from effnetv2_jax.train.recipe.state import TrainState, create_state
 from effnetv2_jax.train.recipe.step import Recipe
+from effnetv2_jax.train.report.description import RunDescription
+from effnetv2_jax.train.run.workdir import RunIdentity
 
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-    """A run, worked out: its data, model, stages and recipe, and its durations in steps.
+    """A run with everything that follows from its configuration.
 
-    `accumulation` holds the numbers of microbatches to try, in turn until a stage's step fits the memory.
+    Attributes:
+      config: the configuration.
+      dataset_info: classes and sizes of the data set.
+      spec: the network's architecture.
+      recipe: how a batch becomes an update.
+      stages: the stages, in order.
+      steps_per_epoch: steps that go once over the training split.
+      total_steps: number of steps in the run.
+      accumulation: numbers of microbatches to try, ascending; each stage takes the first that fits the memory.
+      eval_size: side of the evaluation images in pixels.
+      eval_batch_size: images in an evaluation step, on all devices together.
+      evaluate_every: steps between two evaluations; 0 for none before the end.
+      checkpoint_every: steps between two checkpoints; 0 for none besides those at a stage's end.
     """
 
     config: TrainConfig
-    facts: DatasetFacts
+    dataset_info: DatasetInfo
     spec: ModelSpec
     recipe: Recipe
     stages: tuple[Stage, ...]
@@ -54,64 +67,90 @@ class Experiment:
         return self.recipe.model
 
     def initial_state(self, variables: Variables) -> TrainState:
-        """Returns the state before step 0 of the model's variables."""
+        """Returns the state before step 0, with the given variables of the model."""
         return create_state(variables, self.recipe.optimizer, averaged=self.config.ema_decay > 0)
 
     def abstract_state(self) -> TrainState:
-        """Returns the shapes of the state."""
+        """Returns the shapes of the state, as `jax.ShapeDtypeStruct`."""
         return jax.eval_shape(self.initial_state, variable_shapes(self.model))
 
     def provenance(self) -> Provenance:
-        """Returns what the run's weights are."""
+        """Returns the provenance of the run's weights."""
         return Provenance(
             spec=self.spec,
-            num_classes=self.facts.num_classes,
+            num_classes=self.dataset_info.num_classes,
             padding=self.model.padding,
             bn_epsilon=self.model.bn_epsilon,
             preprocessing=self.config.data.preprocessing,
             eval_size=self.eval_size,
             eval_crop=self.config.data.eval_crop,
-            class_names=self.facts.class_names,
+            class_names=self.dataset_info.class_names,
             label_set=self.config.data.dataset,
         )
 
     def abstract_batch(
         self, batch_size: int, image_size: int, *, masked: bool = False
     ) -> dict[str, jax.ShapeDtypeStruct]:
-        """Returns the shapes of a batch: `image`, `label`, and `mask` where the batch is one of evaluation."""
-        label = (batch_size, self.facts.num_classes) if self.facts.multi_hot else (batch_size,)
+        """Returns the shapes of a batch: `image`, `label`, and `mask` if the batch is for evaluation."""
+        label = (batch_size, self.dataset_info.num_classes) if self.dataset_info.multi_hot else (batch_size,)
         batch = {
             "image": jax.ShapeDtypeStruct((batch_size, image_size, image_size, 3), jnp.uint8),
-            "label": jax.ShapeDtypeStruct(label, jnp.float32 if self.facts.multi_hot else jnp.int32),
+            "label": jax.ShapeDtypeStruct(label, jnp.float32 if self.dataset_info.multi_hot else jnp.int32),
         }
         return batch | ({"mask": jax.ShapeDtypeStruct((batch_size,), jnp.float32)} if masked else {})
 
+    def description(self) -> RunDescription:
+        """Returns the properties that the run's reports show."""
+        return RunDescription(
+            recipe=self.recipe,
+            stages=self.stages,
+            dataset=self.config.data.dataset,
+            dataset_info=self.dataset_info,
+            augmentation=self.config.data.augmentation,
+            batch_size=self.config.batch_size,
+            steps_per_epoch=self.steps_per_epoch,
+            reported_weights=self.config.evaluation.weights,
+        )
+
+    def identity(self) -> RunIdentity:
+        """Returns what must not change when the run is resumed."""
+        return RunIdentity(
+            config=flatten(self.config),
+            free_fields=FREE_FIELDS,
+            data_origin=self.dataset_info.origin,
+            card=self.provenance().to_metadata(),
+        )
+
 
 def make_experiment(
-    config: TrainConfig, devices: int, processes: int = 1, facts: DatasetFacts | None = None
+    config: TrainConfig, devices: int, processes: int = 1, info: DatasetInfo | None = None
 ) -> Experiment:
-    """Works out a run on a number of devices, of all processes together.
+    """Derives a run from its configuration.
 
-    `facts` of the data are asked of the data itself unless given.
+    Args:
+      config: the configuration.
+      devices: number of devices, of all processes together.
+      processes: number of processes.
+      info: describes the data set; None opens the data set to find out.
 
     Raises:
       ValueError: for a field that is out of range or does not fit the others; the message says what is allowed.
-      FileNotFoundError: if the data is not there.
+      FileNotFoundError: if the data does not exist.
     """
-    _check_numbers(config)
+    check_config(config)
     check_batch_size("batch_size", config.batch_size, devices, processes)
     host_rows(config.batch_size, config.data.parts, 0, processes)
     spec = config.model.spec()
     eval_size, eval_batch_size = evaluation_sizes(config, spec, devices, processes)
-    facts = facts or dataset_facts(config.data)
-    steps_per_epoch = facts.train_examples / config.batch_size
-    total_steps = config.steps or max(config.min_steps, int(config.epochs * facts.train_examples) // config.batch_size)
+    info = info or dataset_info(config.data)
+    steps_per_epoch = info.train_examples / config.batch_size
+    total_steps = config.steps or max(config.min_steps, int(config.epochs * info.train_examples) // config.batch_size)
     stages = make_stages(config.progressive, spec, total_steps)
     return Experiment(
         config=config,
-        facts=facts,
+        dataset_info=info,
         spec=spec,
-        recipe=_recipe(config, facts, steps_per_epoch, total_steps),
+        recipe=_recipe(config, info, steps_per_epoch, total_steps),
         stages=stages,
         steps_per_epoch=steps_per_epoch,
         total_steps=total_steps,
@@ -124,7 +163,7 @@ def make_experiment(
 
 
 def evaluation_sizes(config: TrainConfig, spec: ModelSpec, devices: int, processes: int = 1) -> tuple[int, int]:
-    """Returns the side of evaluation's images in pixels and its global batch size.
+    """Returns the side of the evaluation images in pixels, and the global batch size of evaluation.
 
     Raises:
       ValueError: if the images are too small for the network, or the batch does not divide over the devices.
@@ -132,7 +171,7 @@ def evaluation_sizes(config: TrainConfig, spec: ModelSpec, devices: int, process
     image_size = config.evaluation.image_size or spec.eval_size
     if image_size < spec.minimum_image_size:
         raise ValueError(
-            f"{spec.name} needs images of at least {spec.minimum_image_size} px, evaluation.image_size is {image_size}"
+            f"{spec.name} needs images of at least {spec.minimum_image_size} px, got evaluation.image_size {image_size}"
         )
     batch_size = config.evaluation.batch_size or config.batch_size
     check_batch_size("evaluation.batch_size", batch_size, devices, processes)
@@ -140,26 +179,25 @@ def evaluation_sizes(config: TrainConfig, spec: ModelSpec, devices: int, process
 
 
 def make_model(config: TrainConfig, num_classes: int) -> EfficientNetV2:
-    """Creates the network of a config."""
-    fields: dict[str, Any] = {
-        name: getattr(config.model, name)
-        for name in ("padding", "bn_momentum", "bn_epsilon")
-        if getattr(config.model, name) not in ("", None)
-    }
+    """Creates the network of a config, with the convolutions' fast gradients on a CPU."""
     if config.model.dtype not in ("float32", "bfloat16"):
         raise ValueError(f"model.dtype must be float32 or bfloat16, got {config.model.dtype!r}")
+    padding: Any = config.model.padding or None
     return create_model(
         config.model.spec(),
         num_classes=num_classes,
         dtype=config.model.dtype,
+        padding=padding,
+        bn_momentum=config.model.bn_momentum,
+        bn_epsilon=config.model.bn_epsilon,
         bn_group_size=config.model.bn_group_size,
-        remat=tuple(config.model.remat),
-        **fields,
+        remat=config.model.remat,
+        fast_cpu_gradients=True,
     )
 
 
-def _recipe(config: TrainConfig, facts: DatasetFacts, steps_per_epoch: float, total_steps: int) -> Recipe:
-    model = make_model(config, facts.num_classes)
+def _recipe(config: TrainConfig, info: DatasetInfo, steps_per_epoch: float, total_steps: int) -> Recipe:
+    model = make_model(config, info.num_classes)
     rate = make_schedule(
         config.optimizer.schedule,
         batch_size=config.batch_size,
@@ -193,29 +231,13 @@ def _accumulation(config: TrainConfig, devices: int) -> tuple[int, ...]:
         raise ValueError(f"accumulation_steps must be a number or 'auto', got {config.accumulation_steps!r}") from None
     if parts not in choices:
         raise ValueError(
-            f"accumulation_steps {parts} does not divide the batch_size {batch_size} into whole images on each "
-            f"of {devices} devices; those that do: {', '.join(map(str, choices))}"
+            f"accumulation_steps {parts} does not divide batch_size {batch_size} into whole images on each of "
+            f"{devices} devices; allowed: {', '.join(map(str, choices))}"
         )
     check_group_size(group_size, batch_size // parts, devices)
     return (parts,)
 
 
 def _steps(epochs: float, steps_per_epoch: float) -> int:
-    """Returns a duration in steps, at least one; 0 for 0 epochs, which means never."""
+    """Converts a duration from epochs to steps, at least one; 0 epochs mean never and become 0 steps."""
     return max(1, round(epochs * steps_per_epoch)) if epochs else 0
-
-
-def _check_numbers(config: TrainConfig) -> None:
-    least = {
-        "batch_size": 1, "device_memory_gib": 0, "epochs": 0, "min_steps": 0, "steps": 0, "ema_decay": 0,
-        "log_every_steps": 1, "evaluation.every_epochs": 0, "evaluation.image_size": 0, "evaluation.batch_size": 0,
-        "checkpoint.every_epochs": 0, "checkpoint.keep": 1, "model.bn_group_size": 0,
-    }  # fmt: skip
-    for name, minimum in least.items():
-        value = functools.reduce(getattr, name.split("."), config)
-        if not minimum <= value < math.inf:  # type: ignore[operator]
-            raise ValueError(f"{name} must be at least {minimum}, got {value}")
-    if config.ema_decay >= 1:
-        raise ValueError(f"ema_decay must be less than 1, got {config.ema_decay}")
-    if config.evaluation.weights not in ("averaged", "raw"):
-        raise ValueError(f"evaluation.weights must be 'averaged' or 'raw', got {config.evaluation.weights!r}")

@@ -3,224 +3,229 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import itertools
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
 import jax
+from jax.sharding import Mesh
 
 from effnetv2_jax.data.broken import BrokenImages
 from effnetv2_jax.data.pipeline import TrainBatches, train_batches
 from effnetv2_jax.model.efficientnetv2 import EfficientNetV2
-from effnetv2_jax.model.initializers import init_variables
+from effnetv2_jax.model.variables import Variables, init_variables
 from effnetv2_jax.train.config import TrainConfig
 from effnetv2_jax.train.devices import sharding
-from effnetv2_jax.train.devices.compiler import Programs, enable_cache
+from effnetv2_jax.train.devices.compiler import BackgroundCompiler, enable_cache
 from effnetv2_jax.train.devices.memory import device_memory
+from effnetv2_jax.train.devices.platform import require_platform
 from effnetv2_jax.train.devices.profile import Trace, check_within, parse_steps
 from effnetv2_jax.train.evaluation import Results, evaluate_split
 from effnetv2_jax.train.experiment import Experiment, make_experiment
-from effnetv2_jax.train.programs import EVALUATION, eval_source, stage_name, train_source
+from effnetv2_jax.train.programs import EVALUATION, eval_program, stage_name, train_program
 from effnetv2_jax.train.recipe.progressive import Stage, stage_at
-from effnetv2_jax.train.recipe.state import TrainState, Variables
+from effnetv2_jax.train.recipe.state import TrainState
+from effnetv2_jax.train.recipe.step import Metrics
 from effnetv2_jax.train.report.reporter import Reporter
 from effnetv2_jax.train.run import processes
-from effnetv2_jax.train.run.checkpoint import FOLDER, Checkpoints
-from effnetv2_jax.train.run.divergence import check_metrics, check_state, sound
+from effnetv2_jax.train.run.checkpoint import Checkpoints
+from effnetv2_jax.train.run.divergence import check_metrics, check_state, ruined_checkpoint_deleted
 from effnetv2_jax.train.run.preemption import Stopped, StopSignal
-from effnetv2_jax.train.run.workdir import claimed
+from effnetv2_jax.train.run.workdir import CHECKPOINTS, claim
 
 InitialVariables = Callable[[EfficientNetV2], Variables]
-
-PLATFORMS = ("", "accelerator", "tpu", "gpu", "cpu")
 
 
 def train(
     config: TrainConfig, workdir: str, initial_variables: InitialVariables | None = None, profile: str = ""
 ) -> dict[str, Any]:
-    """Trains a model, or goes on with what lies in the workdir, and returns its summary.
+    """Trains a model, or resumes the run in a run folder, and returns the run's summary.
 
-    On several hosts each process calls it with the same arguments, after `processes.join`. Rows of a batch, and what is
-    drawn for them on the device, do not depend on how many devices and processes there are; sums over the batch do, by
-    their order, so runs on other numbers of them agree to rounding and not to the bit.
+    On several hosts, each process calls it with the same arguments, after `processes.join`. The rows of a batch, and
+    what is drawn for them on the device, do not depend on the number of devices and processes. Sums over the batch do,
+    by their order, so runs on different numbers of devices agree to rounding but not to the bit.
 
     Args:
       config: the run.
-      workdir: the run's folder, a path or `gs://…`. All processes share it. It gets `config.json`,
-        `data.json`, `model.json`, `checkpoints/`, `metrics.jsonl`, `tensorboard/`, `curves.png`, `stage_*.png` and
-        `summary.json`.
-      initial_variables: model → its variables before step 0, in place of fresh ones.
-      profile: START:STOP, the steps of which a trace goes to `profile/` in the workdir; "" for none.
+      workdir: the run folder, a path or `gs://…` that all processes share. It gets `config.json`, `data.json`,
+        `model.json`, `checkpoints/`, `metrics.jsonl`, `tensorboard/`, `curves.png`, `stage_*.png` and `summary.json`.
+      initial_variables: model → its variables before step 0; None draws fresh ones.
+      profile: START:STOP, the steps to write a profiler trace of into `profile/` in the run folder; "" for none.
 
     Raises:
-      ValueError: for a config that can't run, or one that differs from the workdir's, or data that does; for steps
-        to profile that the run does not have.
-      RuntimeError: without the platform that the config demands, or with processes that have not joined.
-      Diverged: when loss, gradients or state are no longer finite; checkpoints whose next step had a finite loss stay.
-      Stopped: after saving, at SIGTERM or Ctrl-C.
+      ValueError: for a config that cannot run, a config or data that differ from those of the run in the folder, or
+        steps to profile that the run does not have.
+      RuntimeError: without the platform that the config requires, or with processes that have not joined.
+      Diverged: when loss, gradients or state are no longer finite. Checkpoints from before stay.
+      Stopped: at SIGTERM or Ctrl-C, after saving.
     """
-    traced = parse_steps(profile)
+    traced_steps = parse_steps(profile)
     require_platform(config.platform)
     processes.require_joined()
     enable_cache(config.compilation_cache)
     experiment = processes.first_before_others(
         partial(make_experiment, config, jax.device_count(), jax.process_count())
     )
-    check_within(traced, experiment.total_steps)
-    folder = claimed(workdir, experiment)
+    check_within(traced_steps, experiment.total_steps)
+    folder = claim(workdir, experiment.identity())
     mesh = sharding.make_mesh()
     with contextlib.ExitStack() as stack:
         stop = stack.enter_context(StopSignal())
-        checkpoints = stack.enter_context(Checkpoints(folder / FOLDER, config.checkpoint.keep))
-        stack.enter_context(sound(checkpoints))
-        step = saved = checkpoints.latest
+        checkpoints = stack.enter_context(Checkpoints(folder / CHECKPOINTS, config.checkpoint.keep))
+        stack.enter_context(ruined_checkpoint_deleted(checkpoints))
+        step = checkpoints.latest
         stop.starts_at(step)
-        report = stack.enter_context(Reporter(experiment, folder, step))
-        trace = stack.enter_context(Trace(str(folder / "profile"), traced))
+        report = stack.enter_context(Reporter(experiment.description(), folder, step))
+        trace = stack.enter_context(Trace(str(folder / "profile"), traced_steps))
         report.introduce()
-        if traced and step >= traced.stop:
-            report.warn(f"the run is past the steps to profile, {profile}")
-        programs = stack.enter_context(_programs(experiment, mesh, step))
+        if traced_steps and step >= traced_steps.stop:
+            report.warn(f"the run is already past the steps to profile, {profile}")
+        programs = stack.enter_context(_compiling(experiment, mesh, step))
         state = _state(experiment, mesh, checkpoints, initial_variables)
-
-        def evaluated(step: int) -> Results:
-            with report.paused(step):
-                results = _evaluate(experiment, mesh, programs, state)
-            report.evaluation(step, results)
-            return results
-
-        broken = None
-        for stage in _stages_from(experiment, step):
-            train_step = programs.get(stage_name(stage))
-            host_batches = _host_batches(experiment, stage, step, broken)
-            broken = host_batches.broken
-            pictured = report.with_pictures(stage, step, host_batches)
-            report.start(stage, step, programs.facts()[stage_name(stage)])
-            for batch in _on_devices(pictured, stage, step, mesh):
-                trace.before(step, state)
-                state, metrics = train_step(state, batch)
-                step += 1
-                if step == saved + 1:  # the loss of the state that was saved
-                    check_metrics(metrics, step, stage)
-                if _due(step, config.log_every_steps, stage):
-                    report.step(step, stage, metrics, broken.skipped)
-                results = evaluated(step) if _due(step, experiment.evaluate_every) else None
-                stopping = stop.stops_at(step)
-                if stopping or results or _due(step, experiment.checkpoint_every, stage):
-                    check_metrics(metrics, step, stage)
-                    check_state(state, step)
-                    top1 = results[config.evaluation.weights]["top1"] if results else None
-                    checkpoints.save(step, state, top1)
-                    saved = step
-                if stopping and step < experiment.total_steps:
-                    checkpoints.wait()
-                    raise Stopped(step)
-            programs.check_retraces(None if config.debug else report.warn)
-            del host_batches, pictured, batch  # they hold the stage's buffers, and the next stage makes its own
+        run = _Run(experiment, mesh, programs, checkpoints, stop, report, trace, state, step, saved_step=step)
+        for stage in _remaining_stages(experiment, step):
+            run.train_stage(stage)
         checkpoints.wait()
-        summary = report.finish(report.results_at(step) or evaluated(step), programs.facts())
+        results = report.results_at(run.step) or run.evaluate()
+        summary = report.finish(results, programs.figures())
         processes.wait_for_all("the summary is written")
         return summary
 
 
-def require_platform(platform: str) -> None:
-    """Refuses to run on anything but the given platform; "" takes what there is.
+@dataclasses.dataclass
+class _Run:
+    """A run in progress: its parts, and the state after `step` steps, of which `saved_step` was saved last."""
 
-    Raises:
-      RuntimeError: if JAX found another one.
-      ValueError: for an unknown platform.
-    """
-    if platform not in PLATFORMS:
-        raise ValueError(f"platform must be one of {', '.join(map(repr, PLATFORMS))}, got {platform!r}")
-    found = jax.default_backend()
-    if platform and platform != found and (platform != "accelerator" or found == "cpu"):
-        raise RuntimeError(
-            f"the config demands the platform {platform!r}, but JAX found only {found!r}; "
-            "--config.platform= takes what there is"
+    experiment: Experiment
+    mesh: Mesh
+    programs: BackgroundCompiler
+    checkpoints: Checkpoints
+    stop: StopSignal
+    report: Reporter
+    trace: Trace
+    state: TrainState
+    step: int
+    saved_step: int
+    broken: BrokenImages | None = None
+
+    def train_stage(self, stage: Stage) -> None:
+        """Trains to the end of a stage.
+
+        Raises:
+          Diverged: if a number is no longer finite.
+          Stopped: if a signal has requested a stop.
+        """
+        train_step = self.programs.get(stage_name(stage))
+        host_batches = self._host_batches(stage)
+        self.broken = host_batches.broken
+        batches = self.report.with_pictures(stage, self.step, host_batches)
+        self.report.start(stage, self.step, self.programs.figures()[stage_name(stage)])
+        for batch in self._on_devices(batches, stage):
+            self.trace.before(self.step, self.state)
+            self.state, metrics = train_step(self.state, batch)
+            self.step += 1
+            self._after_step(stage, metrics)
+
+    def evaluate(self) -> Results:
+        """Evaluates the raw and the averaged weights, and reports the results."""
+        experiment = self.experiment
+        with self.report.paused():
+            results = evaluate_split(
+                self.programs.get(EVALUATION),
+                self.state.weights,
+                experiment.config.data,
+                image_size=experiment.eval_size,
+                batch_size=experiment.eval_batch_size,
+                examples=experiment.dataset_info.eval_examples,
+                mesh=self.mesh,
+            )
+        self.report.evaluation(self.step, results)
+        return results
+
+    def _after_step(self, stage: Stage, metrics: Metrics) -> None:
+        experiment, config, step = self.experiment, self.experiment.config, self.step
+        if step == self.saved_step + 1:  # this loss shows whether the saved state is any good
+            check_metrics(metrics, step, stage)
+        if _due(step, config.log_every_steps) or step == stage.end_step:
+            assert self.broken is not None
+            self.report.step(step, stage, metrics, self.broken.skipped)
+        results = self.evaluate() if _due(step, experiment.evaluate_every) else None
+        stopping = self.stop.stops_at(step)
+        if stopping or results or _due(step, experiment.checkpoint_every) or step == stage.end_step:
+            check_metrics(metrics, step, stage)
+            check_state(self.state, step)
+            self.checkpoints.save(step, self.state, results[config.evaluation.weights]["top1"] if results else None)
+            self.saved_step = step
+        if stopping and step < experiment.total_steps:
+            self.checkpoints.wait()
+            raise Stopped(step)
+
+    def _host_batches(self, stage: Stage) -> TrainBatches:
+        """Returns this host's batches from the current step on; broken images keep being counted across stages."""
+        config = self.experiment.config
+        return train_batches(
+            config.data,
+            image_size=stage.image_size,
+            magnitude=stage.magnitude,
+            batch_size=config.batch_size // jax.process_count(),
+            start_step=self.step,
+            seed=config.seed,
+            host_index=jax.process_index(),
+            host_count=jax.process_count(),
+            broken=self.broken,
         )
 
+    def _on_devices(self, batches: Iterator[Any], stage: Stage) -> Iterator[Any]:
+        """Yields the global batches of the rest of a stage."""
+        rest = itertools.islice(batches, stage.end_step - self.step)
+        return sharding.on_devices(rest, sharding.batch_sharded(self.mesh))
 
-def _stages_from(experiment: Experiment, step: int) -> tuple[Stage, ...]:
-    """Returns the stages with steps still to take."""
+
+def _remaining_stages(experiment: Experiment, step: int) -> tuple[Stage, ...]:
+    """Returns the stages that still have steps to take."""
     if step >= experiment.total_steps:
         return ()
     return experiment.stages[stage_at(experiment.stages, step).index :]
 
 
-def _due(step: int, every: int, stage: Stage | None = None) -> bool:
-    """Tells whether what happens every so many steps (0: never), and at a stage's end, happens after a step."""
-    return (every > 0 and step % every == 0) or (stage is not None and step == stage.end_step)
+def _due(step: int, every: int) -> bool:
+    """Returns whether something that happens every so many steps happens after this one; 0 means never."""
+    return every > 0 and step % every == 0
 
 
-def _programs(experiment: Experiment, mesh: jax.sharding.Mesh, step: int) -> Programs:
-    """Returns the programs from a step on, lowered and being compiled in the order of their use.
+def _compiling(experiment: Experiment, mesh: Mesh, step: int) -> BackgroundCompiler:
+    """Lowers the programs that the rest of a run needs, and starts to compile them in the order of their use.
 
-    Where the devices' memory is known, the largest stage's program comes first, and it and the evaluation are waited
-    for: what does not fit is refused before the first step.
+    If the devices' memory is known, the program of the largest stage is compiled first, and this waits for it and for
+    the evaluation, so that a program that does not fit is refused before the first step.
     """
-    stages = _stages_from(experiment, step)
+    stages = _remaining_stages(experiment, step)
     largest = max(stages, key=lambda stage: stage.image_size, default=None)
     image_bytes = 3 * largest.image_size**2 if largest else 0
-    waiting = sharding.AHEAD * image_bytes * experiment.config.batch_size // mesh.size
-    available = device_memory(experiment.config.device_memory_gib, resident=waiting)
-    programs = Programs(available)
+    waiting_batches = sharding.AHEAD * image_bytes * experiment.config.batch_size // mesh.size
+    available = device_memory(experiment.config.device_memory_gib, resident=waiting_batches)
+    compiler = BackgroundCompiler(available)
     for stage in stages[:1]:
-        programs.add(stage_name(stage), partial(train_source, experiment, stage, mesh), experiment.accumulation)
-    programs.add(EVALUATION, lambda _: eval_source(experiment, mesh))
+        compiler.add(stage_name(stage), partial(train_program, experiment, stage, mesh), experiment.accumulation)
+    compiler.add(EVALUATION, lambda _: eval_program(experiment, mesh))
     for stage in stages[1:]:
-        programs.add(stage_name(stage), partial(train_source, experiment, stage, mesh), experiment.accumulation)
+        compiler.add(stage_name(stage), partial(train_program, experiment, stage, mesh), experiment.accumulation)
     if available and largest:
-        programs.compile_all(first=stage_name(largest))
-        programs.get(stage_name(largest))
-        programs.get(EVALUATION)
+        compiler.compile_all(first=stage_name(largest))
+        compiler.get(stage_name(largest))
+        compiler.get(EVALUATION)
     else:
-        programs.compile_all()
-    return programs
+        compiler.compile_all()
+    return compiler
 
 
 def _state(
-    experiment: Experiment,
-    mesh: jax.sharding.Mesh,
-    checkpoints: Checkpoints,
-    initial_variables: InitialVariables | None,
+    experiment: Experiment, mesh: Mesh, checkpoints: Checkpoints, initial_variables: InitialVariables | None
 ) -> TrainState:
-    """Returns the latest state saved, or the one before step 0."""
+    """Returns the latest saved state, or the state before step 0."""
     if checkpoints.steps:
         return checkpoints.restore(sharding.with_sharding(experiment.abstract_state(), sharding.replicated(mesh)))
     variables = (initial_variables or partial(init_variables, seed=experiment.config.seed))(experiment.model)
     return sharding.replicate(experiment.initial_state(variables), mesh)
-
-
-def _host_batches(experiment: Experiment, stage: Stage, step: int, broken: BrokenImages | None) -> TrainBatches:
-    """Returns this host's batches from a step on; broken images are counted on from those of the stage before."""
-    config = experiment.config
-    return train_batches(
-        config.data,
-        image_size=stage.image_size,
-        magnitude=stage.magnitude,
-        batch_size=config.batch_size // jax.process_count(),
-        start_step=step,
-        seed=config.seed,
-        host_index=jax.process_index(),
-        host_count=jax.process_count(),
-        broken=broken,
-    )
-
-
-def _on_devices(batches: Iterator[Any], stage: Stage, step: int, mesh: jax.sharding.Mesh) -> Iterator[Any]:
-    """Yields the global batches of the rest of a stage."""
-    rest = itertools.islice(batches, stage.end_step - step)
-    return sharding.on_devices(rest, sharding.batch_sharded(mesh))
-
-
-def _evaluate(experiment: Experiment, mesh: jax.sharding.Mesh, programs: Programs, state: TrainState) -> Results:
-    return evaluate_split(
-        programs.get(EVALUATION),
-        state.weights,
-        experiment.config.data,
-        image_size=experiment.eval_size,
-        batch_size=experiment.eval_batch_size,
-        examples=experiment.facts.eval_examples,
-        mesh=mesh,
-    )

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Creates a Cloud TPU and returns when it is there.
+# Creates a Cloud TPU and waits until it is ready.
 #   launch/tpu/create.sh NAME --zone ZONE --type v5litepod-8 [--mode on-demand|spot|queued|queued-spot]
 #       [--version RUNTIME] [--project P] [--dry-run]
-# Spot machines cost less and may be taken away; queued ones wait in line until there are some.
+# Spot TPUs cost less and may be preempted. In the queued modes the request waits until TPUs are available.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/machine.sh"
 read_options "type mode version" "$@"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Follows the output of what runs on a worker, or prints the end of what ran.
+# Follows the output of the command that runs on a worker, or prints the last lines of the last command.
 #   launch/tpu/log.sh NAME --zone ZONE [--worker N] [--project P] [--dry-run]
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/machine.sh"

@@ -1,19 +1,19 @@
-# shellcheck shell=bash disable=SC2034 # the variables are for the scripts that source this
-# Sourced by the scripts beside it: their options, and `gcloud compute tpus`, called or with --dry-run only printed.
+# shellcheck shell=bash disable=SC2034 # the scripts that source this file use the variables
+# Sourced by the other scripts of this folder and xpk.sh: their options, and calls of `gcloud compute tpus`.
 
 source "$(dirname "${BASH_SOURCE[0]}")/../explain.sh"
 
 MODES="on-demand spot queued queued-spot"
 
 name="" zone="" project="" type="" mode=on-demand version="" repository="" cluster="" worker=0 max_restarts=20 dry_run=""
-words=() # the command after --
+words=() # the command after --, word by word
 
 refuse() {
   echo "${0##*/}: $*" >&2
   exit 2
 }
 
-# read_options "OPTION ..." ARGUMENT...: sets the variables above; an option not listed, or a bad value, is refused.
+# read_options "OPTION ..." ARGUMENT...: sets the variables above. Refuses options that are not listed, and bad values.
 read_options() {
   local listed=" zone project dry-run${1:+ $1}" option
   local known="$listed "
@@ -34,7 +34,7 @@ read_options() {
         printf -v "${option//-/_}" %s "${1#*=}"
         ;;
       *)
-        [[ -z $name ]] || refuse "one name is needed, got '$name' and '$1'"
+        [[ -z $name ]] || refuse "only one name is allowed, got '$name' and '$1'"
         name=$1
         ;;
     esac
@@ -47,17 +47,18 @@ check_options() {
   [[ -n $name ]] || refuse "the TPU's name is missing"
   [[ $name =~ ^[a-z]([-a-z0-9]{0,61}[a-z0-9])?$ ]] ||
     refuse "bad name '$name'; allowed: lower-case letters, digits and hyphens, a letter first, at most 63"
-  [[ $zone =~ ^[a-z]+-[a-z]+[0-9]+-[a-z]$ ]] || refuse "bad or missing --zone '$zone'; it looks like us-central1-a"
+  [[ $zone =~ ^[a-z]+-[a-z]+[0-9]+-[a-z]$ ]] || refuse "bad or missing --zone '$zone'; must look like us-central1-a"
   [[ " $MODES " == *" $mode "* ]] || refuse "unknown --mode '$mode'; known: $MODES"
   [[ $max_restarts =~ ^[0-9]+$ ]] || refuse "--max-restarts must be a whole number, got '$max_restarts'"
   if [[ $1 == *" type "* ]]; then
-    # XPK calls the seventh generation tpu7x.
-    [[ $type =~ ^(v|tpu)[0-9a-z]+-[0-9]+$ ]] || refuse "bad or missing --type '$type'; it looks like v5litepod-8 or v4-32"
+    # XPK has types that start with "tpu", such as tpu7x-16.
+    [[ $type =~ ^(v|tpu)[0-9a-z]+-[0-9]+$ ]] || refuse "bad or missing --type '$type'; must look like v5litepod-8 or v4-32"
   fi
   [[ $1 != *" version "* || -n $version ]] || version=$(runtime_version)
 }
 
-# The operating system's image for a generation. Source: "TPU software versions", cloud.google.com/tpu/docs.
+# runtime_version: prints the version of the TPU software for a generation. Source: "TPU software versions",
+# cloud.google.com/tpu/docs.
 runtime_version() {
   case ${type%-*} in
     v2 | v3 | v4) echo tpu-ubuntu2204-base ;;
@@ -68,7 +69,7 @@ runtime_version() {
   esac
 }
 
-# call COMMAND...: runs it, or prints it so that a shell would run it.
+# call COMMAND...: runs a command, or with --dry-run prints it, quoted for a shell.
 call() {
   if [[ -n $dry_run ]]; then
     printf '%q' "$1"
@@ -79,12 +80,13 @@ call() {
   fi
 }
 
-# tpus GROUP VERB ARGUMENT...: `gcloud compute tpus` in the zone and project of the options.
+# tpus GROUP VERB ARGUMENT...: calls `gcloud compute tpus` with the zone and the project.
 tpus() {
   call gcloud compute tpus "$@" "--zone=$zone" ${project:+"--project=$project"} --quiet
 }
 
-# on_workers N|all VERB WORD...: worker.sh on one worker, or on all at once. The exit code is the first one's that failed.
+# on_workers N|all VERB WORD...: runs worker.sh on one worker, or on all at once. Returns the exit code of the first
+# worker that fails.
 on_workers() {
   tpus tpu-vm ssh "$name" "--worker=$1" "--command=bash effnetv2_jax/launch/tpu/worker.sh$(printf ' %q' "${@:2}")"
 }

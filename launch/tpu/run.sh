@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Runs the same command on every worker, follows its output, and exits as it does (75: stopped after saving).
+# Runs a command on every worker, follows its output and exits with its exit code (75: stopped after saving).
 #   launch/tpu/run.sh NAME --zone ZONE [--project P] [--dry-run] -- effnetv2 train --config … --workdir gs://…
-# The command lives on the machine: it outlives this script and a broken connection, and the same call follows it again.
+# The command keeps running if this script ends or the connection breaks. Run the same line again to follow it.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/machine.sh"
 read_options "" "$@"

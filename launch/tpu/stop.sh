@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Stops what runs on the workers with SIGTERM, so that it saves and exits 75, and waits until it has. The machine stays.
+# Sends SIGTERM to the command on every worker and waits until it has ended: a training run saves and exits with 75. The
+# TPU itself is kept.
 #   launch/tpu/stop.sh NAME --zone ZONE [--project P] [--dry-run]
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/machine.sh"

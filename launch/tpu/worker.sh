@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Runs on a TPU's workers, called through ssh by the scripts beside it:
+# Runs on the workers of a TPU. The other scripts of this folder call it through ssh.
 #   worker.sh setup [REPOSITORY] | run COMMAND … | log | stop
-# What runs holds ~/effnetv2_run/lock, so that there is only one, and leaves its output and exit code there.
+# Only one command runs at a time: it holds the lock ~/effnetv2_run/lock. Its output and exit code are in that folder too.
 set -euo pipefail
 project=$HOME/effnetv2_jax
 state=$HOME/effnetv2_run
@@ -11,19 +11,19 @@ is_running() {
   ! flock --nonblock "$state/lock" true
 }
 
-# Removes what an earlier setup installed: a file that has been deleted or renamed since would stay importable.
+# remove_code: removes the code of an earlier setup. Otherwise, modules that were deleted since could still be imported.
 remove_code() {
   rm -rf "$project"/{configs,effnetv2_jax,launch,tests}
 }
 
 setup() {
   if is_running; then
-    echo "$(hostname): something runs here, so nothing is installed"
+    echo "$(hostname): a command is running, so nothing is installed"
     return
   fi
   mkdir -p "$project"
   if [[ -n ${1:-} ]]; then
-    # No clone, which wants an empty folder: here may be .venv, what another setup installed, and files of runs.
+    # `git clone` needs an empty folder, and this one may contain .venv, other code and run folders.
     git init --quiet "$project"
     git -C "$project" fetch --depth 1 --quiet "$1" HEAD
     remove_code
@@ -32,41 +32,41 @@ setup() {
     remove_code
     tar --extract --gzip --file="$HOME/effnetv2_jax.tar.gz" --directory="$project"
   fi
-  # The machines' images have Python 3.10, too old for JAX: uv brings one.
+  # TPU VMs have Python 3.10, which is too old for JAX; uv installs a newer one.
   python3 -m pip install --quiet --user uv
   cd "$project"
   "$HOME/.local/bin/uv" venv --quiet --allow-existing --python 3.12 .venv
   "$HOME/.local/bin/uv" pip install --quiet --python .venv/bin/python --editable '.[tpu,train]'
-  # JAX asks for it on v5e and newer: the TPU starts and stops much faster.
+  # JAX recommends this on v5e and newer: the TPU starts and stops much faster.
   sudo sh -c 'echo always >/sys/kernel/mm/transparent_hugepage/enabled' || true
   .venv/bin/effnetv2 info >/dev/null
   echo "$(hostname): installed"
 }
 
 run() {
-  local asked
-  asked=$(printf '%q ' "$@")
+  local command_line
+  command_line=$(printf '%q ' "$@")
   exec 9>"$state/lock"
   if flock --nonblock 9; then
-    start "$asked" "$@"
-  elif [[ $asked != "$(<"$state/command")" ]]; then
-    echo "$(hostname): something else runs, stop it first: $(<"$state/command")" >&2
+    start "$command_line" "$@"
+  elif [[ $command_line != "$(<"$state/command")" ]]; then
+    echo "$(hostname): another command is running, stop it first: $(<"$state/command")" >&2
     exit 1
   fi
-  exec 9>&- # the run alone holds the lock
+  exec 9>&- # from now on only the command holds the lock
   tail --lines=+1 --follow --pid="$(<"$state/pid")" "$state/log"
   [[ -s $state/exit_code ]] || { echo "$(hostname): the run was killed" >&2 && exit 1; }
   exit "$(<"$state/exit_code")"
 }
 
-# Starts the command in a session of its own: a broken connection does not reach it.
+# start COMMAND_LINE COMMAND...: starts the command in its own session, so that it survives a broken connection.
 start() {
   echo "$1" >"$state/command"
   rm -f "$state/exit_code" "$state/command_pid"
-  : >"$state/log" # here, not in the background: whoever follows it must find it
+  : >"$state/log" # must exist before it is followed
   cd "$project"
   source launch/env.sh
-  # shellcheck disable=SC2016 # expanded by the shell that starts
+  # shellcheck disable=SC2016 # the inner shell expands it
   STATE=$state PATH=$project/.venv/bin:$PATH setsid bash -c \
     '"$@" & echo $! >"$STATE/command_pid"; code=0; wait $! || code=$?; echo "$code" >"$STATE/exit_code"' \
     run "${@:2}" >>"$state/log" 2>&1 </dev/null &
@@ -85,10 +85,10 @@ log() {
 stop() {
   if is_running; then
     kill -TERM "$(<"$state/command_pid")"
-    flock --timeout "${STOP_SECONDS:-600}" "$state/lock" true || { echo "$(hostname): still saving" >&2 && exit 1; }
+    flock --timeout "${STOP_SECONDS:-600}" "$state/lock" true || { echo "$(hostname): still running after SIGTERM" >&2 && exit 1; }
     echo "$(hostname): stopped with exit code $(<"$state/exit_code")"
   else
-    echo "$(hostname): nothing runs"
+    echo "$(hostname): nothing is running"
   fi
 }
 

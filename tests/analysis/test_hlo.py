@@ -1,10 +1,10 @@
-"""Reading what the TPU compiler says of a program."""
+"""Costs read from the HLO text of a compiled program."""
 
 import pytest
 
 from effnetv2_jax.analysis.hlo import AllReduce, read_cost
 
-# Cut from programs compiled for v5e and v4, their backend_configs shortened.
+# Excerpts from programs compiled for v5e and v4, with shortened backend_configs.
 TEXT = """HloModule jit_train_step, is_scheduled=true
 
 %region_0.1 (a: f32[], b: f32[]) -> f32[] {
@@ -45,7 +45,7 @@ ENTRY %main.9_spmd (param: bf16[8,8,8,16], param.1: bf16[3,3,16,16]) -> f32[8] {
 """  # noqa: E501
 
 
-def test_cycles_are_those_of_the_entry_with_loops_unrolled():
+def test_cycles_are_summed_over_the_entry_with_loops_unrolled():
     cost = read_cost(TEXT)
     assert cost.cycles == 1000 + 7 + 3 * 10
     assert cost.by_kind == {"convolution": 1000, "copies": 7, "element by element": 30}

@@ -1,4 +1,4 @@
-"""TPU slices by the names people give them."""
+"""TPU slices by name."""
 
 import pytest
 
@@ -30,7 +30,7 @@ from effnetv2_jax.train.devices.chips import CHIPS
         ("1xv3-8", "v3:2x2", 8),
     ],
 )
-def test_names_mean_grids(name, full_name, devices):
+def test_a_name_means_a_grid(name, full_name, devices):
     topology = parse_topology(name)
     assert (topology.name, topology.devices) == (full_name, devices)
 
@@ -42,27 +42,27 @@ def test_names_mean_grids(name, full_name, devices):
         ("v5e", "unknown TPU"),
         ("", "unknown TPU"),
         ("tpu v4-8", "unknown TPU"),
-        ("v4-1", "no slice 'v4-1': v4 counts cores, 8 to 8192 in powers of two"),
-        ("v5e-0", "no slice 'v5e-0': v5e counts chips, 1 to 256 in powers of two"),
-        ("v5e-12", "no slice"),
-        ("v5e-512", "no slice 'v5e-512'"),
+        ("v4-1", "'v4-1' is not a slice: v4 takes a number of cores .* power of two from 8 to 8192"),
+        ("v5e-0", "v5e takes a number of chips .* power of two from 1 to 256"),
+        ("v5e-12", "'v5e-12' is not a slice"),
+        ("v5e-512", "'v5e-512' is not a slice"),
         ("v5e:64x64", "at most 256 chips"),
-        ("v5e:2x2x2", "no grid 'v5e:2x2x2': v5e has 2 dimensions of at least 1 and at most 256 chips, as in v5e:4x4"),
-        ("v4:2x2", "v4 has 3 dimensions"),
-        ("v5e:0x4", "no grid"),
+        ("v5e:2x2x2", "'v5e:2x2x2' is not a grid of v5e, .* 2 dimensions and at most 256 chips, as in v5e:4x4"),
+        ("v4:2x2", "3 dimensions"),
+        ("v5e:0x4", "is not a grid"),
         ("0xv5e-8", "unknown TPU"),
     ],
 )
-def test_what_is_no_slice_is_refused_with_what_is(name, message):
+def test_other_names_are_refused_with_what_is_allowed(name, message):
     with pytest.raises(ValueError, match=message):
         parse_topology(name)
 
 
-# Source: the clocks that the chips are known to have, 0.94, 1.05, 1.5, 1.75 and 1.75 GHz.
+# The published clock rates, in GHz.
 @pytest.mark.parametrize(("name", "clock"), [("v3", 0.94), ("v4", 1.05), ("v5e", 1.5), ("v5p", 1.75), ("v6e", 1.75)])
-def test_clocks_follow_from_peaks(name, clock):
+def test_clock_rates_follow_from_peak_flops(name, clock):
     assert CHIPS[name].clock / 1e9 == pytest.approx(clock, abs=0.01)
 
 
-def test_a_slice_is_a_value():
+def test_equal_slices_compare_equal():
     assert parse_topology("v5e-8") == Topology(CHIPS["v5e"], (2, 4))

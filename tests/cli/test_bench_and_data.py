@@ -12,7 +12,7 @@ from effnetv2_jax.cli.main import main
 SMOKE = ("--config", "configs/smoke.py")
 
 
-def test_bench_input_of_a_data_set_by_stage(capsys):
+def test_bench_times_the_input_of_a_data_set_at_each_stage(capsys):
     assert main(["bench", "--input", "--images", "64", "--json", *SMOKE]) == 0
     rows = json.loads(capsys.readouterr().out)
     assert [row["image_size"] for row in rows] == [17, 24]
@@ -21,14 +21,14 @@ def test_bench_input_of_a_data_set_by_stage(capsys):
         assert 0 < row["host_cores"][0] < row["host_cores"][1]
 
 
-def test_bench_input_of_generated_images_beside_the_official_way(capsys):
+def test_bench_compares_the_input_with_the_official_pipeline(capsys):
     assert main(["bench", "--input", "--generated", "--images", "32", *SMOKE, "--config.progressive.stages=1"]) == 0
     printed = capsys.readouterr().out
     assert "ratio" in printed
     assert "v5e-8 needs" in printed
 
 
-def test_bench_times_the_step_that_training_takes(capsys):
+def test_bench_times_the_training_step_with_its_microbatches(capsys):
     one_stage = ["--config.progressive.stages=1", "--config.model.width=0.25", "--config.accumulation_steps=2"]
     assert main(["bench", "--step", "--steps", "1", "--json", *SMOKE, *one_stage]) == 0
     (row,) = json.loads(capsys.readouterr().out)
@@ -43,7 +43,7 @@ def test_bench_times_the_step_that_training_takes(capsys):
         (["--generated", "--step"], "--generated is for the input pipeline"),
     ],
 )
-def test_bench_refuses_what_it_would_not_heed(arguments, message, capsys):
+def test_bench_refuses_arguments_that_would_have_no_effect(arguments, message, capsys):
     assert main(["bench", *arguments, *SMOKE]) == 2
     assert message in capsys.readouterr().err
 
@@ -66,21 +66,21 @@ def write_folder(root: Path, *, twin: bool):
         (root / "train" / "dog" / "1.png").write_text("no picture")
 
 
-@pytest.mark.parametrize(("twin", "code", "said"), [(False, 0, "sound"), (True, 1, "not sound")])
-def test_data_check_reports_what_is_broken_and_shared(tmp_path, capsys, twin, code, said):
+@pytest.mark.parametrize(("twin", "code", "verdict"), [(False, 0, "sound"), (True, 1, "not sound")])
+def test_data_check_reports_broken_and_shared_images(tmp_path, capsys, twin, code, verdict):
     write_folder(tmp_path, twin=twin)
     folder = ("--config.data.dataset=folder", f"--config.data.data_dir={tmp_path}")
     assert main(["data", "check", *SMOKE, *folder]) == code
     printed = capsys.readouterr().out
-    assert printed.strip().splitlines()[-1] == said
+    assert printed.strip().splitlines()[-1] == verdict
     assert "20×30" in printed
     if twin:
         assert "broken training images: 1" in printed
         assert "dog/1.png" in printed
-        assert "evaluation images that are training images too: 1" in printed
+        assert "evaluation images that are also training images: 1" in printed
 
 
-def test_data_preview_draws_data_in_parts_too(tmp_path):
+def test_data_preview_draws_data_that_is_read_in_parts(tmp_path):
     parts = ["--config.batch_size=64", "--config.data.parts=64", "--config.progressive.stages=1"]
     assert main(["data", "preview", "--out", str(tmp_path), *SMOKE, *parts]) == 0
     assert "stage_1.png" in [path.name for path in tmp_path.iterdir()]

@@ -1,15 +1,15 @@
-"""`effnetv2 plan`: with the real TPU compiler, at a size that takes seconds."""
+"""`effnetv2 plan`, with the real TPU compiler and a small network that compiles in seconds."""
 
 import json
 
 import pytest
 
-from effnetv2_jax.analysis.plan import Plan, Row
+from effnetv2_jax.analysis.plan import Plan, PlannedProgram
 from effnetv2_jax.analysis.program_cost import ProgramCost
 from effnetv2_jax.analysis.topology import parse_topology
-from effnetv2_jax.cli.commands.plan import _comparison
 from effnetv2_jax.cli.main import main
-from effnetv2_jax.train.report.progress import make_console
+from effnetv2_jax.cli.plan_tables import comparison_table
+from effnetv2_jax.train.report.console import make_console
 
 TINY = (
     "--config", "configs/digits.py", "--config.progressive.stages=1", "--config.model.width=0.25",
@@ -28,23 +28,23 @@ def test_without_a_slice_a_plan_needs_no_data(capsys):
     assert [row["program"] for row in rows] == ["stage_1", "stage_2", "stage_3", "stage_4", "evaluation"]
     assert rows[-1]["flops_per_image"] == pytest.approx(2 * 8.366e9, rel=1e-3)
     assert sum(row["steps"] for row in rows[:-1]) == 350 * int(1_281_167 * 0.98) // 4096
-    # 107,284 steps: each 3,065 and at the end 49 batches of 1,024 images, with raw and with averaged weights.
+    # An evaluation every 3,065 of 107,284 steps and at the end, each of 49 batches, with raw and averaged weights.
     assert rows[-1]["steps"] == 36 * 2 * 49
 
 
-def test_a_run_without_averages_evaluates_one_set_of_weights(capsys):
+def test_a_run_without_averaged_weights_evaluates_the_raw_ones_only(capsys):
     assert main(["plan", "--config", "configs/imagenet1k.py:efficientnetv2-s", "--json", "--config.ema_decay=0"]) == 0
     assert json.loads(capsys.readouterr().out)[-1]["steps"] == 36 * 49
 
 
-def test_the_table_says_what_the_stages_are(capsys):
+def test_the_plan_of_a_config_is_printed_as_tables(capsys):
     assert main(["plan", "--config", "configs/imagenet1k.py:efficientnetv2-s"]) == 0
     printed = capsys.readouterr().out
     assert "350 epochs of imagenet2012" in printed
     assert "GFLOP/image" in printed
 
 
-def test_a_slice_s_plan_comes_from_its_compiler_and_the_second_time_from_the_cache(tmp_path, capsys):
+def test_a_plan_for_a_slice_is_compiled_once_and_then_read_from_the_cache(tmp_path, capsys):
     cache, picture = tmp_path / "plans", tmp_path / "plan.png"
     arguments = ["plan", *TINY, "--topology", "v5e-8", "--cache", str(cache)]
     more = ["--picture", str(picture), "--price", "1.2", "--layers", "3"]
@@ -74,7 +74,7 @@ def test_a_slice_s_plan_comes_from_its_compiler_and_the_second_time_from_the_cac
 @pytest.mark.parametrize(
     ("arguments", "message", "code"),
     [
-        (("--topology", "v5e-7", *TINY), "no slice 'v5e-7'", 1),
+        (("--topology", "v5e-7", *TINY), "'v5e-7' is not a slice", 1),
         (("--topology", "v7-8", *TINY), "unknown TPU 'v7-8'; known: v3-32", 1),
         ((), "give either --config or --variant", 2),
         (("--compare", "v4-8", *TINY), "need --topology", 2),
@@ -83,18 +83,18 @@ def test_a_slice_s_plan_comes_from_its_compiler_and_the_second_time_from_the_cac
         (("--topology", "v5e-256", *TINY), "batch_size 64 does not divide over 256 devices", 1),
     ],
 )
-def test_what_can_t_be_planned_is_refused(arguments, message, code, capsys):
+def test_bad_arguments_are_refused(arguments, message, code, capsys):
     assert main(["plan", *arguments]) == code
     assert message in capsys.readouterr().err
 
 
 def plan_of(cycles: dict[str, int]) -> Plan:
-    """A plan on one v5e whose programs take so many million cycles for 10 images."""
-    rows = [
-        Row(name, 1, 32, 10, 1e9, cost=ProgramCost(1, 1.0, 1.0, count * 10**6, {}, {}, 0, 0, {}, 1.0))
+    """Returns a plan for one v5e chip: program → millions of cycles for a batch of 10 images."""
+    programs = [
+        PlannedProgram(name, 1, 32, 10, 1e9, cost=ProgramCost(1, 1.0, 1.0, count * 10**6, {}, {}, 0, 0, {}, 1.0))
         for name, count in cycles.items()
     ]
-    return Plan(None, parse_topology("v5e-1"), tuple(rows))
+    return Plan(None, parse_topology("v5e-1"), tuple(programs))
 
 
 def test_plans_of_different_stages_are_compared_program_by_program(capsys):
@@ -102,14 +102,14 @@ def test_plans_of_different_stages_are_compared_program_by_program(capsys):
         "one": plan_of({"stage_1": 15, "stage_2": 30, "evaluation": 3}),
         "other": plan_of({"stage_1": 30, "evaluation": 6}),
     }
-    make_console().print(_comparison(plans))
+    make_console().print(comparison_table(plans))
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert ["stage_1", "1,002", "501", "0.50"] in lines
     assert ["stage_2", "501", "–", "–"] in lines
     assert ["evaluation", "5,010", "2,505", "0.50"] in lines
 
 
-def test_without_the_compiler_the_command_to_get_it_is_said(monkeypatch, capsys):
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+def test_without_the_tpu_compiler_the_error_names_the_package_to_install(monkeypatch, capsys):
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     assert main(["plan", *TINY, "--topology", "v5e-8"]) == 1
     assert "pip install 'effnetv2_jax[aot]'" in capsys.readouterr().err

@@ -21,17 +21,17 @@ NAMES = tuple(f"digit {index}" for index in range(10))
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
-    """A file of the tiny network with names and a preprocessing of its own."""
+    """A file of the tiny network with class names and a preprocessing."""
     path = tmp_path_factory.mktemp("weights") / "w.safetensors"
-    facts = Provenance(reference.TINY, 10, "same", 1e-3, "averaged", "finetune", 64, NAMES)
+    provenance = Provenance(reference.TINY, 10, "same", 1e-3, "averaged", "finetune", 64, NAMES)
     variables = reference.official_variables(reference.TINY, 10, moving_average=True)
     variables["params"]["classifier"]["kernel"] *= 10  # probabilities that differ
-    save_variables(path, variables, reference.TINY, provenance=facts)
+    save_variables(path, variables, reference.TINY, provenance=provenance)
     return path
 
 
 def expected(weights, preprocessing="finetune"):
-    """The probabilities, computed step by step."""
+    """The probabilities of the photo, computed step by step."""
     image = evaluation_image(read_image(PHOTO), FAMILIES[preprocessing], 64)
     logits, _ = reference.network(reference.TINY, 10)(load_weights(weights).variables, image[None])
     exponents = np.exp(np.asarray(logits[0], np.float64))
@@ -42,7 +42,7 @@ def predict(*arguments):
     return main(["predict", *map(str, arguments)])
 
 
-def test_json_has_the_best_classes_with_the_stored_preprocessing(weights, capsys):
+def test_json_has_the_most_probable_classes_under_the_recorded_preprocessing(weights, capsys):
     assert predict("--checkpoint", weights, "--json", PHOTO) == 0
     [result] = json.loads(capsys.readouterr().out)
     assert result["image"] == str(PHOTO)
@@ -53,7 +53,7 @@ def test_json_has_the_best_classes_with_the_stored_preprocessing(weights, capsys
     np.testing.assert_allclose([guess["probability"] for guess in result["top"]], probabilities[order], rtol=1e-5)
 
 
-def test_another_preprocessing_may_be_stated(weights, capsys):
+def test_another_preprocessing_may_be_given(weights, capsys):
     predict("--checkpoint", weights, "--json", "--top", 1, "--preprocessing", "v2", PHOTO)
     [result] = json.loads(capsys.readouterr().out)
     assert result["top"][0]["probability"] == pytest.approx(expected(weights, "v2").max(), rel=1e-5)
@@ -68,7 +68,7 @@ def test_the_table_has_a_line_for_each_class(weights, capsys):
     assert "%" in lines[1]
 
 
-def test_many_pictures_in_order_are_batched_without_effect(weights, tmp_path, capsys, monkeypatch):
+def test_images_keep_their_order_and_batches_change_nothing(weights, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(classifier, "_BATCH", 2)
     paths = []
     for index in range(3):
@@ -92,35 +92,36 @@ def test_a_picture_of_the_predictions(weights, tmp_path):
         assert len(np.unique(np.asarray(image.convert("RGB")).reshape(-1, 3), axis=0)) > 1000
 
 
-def test_names_may_be_given(weights, tmp_path, capsys):
+def test_class_names_may_be_given(weights, tmp_path, capsys):
     (tmp_path / "names.txt").write_text("\n".join(f"name {i}" for i in range(10)))
     predict("--checkpoint", weights, "--class-names", tmp_path / "names.txt", PHOTO)
     assert "name" in capsys.readouterr().out
 
 
-def test_weights_without_names_say_so(tmp_path, capsys):
+def test_a_note_asks_for_class_names_that_are_not_recorded(tmp_path, capsys):
     save_variables(tmp_path / "w.safetensors", reference.official_variables(reference.TINY, 10), reference.TINY)
     assert predict("--checkpoint", tmp_path / "w.safetensors", "--eval-size", 64, PHOTO) == 0
-    assert "name no classes" in capsys.readouterr().err
+    assert "--class-names" in capsys.readouterr().err
 
 
 def test_an_official_checkpoint_is_recognised(tmp_path, capsys):
-    pytest.importorskip("tensorflow")
     shutil.copytree(reference.TINY_CHECKPOINT, tmp_path / "c")
     assert predict("--checkpoint", tmp_path / "c", "--variant", "efficientnetv2-b0", PHOTO) == 1
-    assert "misshapen" in capsys.readouterr().err  # it is the tiny one: read, and not taken for B0
+    assert "misshapen" in capsys.readouterr().err  # it was read as an official checkpoint, and the tiny one is not B0
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--checkpoint", "nowhere.safetensors", PHOTO], "nowhere.safetensors"),
-        (["--checkpoint", "nowhere", PHOTO], "no checkpoint"),
+        (["--checkpoint", "nowhere.safetensors", PHOTO], "nowhere.safetensors does not exist"),
+        (["--checkpoint", "nowhere.pth", PHOTO], "nowhere.pth does not exist"),
+        (["--checkpoint", "nowhere.tgz", PHOTO], "nowhere.tgz does not exist"),
+        (["--checkpoint", "runs/nowhere", PHOTO], "runs/nowhere does not exist"),
         (["--checkpoint", "{weights}", "nowhere.jpg"], "nowhere.jpg"),
-        (["--checkpoint", "{weights}", reference.FOLDER / "torch_weights.py"], "no picture"),
+        (["--checkpoint", "{weights}", reference.FOLDER / "torch_weights.py"], "is not an image"),
         (["--checkpoint", "{weights}", "--top", "11", PHOTO], "top must be 1 to 10"),
-        (["--checkpoint", "{weights}", "--source", "timm", PHOTO], "its names are those of flax"),
-        (["--checkpoint", "{weights}", "--picture", "out.txt", PHOTO], "the picture is a .png"),
+        (["--checkpoint", "{weights}", "--framework", "timm", PHOTO], "its names are those of flax"),
+        (["--checkpoint", "{weights}", "--picture", "out.txt", PHOTO], ".png"),
         (["--checkpoint", "{weights}", "--eval-size", "3", PHOTO], "at least 17 px"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Whole, or not at all."""
+"""Files and folders appear complete or not at all."""
 
 import pytest
 

@@ -1,7 +1,8 @@
-"""`load_variables` and `save_variables`: every direction, every refusal."""
+"""`load_weights` and `save_variables`: every direction, and everything that is refused."""
 
 import copy
 import dataclasses
+import sys
 
 import jax.numpy as jnp
 import numpy as np
@@ -11,8 +12,8 @@ from flax import traverse_util
 from golden import reference
 
 from effnetv2_jax import VARIANTS
-from effnetv2_jax.convert.formats.pth_file import counter_names
-from effnetv2_jax.convert.names import tensor_rows
+from effnetv2_jax.convert.frameworks.table import FRAMEWORKS
+from effnetv2_jax.convert.tensors import network_tensors
 from effnetv2_jax.convert.weights import load_variables, load_weights, save_variables
 from effnetv2_jax.model.provenance import Provenance
 
@@ -24,30 +25,50 @@ SPECS = {
 }
 
 
-@pytest.fixture
-def saved(tmp_path, tiny):
-    """A file of ours."""
-    save_variables(tmp_path / "w.safetensors", tiny, reference.TINY)
-    return tmp_path / "w.safetensors"
+def change(path, function):
+    """Changes the tensors of a file, which loses its header."""
+    state = safetensors.numpy.load_file(path)
+    function(state)
+    safetensors.numpy.save_file(state, path)
 
 
 def random_variables(spec, num_classes):
     rng = np.random.default_rng(0)
-    rows = tensor_rows(spec, num_classes)
-    return traverse_util.unflatten_dict({r.path: rng.normal(size=r.shape).astype(np.float32) for r in rows}, sep="/")
+    tensors = network_tensors(spec, num_classes)
+    flat = {tensor.path: rng.normal(size=tensor.shape).astype(np.float32) for tensor in tensors}
+    return traverse_util.unflatten_dict(flat, sep="/")
 
 
 @pytest.mark.parametrize("target", SPECS)
 @pytest.mark.parametrize("num_classes", [10, 0])
-def test_there_and_back_bit_for_bit(tmp_path, target, num_classes):
-    spec = SPECS[target]
+def test_a_round_trip_is_identical_bit_for_bit(tmp_path, target, num_classes):
+    path, spec = tmp_path / "w.safetensors", SPECS[target]
     variables = random_variables(spec, num_classes)
-    save_variables(tmp_path / "w.safetensors", variables, spec, target=target)
-    assert reference.equal(load_variables(tmp_path / "w.safetensors", spec, source=target), variables)
-    weights = load_weights(tmp_path / "w.safetensors", source=target)  # the file knows its spec
+    save_variables(path, variables, spec, target=target)
+    assert reference.equal(load_variables(path, spec, framework=target), variables)
+    weights = load_weights(path)  # the file records framework and architecture
+    assert reference.equal(weights.variables, variables)
     assert weights.provenance.spec == spec
     assert weights.provenance.num_classes == num_classes
-    assert set(weights.loaded) == {row.path for row in tensor_rows(spec, num_classes)}
+    assert weights.provenance.read_from == f"{target}:w.safetensors"
+    assert set(weights.loaded) == {tensor.path for tensor in network_tensors(spec, num_classes)}
+
+
+@pytest.mark.parametrize("target", SPECS)
+def test_the_framework_of_a_downloaded_file_is_found_from_its_names(tmp_path, target):
+    path, spec = tmp_path / "w.safetensors", SPECS[target]
+    variables = random_variables(spec, 10)
+    save_variables(path, variables, spec, target=target)
+    safetensors.numpy.save_file(safetensors.numpy.load_file(path), path, {"framework": "pt"})
+    weights = load_weights(path, spec)
+    assert reference.equal(weights.variables, variables)
+    assert weights.provenance.read_from == f"{target}:w.safetensors"
+
+
+def test_a_framework_that_cannot_be_found_has_to_be_given(timm_file):
+    change(timm_file, lambda state: state.pop("conv_stem.weight"))
+    with pytest.raises(ValueError, match=r"timm\.safetensors: .* its framework.* official, timm, torchvision, article"):
+        load_weights(timm_file, reference.TINY)
 
 
 @pytest.mark.parametrize("target", ["timm", "torchvision", "article"])
@@ -55,9 +76,8 @@ def test_torch_files_have_every_entry_of_a_state_dict_and_no_other(tmp_path, tar
     spec = SPECS[target]
     save_variables(tmp_path / "w.safetensors", random_variables(spec, 10), spec, target=target)
     state = safetensors.numpy.load_file(tmp_path / "w.safetensors")
-    rows = tensor_rows(spec, 10)
-    counters = counter_names(rows, target)
-    assert state.keys() == {row.name(target) for row in rows} | set(counters)
+    counters = FRAMEWORKS[target].counter_names(network_tensors(spec, 10))
+    assert state.keys() == reference.framework_shapes(target, spec, 10).keys() | set(counters)
     assert all(state[name].dtype == np.int64 and state[name].shape == () for name in counters)
 
 
@@ -85,7 +105,7 @@ def bend(variables):
 FAULTS = {
     drop: "1 missing: batch_stats/block_3/expand_norm/mean",
     add: "1 unknown: params/block_77/kernel",
-    bend: r"1 misshapen: params/stem_conv/kernel is \[3, 3, 1, 8\] in place of \[3, 3, 3, 8\]",
+    bend: r"1 misshapen: params/stem_conv/kernel is \[3, 3, 1, 8\] instead of \[3, 3, 3, 8\]",
 }
 
 
@@ -100,120 +120,112 @@ def test_faulty_variables_are_named_and_nothing_is_written(tmp_path, tiny, fault
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("fault", "message"),
     [
-        (lambda s: s.pop("blocks.1.0.bn1.running_var"), r"w\.safetensors: 1 missing: blocks\.1\.0\.bn1\.running_var"),
+        (
+            lambda s: s.pop("blocks.1.0.bn1.running_var"),
+            r"timm\.safetensors: 1 missing: blocks\.1\.0\.bn1\.running_var",
+        ),
         (lambda s: s.update(extra=np.zeros(3, np.float32)), "1 unknown: extra"),
-        (lambda s: s.update({"bn1.weight": np.zeros(9, np.float32)}), r"bn1\.weight is \[9\] in place of \[8\]"),
+        (lambda s: s.update({"bn1.weight": np.zeros(9, np.float32)}), r"bn1\.weight is \[9\] instead of \[8\]"),
         (lambda s: s.update({"bn1.weight": np.zeros(8, np.int32)}), r"bn1\.weight is int32"),
         (lambda s: s.update({"classifier.bias": np.zeros((2, 5), np.float32)}), r"unknown: classifier"),
     ],
 )
-def test_faulty_files_are_named(tmp_path, tiny, change, message):
-    path = tmp_path / "w.safetensors"
-    save_variables(path, tiny, reference.TINY, target="timm")
-    state = safetensors.numpy.load_file(path)
-    change(state)
-    safetensors.numpy.save_file(state, path)
+@pytest.mark.parametrize("framework", ["timm", None])
+def test_faults_of_a_file_are_named(timm_file, fault, message, framework):
+    change(timm_file, fault)
     with pytest.raises(ValueError, match=message):
-        load_variables(path, reference.TINY, source="timm")
+        load_variables(timm_file, reference.TINY, framework=framework)
 
 
-def test_the_counters_of_a_state_dict_may_be_absent(tmp_path, tiny):
-    path = tmp_path / "w.safetensors"
-    save_variables(path, tiny, reference.TINY, target="timm")
-    state = safetensors.numpy.load_file(path)
-    safetensors.numpy.save_file({name: value for name, value in state.items() if value.shape}, path)
-    assert reference.equal(load_variables(path, reference.TINY, source="timm"), tiny)
+def test_the_counters_of_a_state_dict_may_be_absent(timm_file, tiny):
+    def without_counters(state):
+        for name in [name for name, value in state.items() if not value.shape]:
+            del state[name]
+
+    change(timm_file, without_counters)
+    assert reference.equal(load_variables(timm_file, reference.TINY, framework="timm"), tiny)
 
 
-def test_the_wrong_source_is_recognised(saved):
+def test_a_wrong_framework_is_refused_with_the_right_one(saved):
     with pytest.raises(ValueError, match="its names are those of flax"):
-        load_variables(saved, reference.TINY, source="timm")
+        load_variables(saved, reference.TINY, framework="timm")
+
+
+def test_a_framework_without_such_a_network_is_refused(saved):
+    with pytest.raises(ValueError, match=r"article has no network.*: official, timm, torchvision, flax"):
+        load_variables(saved, reference.TINY, framework="article")
 
 
 def test_a_file_of_another_variant_is_refused(saved):
-    with pytest.raises(ValueError, match=r"holds efficientnetv2-b0 \(width ×0.25, depth ×0.3\), not efficientnetv2-s"):
+    with pytest.raises(ValueError, match=r"of efficientnetv2-b0 \(width ×0.25, depth ×0.3\), not of efficientnetv2-s"):
         load_variables(saved, "efficientnetv2-s")
 
 
-def test_a_foreign_file_needs_a_variant(tmp_path, tiny):
-    path = tmp_path / "w.safetensors"
-    save_variables(path, tiny, reference.TINY, target="timm")
-    safetensors.numpy.save_file(safetensors.numpy.load_file(path), path)
-    with pytest.raises(ValueError, match="does not say which variant"):
-        load_variables(path, source="timm")
+@pytest.mark.parametrize("framework", ["timm", None])
+def test_a_file_without_a_provenance_needs_a_variant(timm_file, framework):
+    with pytest.raises(ValueError, match="does not record its variant"):
+        load_variables(timm_file, framework=framework)
 
 
-@pytest.mark.parametrize("num_classes", [4, 0])
-def test_a_new_head_is_new_and_the_rest_is_loaded(saved, tiny, num_classes):
-    weights = load_weights(saved, new_head=num_classes)
-    expected = copy.deepcopy(tiny)
-    del expected["params"]["classifier"]
-    head = weights.variables["params"].pop("classifier", None)
-    assert reference.equal(weights.variables, expected)
-    assert len(weights.new) == (2 if num_classes else 0)
-    assert not set(weights.new) & set(weights.loaded)
-    assert weights.model().num_classes == num_classes
-    if num_classes:
-        assert head["kernel"].shape == (320, num_classes)
-        assert not head["bias"].any()
-        same, other = (load_weights(saved, new_head=num_classes, seed=seed).variables for seed in (0, 1))
-        np.testing.assert_array_equal(head["kernel"], same["params"]["classifier"]["kernel"])
-        assert not np.array_equal(head["kernel"], other["params"]["classifier"]["kernel"])
-
-
-def test_an_absent_head_is_never_passed_over(tmp_path, tiny):
-    path = tmp_path / "w.safetensors"
-    save_variables(path, tiny, reference.TINY, target="timm")
-    state = {k: v for k, v in safetensors.numpy.load_file(path).items() if not k.startswith("classifier")}
-    safetensors.numpy.save_file(state, path)
-    with pytest.raises(ValueError, match="no classifier: ask for a new head, or for none"):
-        load_variables(path, reference.TINY, source="timm")
-    assert "classifier" not in load_variables(path, reference.TINY, source="timm", new_head=0)["params"]
-
-
-def test_half_a_head_is_refused(tmp_path, tiny):
-    path = tmp_path / "w.safetensors"
-    save_variables(path, tiny, reference.TINY, target="timm")
-    state = {k: v for k, v in safetensors.numpy.load_file(path).items() if k != "classifier.bias"}
-    safetensors.numpy.save_file(state, path)
-    with pytest.raises(ValueError, match=r"1 unknown: classifier\.weight"):
-        load_variables(path, reference.TINY, source="timm", new_head=3)
+def test_a_default_variant_is_for_files_that_record_none(saved, timm_file, tiny):
+    assert reference.equal(load_weights(timm_file, default_variant=reference.TINY).variables, tiny)
+    assert load_weights(saved, default_variant="efficientnetv2-s").provenance.spec == reference.TINY
+    with pytest.raises(ValueError, match="missing"):
+        load_weights(timm_file, default_variant="efficientnetv2-b0", framework="timm")
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"variant": "efficientnetv2-z"}, "unknown variant"),
-        ({"source": "keras"}, "unknown source 'keras'; known sources: official, timm"),
+        ({"framework": "keras"}, "unknown framework 'keras'.*official, timm"),
         ({"new_head": -1}, "new_head must be"),
+        ({"num_classes": -1}, "num_classes must be"),
+        ({"new_head": 3, "num_classes": 4}, "not both; got 3 and 4"),
     ],
 )
-def test_bad_arguments_of_load(saved, options, message):
+def test_bad_arguments_are_refused(saved, options, message):
     with pytest.raises(ValueError, match=message):
-        load_variables(saved, **({"variant": reference.TINY} | options))
+        load_weights(saved, **({"variant": reference.TINY} | options))
 
 
-@pytest.mark.parametrize("source", ["flax", "timm", "torchvision", "article"])
-def test_a_missing_file(tmp_path, source):
-    with pytest.raises(FileNotFoundError):
-        load_variables(tmp_path / "nowhere.safetensors", reference.TINY, source=source)
+@pytest.mark.parametrize("framework", [*FRAMEWORKS, None])
+@pytest.mark.parametrize("name", ["a.safetensors", "a.pth", "a.tgz", "a.h5", "a.index", "run", "run/checkpoints/3"])
+def test_a_missing_file_is_reported_before_anything_else(tmp_path, framework, name):
+    with pytest.raises(FileNotFoundError, match=f"{name} does not exist"):
+        load_weights(tmp_path / name, framework=framework)  # neither the variant is known
 
 
-def test_an_unknown_format(tmp_path):
+def test_a_missing_pth_file_is_reported_without_pytorch(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(FileNotFoundError, match=r"a\.pth does not exist"):
+        load_weights(tmp_path / "a.pth", reference.TINY, framework="timm")
+
+
+@pytest.mark.parametrize("framework", ["timm", None])
+def test_an_unknown_format_is_refused_with_the_known_ones(tmp_path, framework):
     (tmp_path / "w.h5").write_bytes(b"x")
-    with pytest.raises(ValueError, match=r"w\.h5: timm weights come in \.safetensors, \.pth"):
-        load_variables(tmp_path / "w.h5", reference.TINY, source="timm")
+    with pytest.raises(ValueError, match=r"w\.h5: .*weights come as .*\.safetensors file, .*\.pth"):
+        load_variables(tmp_path / "w.h5", reference.TINY, framework=framework)
+
+
+def test_a_format_of_another_framework_is_refused(saved, tmp_path):
+    with pytest.raises(ValueError, match=r"w\.safetensors: official weights come as a TensorFlow checkpoint"):
+        load_variables(saved, reference.TINY, framework="official")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(FileNotFoundError, match="folder contains no timm weights"):
+        load_variables(tmp_path / "folder", reference.TINY, framework="timm")
 
 
 @pytest.mark.parametrize(
     ("name", "target", "message"),
     [
-        ("w.pth", "timm", r"written to \.safetensors files, not \.pth"),
-        ("folder", "torchvision", "only timm's also to a folder"),
+        ("w.pth", "timm", r"\.safetensors files, not to \.pth"),
+        ("folder", "torchvision", "not to a folder"),
         ("folder", "timm", "timm has no name for"),
-        ("w.safetensors", "article", "no network of article"),
+        ("w.safetensors", "article", "article has no network"),
         ("w.safetensors", "official", "unknown target 'official'"),
     ],
 )
@@ -223,21 +235,20 @@ def test_bad_targets_are_refused_before_anything_is_written(tmp_path, tiny, name
     assert list(tmp_path.iterdir()) == []
 
 
-def test_provenance_travels_and_is_checked(tmp_path, tiny):
-    facts = Provenance(
+def test_a_provenance_is_recorded_and_checked(tmp_path, tiny):
+    provenance = Provenance(
         reference.TINY, 10, "symmetric", 1e-5, "averaged", "finetune", 96, tuple("abcdefghij"), "letters"
     )
-    save_variables(tmp_path / "w.safetensors", tiny, reference.TINY, target="timm", provenance=facts)
-    weights = load_weights(tmp_path / "w.safetensors", source="timm")
-    stored = dataclasses.replace(weights.provenance, source="", source_sha256="", exact=None)
-    assert stored == facts
-    assert weights.provenance.exact is False  # timm would pad otherwise
+    save_variables(tmp_path / "w.safetensors", tiny, reference.TINY, target="timm", provenance=provenance)
+    weights = load_weights(tmp_path / "w.safetensors", framework="timm")
+    assert dataclasses.replace(weights.provenance, read_from="", read_from_sha256="", exact=None) == provenance
+    assert weights.provenance.exact is False  # timm uses other padding
     assert (weights.model().padding, weights.model().bn_epsilon) == ("symmetric", 1e-5)
     with pytest.raises(ValueError, match="the provenance is that of"):
-        save_variables(tmp_path / "w.safetensors", tiny, "efficientnetv2-s", provenance=facts)
+        save_variables(tmp_path / "w.safetensors", tiny, "efficientnetv2-s", provenance=provenance)
 
 
-def test_a_failed_write_leaves_the_old_file(saved, tiny, monkeypatch):
+def test_a_failed_write_leaves_the_old_file(saved, tiny):
     before = saved.read_bytes()
 
     class Breaks:

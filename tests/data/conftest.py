@@ -9,7 +9,7 @@ from effnetv2_jax.data.config import DataConfig
 
 @pytest.fixture(autouse=True)
 def fresh_listings() -> None:
-    """Listings of files are kept for a process's life, a run's; to these tests each test is one."""
+    """Clears the cached listings of files, which a process keeps, before each test."""
     forget_listings()
 
 
@@ -28,7 +28,7 @@ def photo(golden: Path) -> bytes:
 
 @pytest.fixture(scope="session")
 def digits_dir(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A folder with the prepared digits."""
+    """The folder of TFDS with the prepared digits."""
     from effnetv2_jax.data.sources.tfds_source import prepared_builder
 
     folder = str(tmp_path_factory.mktemp("tfds"))
@@ -38,7 +38,7 @@ def digits_dir(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture
 def digits(digits_dir: str) -> DataConfig:
-    """The digits at their plainest; tests change what they are about."""
+    """The digits without augmentation; each test changes the fields that it is about."""
     return DataConfig(data_dir=digits_dir, preprocessing="finetune", augmentation="none", threads=2)
 
 
@@ -61,7 +61,7 @@ def make_folder(tmp_path: Path) -> Callable[..., DataConfig]:
 
 @pytest.fixture
 def pets() -> dict[str, bytes]:
-    """Two classes, six training and two evaluation images each, no two alike."""
+    """Two classes with six training and two evaluation images each, all different."""
     return {
         f"{split}/{name}/{index}.jpg": encoded(picture(100 * label + 10 * side + index))
         for side, (split, count) in enumerate((("train", 6), ("val", 2)))

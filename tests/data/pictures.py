@@ -1,4 +1,4 @@
-"""Small pictures that tests write to disk."""
+"""Small images that tests write to disk."""
 
 import io
 
@@ -7,13 +7,13 @@ from PIL import Image
 
 
 def picture(seed: int, height: int = 24, width: int = 32) -> Image.Image:
-    """A smooth picture of its own for every seed."""
+    """Returns a smooth image, another one for every seed."""
     coarse = np.random.default_rng(seed).integers(0, 256, (4, 4, 3), dtype=np.uint8)
     return Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
 
 
 def encoded(image: Image.Image, kind: str = "JPEG", **options: object) -> bytes:
-    """The bytes of an image file."""
+    """Returns the bytes of an image file."""
     buffer = io.BytesIO()
     image.save(buffer, kind, **options)
     return buffer.getvalue()

@@ -1,3 +1,5 @@
+"""The check of a data set."""
+
 import dataclasses
 
 import pytest
@@ -6,7 +8,7 @@ from data.pictures import encoded, picture
 from effnetv2_jax.data.check import DataReport, SplitReport, check_dataset
 
 
-def test_a_sound_data_set_is_called_sound(digits):
+def test_a_sound_data_set_is_reported_as_sound(digits):
     seen = []
     report = check_dataset(digits, lambda done, total: seen.append((done, total)))
     assert report.sound
@@ -19,7 +21,7 @@ def test_a_sound_data_set_is_called_sound(digits):
     assert [done for done, _ in seen] == sorted(done for done, _ in seen)
 
 
-def test_what_is_wrong_is_found_and_named(make_folder, pets):
+def test_every_fault_is_found_and_named(make_folder, pets):
     config = make_folder(
         pets
         | {
@@ -36,7 +38,7 @@ def test_what_is_wrong_is_found_and_named(make_folder, pets):
     assert report.train.examples == 15
     assert report.train.class_counts == (7, 8)
     assert report.train.broken == {"train/dog/empty.jpg": "is empty"}
-    assert report.evaluation.broken == {"val/cat/text.jpg": "is no image, by its content"}
+    assert report.evaluation.broken == {"val/cat/text.jpg": "is not an image"}
     assert (report.train.duplicates, report.evaluation.duplicates) == (1, 0)
     assert report.shared == (("train/dog/5.jpg", "val/cat/leak.jpg"),)
     assert (report.train.smallest, report.train.largest) == ((24, 32), (90, 60))

@@ -1,3 +1,5 @@
+"""The memory plan of the input pipeline."""
+
 import dataclasses
 
 import pytest
@@ -6,7 +8,7 @@ from effnetv2_jax.data import host_memory
 from effnetv2_jax.data.config import DataConfig
 from effnetv2_jax.data.sources.source import Source
 
-IMAGENET = Source(1_281_167, 1_281_167, ("one",), "", 110_000.0, read=lambda seed: None)
+IMAGENET = Source(1_281_167, 1_281_167, ("one",), "", 110_000.0, read=lambda _: None)
 
 
 def plan(source=IMAGENET, **fields):
@@ -27,19 +29,29 @@ def test_a_share_that_fits_the_buffer_is_kept():
     assert plan(small, memory_gb=24.0).encoded == 1000 * 110_000
 
 
-def test_too_small_a_budget_is_refused_with_what_would_fit():
-    message = r"shuffle buffer: 1.8 GB, batches: 1.16 GB, of a budget of 2 GB; shuffle_buffer 7656 fits"
+def test_too_small_a_budget_is_refused_with_a_buffer_that_fits():
+    message = r"shuffle buffer: 1.8 GB, batches: 1.16 GB, of a budget of 2 GB.*reduce shuffle_buffer to 7656"
     with pytest.raises(ValueError, match=message):
         plan(memory_gb=2.0)
     assert plan(memory_gb=2.0, shuffle_buffer=7656)
-    with pytest.raises(ValueError, match="shuffle_buffer 7656 fits"):
+    with pytest.raises(ValueError, match="shuffle_buffer to 7656"):
         plan(memory_gb=2.0, shuffle_buffer=7657)
 
 
-def test_the_budget_is_half_of_what_is_available(monkeypatch):
+def test_the_default_budget_is_half_of_the_available_memory(monkeypatch):
     monkeypatch.setattr(host_memory, "available_bytes", lambda: 10e9)
     assert plan().budget == 5e9
 
 
-def test_available_memory_is_a_sensible_number():
+def test_available_memory_is_plausible():
     assert 1e8 < host_memory.available_bytes() < 1e14
+
+
+def test_a_containers_limit_counts(monkeypatch, tmp_path):
+    monkeypatch.setattr(host_memory, "_CONTROL_GROUP", tmp_path)
+    without_limit = host_memory.available_bytes()
+    (tmp_path / "memory.current").write_text("1000000\n")
+    (tmp_path / "memory.max").write_text("3000000\n")
+    assert host_memory.available_bytes() == 2e6
+    (tmp_path / "memory.max").write_text("max\n")
+    assert host_memory.available_bytes() == pytest.approx(without_limit, rel=0.2)

@@ -1,4 +1,4 @@
-"""The global batches are the same whatever the number of hosts."""
+"""The rows of each host: the global batches do not depend on the number of hosts."""
 
 import dataclasses
 import itertools
@@ -15,7 +15,7 @@ BATCH, SIZE = 24, 8
 
 
 def global_batches(config, hosts, count, start_step=0):
-    """The first batches, put together from all hosts' rows."""
+    """Returns the images of the first global batches, joined from the rows of all hosts."""
     shares = [
         list(
             itertools.islice(
@@ -70,8 +70,8 @@ def test_rows_are_disjoint_and_complete(parts, hosts, factor):
     ("arguments", "message"),
     [
         ((32, 1, 2, 2), r"host_index 2 must be in 0\.\.1"),
-        ((33, 1, 0, 2), "a batch of 33 does not divide over 2 hosts"),
-        ((32, 3, 0, 1), "data.parts 3 does not divide the batch of 32"),
+        ((33, 1, 0, 2), "a batch of 33 is not divisible by 2 hosts"),
+        ((32, 3, 0, 1), "a batch of 32 is not divisible by data.parts 3"),
         ((36, 6, 0, 4), "data.parts 6 is neither a multiple nor a divisor of 4 hosts; nearest: 4 or 8"),
         ((36, 2, 0, 3), "data.parts 2 is neither a multiple nor a divisor of 3 hosts; nearest: 1 or 3"),
     ],

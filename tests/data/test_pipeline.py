@@ -1,17 +1,18 @@
+"""Batches: a function of configuration, seed and step; every example once; a fixed order."""
+
 import dataclasses
 import hashlib
 import itertools
 
 import numpy as np
 import pytest
-import tensorflow_datasets as tfds
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import effnetv2_jax.data
 from effnetv2_jax.data.config import DataConfig
 from effnetv2_jax.data.cpu_tensorflow import tf
-from effnetv2_jax.data.pipeline import dataset_facts, eval_batches, open_source, train_batches
+from effnetv2_jax.data.dataset import open_source
+from effnetv2_jax.data.pipeline import eval_batches, train_batches
 from effnetv2_jax.data.sources.folder import FolderSplits, open_folder
 from effnetv2_jax.data.sources.source import Source, share
 from effnetv2_jax.data.stream import endless_entries
@@ -20,13 +21,13 @@ SIZE = 16
 
 
 def batches(config: DataConfig, count: int, **changes):
-    """The first `count` training batches."""
+    """Returns the first `count` training batches."""
     arguments = {"image_size": SIZE, "magnitude": 5.0, "batch_size": 100, "start_step": 0, "seed": 1} | changes
     return list(itertools.islice(train_batches(config, **arguments), count))
 
 
 def contents(rows) -> list[bytes]:
-    """Each image of some batches, as bytes."""
+    """Returns each image of some batches as bytes."""
     return [image.tobytes() for batch in rows for image in batch["image"]]
 
 
@@ -38,18 +39,18 @@ def assert_equal(left, right):
             np.testing.assert_array_equal(one[key], other[key])
 
 
-# --- one integer of state -------------------------------------------------------------------------------------------
+# --- the step is the only state ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("augmentation", ["none", "randaugment"])
 def test_batches_from_a_step_on_do_not_depend_on_where_the_pipeline_started(digits, augmentation):
     config = dataclasses.replace(digits, augmentation=augmentation, cutout=True, preprocessing="v2")
     straight = batches(config, 31, image_size=8)  # two epochs and a bit: 1,437 examples are 14.37 batches
-    for step in (14, 29):  # at the batch that spans two epochs, late in the second
+    for step in (14, 29):  # the batch that spans two epochs, and one late in the second epoch
         assert_equal(batches(config, 2, image_size=8, start_step=step), straight[step : step + 2])
 
 
-def test_a_stage_begins_where_the_last_one_stopped(digits):
+def test_a_stage_starts_where_the_last_one_stopped(digits):
     labels = [batch["label"] for batch in batches(digits, 4)]
     later = batches(digits, 2, start_step=2, image_size=24, magnitude=9.0)
     np.testing.assert_array_equal([batch["label"] for batch in later], labels[2:])
@@ -57,19 +58,19 @@ def test_a_stage_begins_where_the_last_one_stopped(digits):
 
 
 @pytest.mark.parametrize("shuffle_buffer", [16_384, 200])
-def test_threads_change_nothing(digits, shuffle_buffer):
+def test_the_number_of_threads_changes_nothing(digits, shuffle_buffer):
     config = dataclasses.replace(digits, augmentation="randaugment", shuffle_buffer=shuffle_buffer)
     one, three = (batches(dataclasses.replace(config, threads=threads), 3, batch_size=479) for threads in (1, 3))
     assert_equal(one, three)
 
 
-def test_the_seed_decides(digits):
+def test_another_seed_gives_another_order(digits):
     one, other = (contents(batches(digits, 1, seed=seed)) for seed in (1, 2))
     assert one != other
     assert len(set(one) & set(other)) < 20
 
 
-def test_a_global_seed_of_the_program_changes_nothing(digits):
+def test_a_global_seed_of_tensorflow_changes_nothing(digits):
     expected = batches(digits, 2)
     tf.random.set_seed(1234)
     try:
@@ -81,7 +82,7 @@ def test_a_global_seed_of_the_program_changes_nothing(digits):
 def test_a_share_that_fits_the_buffer_is_read_once():
     reads = []
 
-    def read(seed):
+    def read(_seed):
         def noted(position):
             reads.append(int(position))
             return position
@@ -99,7 +100,7 @@ def test_a_share_that_fits_the_buffer_is_read_once():
     assert reads == [*range(20)]
 
 
-def test_an_image_is_augmented_anew_each_epoch(digits):
+def test_each_epoch_augments_images_differently(digits):
     config = dataclasses.replace(digits, augmentation="randaugment")
     first, second = (contents(batches(config, 1, batch_size=1437, start_step=epoch)) for epoch in (0, 1))
     assert len(set(first) & set(second)) < 300
@@ -119,7 +120,7 @@ def test_every_example_comes_once_an_epoch_in_another_order_each_time(digits, sh
 
 
 def eval_like_training(config: DataConfig):
-    """The training split as evaluation sees it."""
+    """Yields the examples of the training split as evaluation reads them."""
     swapped = dataclasses.replace(config, train_split="test", eval_split="train")
     for batch in eval_batches(swapped, image_size=SIZE, batch_size=479):
         for image, label, mask in zip(batch["image"], batch["label"], batch["mask"], strict=True):
@@ -135,7 +136,7 @@ def test_hosts_share_the_examples(digits):
 
 
 @pytest.mark.parametrize(("batch_size", "hosts"), [(100, 1), (50, 3), (400, 1)])
-def test_evaluation_shows_every_example_once_in_equally_many_batches(digits, batch_size, hosts):
+def test_evaluation_yields_every_example_once_and_as_many_batches_on_every_host(digits, batch_size, hosts):
     rows = [
         list(eval_batches(digits, image_size=8, batch_size=batch_size, host_index=host, host_count=hosts))
         for host in range(hosts)
@@ -170,7 +171,7 @@ def test_shares_are_disjoint_complete_and_even(examples, hosts):
     assert max(end - first for first, end in bounds) == -(-examples // hosts)
 
 
-# --- the order is part of the interface: a change of these digests makes every run unrepeatable ----------------------
+# --- the order is part of the interface: if these digests change, no earlier run can be repeated ----------------------
 
 
 def digest(entries: tf.data.Dataset) -> str:
@@ -180,7 +181,7 @@ def digest(entries: tf.data.Dataset) -> str:
 
 
 def numbered_source(count: int) -> Source:
-    """Entries in 20 files of `count / 20`, read as TFDS reads them."""
+    """Returns `count` entries in 20 files, read in the order in which TFDS reads them."""
 
     def read(seed):
         files = tf.data.Dataset.range(20)
@@ -197,49 +198,20 @@ def numbered_source(count: int) -> Source:
 
 
 @pytest.mark.parametrize(("shuffle_buffer", "expected"), [(16_384, "4123e5ef3af3c1f6"), (1_000, "683ecf73fa22fe44")])
-def test_the_order_of_the_first_10000_examples_of_an_epoch_is_what_it_always_was(shuffle_buffer, expected):
+def test_the_order_of_10000_examples_is_unchanged(shuffle_buffer, expected):
     entries = endless_entries(numbered_source(12_000), seed=7, first_epoch=3, shuffle_buffer=shuffle_buffer)
     assert digest(entries) == expected
 
 
-def test_the_order_of_10000_digits_is_what_it_always_was(digits):
+def test_the_order_of_10000_digits_is_unchanged(digits):
     entries = endless_entries(open_source(digits, evaluation=False), seed=0, first_epoch=0, shuffle_buffer=16_384)
     assert digest(entries) == "5aaab5f2c8fa02d1"
 
 
 @pytest.mark.parametrize(("shuffle_buffer", "expected"), [(16_384, "7012b58ce7552bcd"), (1_000, "2ca1fb1e521ec5fa")])
-def test_the_order_of_10000_files_is_what_it_always_was(shuffle_buffer, expected):
+def test_the_order_of_10000_files_is_unchanged(shuffle_buffer, expected):
     files = tuple((f"train/{index % 7}/{index:05d}.jpg", index % 7) for index in range(12_000))
     listed = FolderSplits(tuple("0123456"), files, (), "")
     source = open_folder(listed, "", 0, 1, evaluation=False)
     entries = endless_entries(source, seed=7, first_epoch=3, shuffle_buffer=shuffle_buffer)
     assert digest(entries) == expected
-
-
-# --- TFDS -----------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "imagenet2012",
-        "oxford_flowers102",
-        *(pytest.param(name, marks=pytest.mark.slow) for name in ("cifar10", "cifar100", "cars196", "tf_flowers")),
-    ],
-)
-def test_the_data_sets_of_tfds_go_through_the_pipeline(name, tmp_path):
-    config = DataConfig(dataset=name, data_dir=str(tmp_path), augmentation="none", threads=2)
-    with tfds.testing.mock_data(num_examples=10):
-        facts = dataset_facts(config)
-        batch = batches(config, 1, batch_size=25)[0]
-        evaluated = list(eval_batches(config, image_size=SIZE, batch_size=4))
-    assert facts.num_classes == len(facts.class_names) == effnetv2_jax.data.sources.datasets.DATASETS[name].num_classes
-    assert batch["image"].shape == (25, SIZE, SIZE, 3)
-    assert batch["image"].std() > 10  # noise, not black
-    assert ((batch["label"] >= 0) & (batch["label"] < facts.num_classes)).all()
-    assert sum(batch["mask"].sum() for batch in evaluated) == 10
-
-
-def test_a_data_set_that_needs_a_download_by_hand_says_so(tmp_path):
-    with pytest.raises(FileNotFoundError, match="imagenet2012: not found in"):
-        dataset_facts(DataConfig(dataset="imagenet2012", data_dir=str(tmp_path)))

@@ -1,7 +1,6 @@
+"""Crops, resizing, flips and noise: equal to the official code in evaluation, and within its ranges in training."""
+
 import functools
-import io
-import struct
-import zlib
 
 import numpy as np
 import pytest
@@ -12,6 +11,7 @@ from PIL import Image
 
 from effnetv2_jax.data import preprocess
 from effnetv2_jax.data.cpu_tensorflow import tf
+from effnetv2_jax.data.decoding import decode
 from effnetv2_jax.data.families import FAMILIES
 
 
@@ -21,7 +21,7 @@ def seeds(count: int) -> list[tf.Tensor]:
 
 @functools.cache
 def crop_function(family: str, size: int = 224, **options: float):
-    """`(data, seed) → crop`, traced once."""
+    """Returns the function `(data, seed) → crop`, which is traced once."""
     crop = functools.partial(preprocess.training_crop, family=FAMILIES[family], image_size=size, **options)
     return tf.function(
         crop, input_signature=[tf.TensorSpec([], tf.string), tf.TensorSpec([2], tf.int64)], autograph=False
@@ -37,15 +37,15 @@ def crop_function(family: str, size: int = 224, **options: float):
 )
 def test_evaluation_equals_the_official_code(golden, photo, family, size):
     row = FAMILIES[family]
-    decoded = preprocess.decode(photo)
+    decoded = decode(photo)
     image = preprocess.evaluation_image(decoded, family=row, image_size=size, crop=row.crops_in_evaluation(size))
     stride = 4 if size >= 224 else 1  # the reference keeps every fourth pixel of the larger ones
     expected = np.load(golden / "official_preprocess.npz")[f"{family}_eval_{size}"]
     pixels = expected.astype(np.float64) * row.std + row.mean
     np.testing.assert_allclose(image.numpy()[::stride, ::stride], pixels, atol=1e-3)  # of 255
-    # What travels as uint8: half a level from rounding, and bicubic overshoot is cut off.
-    travelling = preprocess.rounded(image).numpy()[::stride, ::stride]
-    assert np.abs(travelling - np.clip(pixels, 0, 255)).max() <= 0.501
+    # As uint8 on its way to the device: rounding costs half a level, and bicubic overshoot is cut off.
+    transferred = preprocess.rounded(image).numpy()[::stride, ::stride]
+    assert np.abs(transferred - np.clip(pixels, 0, 255)).max() <= 0.501
 
 
 @given(st.integers(1, 700), st.integers(1, 700), st.integers(8, 600), st.sampled_from(sorted(FAMILIES)))
@@ -61,25 +61,25 @@ def test_the_evaluation_crop_lies_inside_any_image(height, width, size, name):
 
 @pytest.fixture(scope="module")
 def ruler() -> bytes:
-    """A picture of the photo's size whose pixels say where they are."""
+    """An image of the photo's size in which each pixel encodes its position."""
     rows, columns = np.mgrid[:375, :500]
     position = np.stack([rows // 2, columns // 2, rows % 2 + 2 * (columns % 2)], -1).astype(np.uint8)
     return encoded(Image.fromarray(position), "PNG", compress_level=1)
 
 
 def crop_window(ruler: bytes, seed: tf.Tensor, family: str) -> tuple[int, int, int, int]:
-    """Top, left, height and width of a crop."""
-    where = crop_function(family)(ruler, seed).numpy().astype(int)
-    top, left = 2 * where[0, 0, 0] + where[0, 0, 2] % 2, 2 * where[0, 0, 1] + where[0, 0, 2] // 2
-    return top, left, where.shape[0], where.shape[1]
+    """Returns top, left, height and width of a crop."""
+    crop = crop_function(family)(ruler, seed).numpy().astype(int)
+    top, left = 2 * crop[0, 0, 0] + crop[0, 0, 2] % 2, 2 * crop[0, 0, 1] + crop[0, 0, 2] // 2
+    return top, left, crop.shape[0], crop.shape[1]
 
 
 @pytest.mark.parametrize("family", ["v2", "legacy"])
-def test_decoding_only_the_crop_gives_the_pixels_of_decoding_everything(photo, ruler, family):
-    everything = preprocess.decode(photo).numpy()
+def test_decoding_only_the_crop_gives_the_pixels_of_the_whole_image(photo, ruler, family):
+    whole = decode(photo).numpy()
     for seed in seeds(40):
         top, left, height, width = crop_window(ruler, seed, family)
-        expected = everything[top : top + height, left : left + width]
+        expected = whole[top : top + height, left : left + width]
         np.testing.assert_array_equal(crop_function(family)(photo, seed), expected)
 
 
@@ -89,29 +89,29 @@ def test_crops_keep_to_the_familys_area_and_aspect(ruler, family, least, aspects
     for seed in seeds(150):
         _, _, height, width = crop_window(ruler, seed, family)
         areas.append(height * width / (375 * 500))
-        # The operation rounds the sides of the rectangle that it drew.
+        # The sides of the drawn rectangle are rounded to whole pixels.
         assert aspects[0] * (width - 1) / width <= width / height <= aspects[1] * (height + 1) / height
     assert least * 0.98 <= min(areas) < 0.2
     assert 0.8 < max(areas) <= 1.0
 
 
 @pytest.mark.parametrize("family", ["v2", "finetune"])
-def test_the_least_crop_area_can_be_raised(photo, family):
+def test_the_least_crop_area_can_be_configured(photo, family):
     crops = [crop_function(family, min_crop_area=0.7)(photo, seed) for seed in seeds(40)]
     areas = [crop.shape[0] * crop.shape[1] / (375 * 500) for crop in crops]
     assert 0.69 < min(areas) < 0.85
 
 
 def test_fine_tuning_takes_the_whole_image(photo):
-    np.testing.assert_array_equal(crop_function("finetune")(photo, seeds(1)[0]), preprocess.decode(photo))
+    np.testing.assert_array_equal(crop_function("finetune")(photo, seeds(1)[0]), decode(photo))
 
 
 def test_a_legacy_crop_that_would_be_the_whole_image_becomes_the_centre_crop():
-    tiny = encoded(picture(3, 2, 2), "PNG")  # of 2 x 2 pixels a crop is one pixel or all
+    tiny = encoded(picture(3, 2, 2), "PNG")  # a crop of 2 x 2 pixels is one pixel or the whole image
     assert {crop_function("legacy")(tiny, seed).shape[0] for seed in seeds(30)} == {1}  # int(224 / 256 · 2) = 1
 
 
-def test_every_other_image_is_mirrored():
+def test_half_of_the_images_are_mirrored():
     image = tf.constant(np.arange(12, dtype=np.uint8).reshape(2, 2, 3))
     flip = tf.function(preprocess.flipped, autograph=False)
     results = [flip(image, seed).numpy() for seed in seeds(400)]
@@ -121,7 +121,7 @@ def test_every_other_image_is_mirrored():
 
 
 @pytest.mark.parametrize("size", [40, 100, 400])
-def test_scaled_decoding_keeps_enough_pixels_and_the_picture(size):
+def test_scaled_decoding_keeps_enough_pixels_and_the_content(size):
     rows, columns = np.mgrid[:375, :500]
     slope = encoded(Image.fromarray(np.stack([rows / 2, columns / 2, rows / 2], -1).astype(np.uint8)), quality=95)
     smaller = 0
@@ -153,101 +153,3 @@ def test_the_noise_covers_a_square_of_half_the_side_around_any_centre():
         covered.append(mask.sum())
     assert max(covered) == 256
     assert min(covered) < 180  # near a corner
-
-
-# --- formats --------------------------------------------------------------------------------------------------------
-
-
-def png_of_16_bits(grey: np.ndarray) -> bytes:
-    def chunk(kind: bytes, content: bytes) -> bytes:
-        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
-
-    header = struct.pack(">IIBBBBB", grey.shape[1], grey.shape[0], 16, 0, 0, 0, 0)
-    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in grey)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
-
-
-RGB = picture(0)
-GREY = RGB.convert("L")
-PALETTE = RGB.quantize(64)
-FORMATS = {
-    "PNG": (encoded(RGB, "PNG"), RGB),
-    "palette PNG": (encoded(PALETTE, "PNG"), PALETTE.convert("RGB")),
-    "palette PNG with a transparent colour": (encoded(PALETTE, "PNG", transparency=3), PALETTE.convert("RGB")),
-    "PNG with alpha": (encoded(RGB.convert("RGBA"), "PNG"), RGB),
-    "grey PNG": (encoded(GREY, "PNG"), GREY.convert("RGB")),
-    "1-bit PNG": (encoded(GREY.convert("1"), "PNG"), GREY.convert("1").convert("RGB")),
-    "16-bit PNG": (png_of_16_bits(np.asarray(GREY).astype(np.uint16) * 257), GREY.convert("RGB")),
-    "BMP": (encoded(RGB, "BMP"), RGB),
-    "palette BMP": (encoded(PALETTE, "BMP"), PALETTE.convert("RGB")),
-    "WebP": (encoded(RGB, "WEBP", lossless=True), RGB),
-    "GIF": (encoded(PALETTE, "GIF"), PALETTE.convert("RGB")),
-    "animated GIF": (
-        encoded(PALETTE, "GIF", save_all=True, append_images=[PALETTE.rotate(180)]),
-        PALETTE.convert("RGB"),
-    ),
-    "animated WebP": (encoded(RGB, "WEBP", save_all=True, append_images=[RGB.rotate(180)], lossless=True), RGB),
-    "1 x N PNG": (encoded(RGB.crop((0, 0, 32, 1)), "PNG"), RGB.crop((0, 0, 32, 1))),
-    "N x 1 PNG": (encoded(RGB.crop((0, 0, 1, 24)), "PNG"), RGB.crop((0, 0, 1, 24))),
-}
-
-
-@pytest.mark.parametrize("name", FORMATS)
-def test_what_is_stored_without_loss_is_decoded_exactly(name):
-    data, expected = FORMATS[name]
-    np.testing.assert_array_equal(preprocess.decode(data), np.asarray(expected))
-
-
-@pytest.mark.parametrize(("mode", "options"), [("RGB", {}), ("L", {}), ("CMYK", {}), ("RGB", {"progressive": True})])
-def test_jpegs_of_every_colour_space_are_decoded_to_within_their_loss(mode, options):
-    data = encoded(RGB.convert(mode), "JPEG", quality=98, **options)
-    expected = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"), np.int32)
-    difference = np.abs(preprocess.decode(data).numpy() - expected)
-    assert difference.mean() < 4  # TensorFlow's default is the fast inverse DCT, Pillow's the accurate one
-    assert difference.max() < 24
-
-
-@pytest.mark.parametrize("name", ["1 x N PNG", "N x 1 PNG", "palette PNG", "animated GIF"])
-@pytest.mark.parametrize("family", FAMILIES)
-def test_odd_images_can_be_trained_on(name, family):
-    crop = preprocess.training_crop(FORMATS[name][0], seeds(1)[0], family=FAMILIES[family], image_size=32)
-    assert preprocess.resize(crop, 32, FAMILIES[family]).shape == (32, 32, 3)
-
-
-JPEG = encoded(picture(0, 120, 160), quality=95)
-
-
-def announcing_20000(kind: str) -> bytes:
-    if kind == "JPEG":
-        frame = JPEG.index(b"\xff\xc0")
-        return JPEG[: frame + 5] + struct.pack(">HH", 20000, 20000) + JPEG[frame + 9 :]
-    data = bytearray(encoded(PALETTE, kind))
-    if kind == "PNG":
-        data[16:24] = struct.pack(">II", 20000, 20000)
-        data[29:33] = struct.pack(">I", zlib.crc32(bytes(data[12:29])))
-    elif kind == "GIF":
-        data[6:10] = struct.pack("<HH", 20000, 20000)
-    else:
-        data[18:26] = struct.pack("<ii", 20000, 20000)
-    return bytes(data)
-
-
-BROKEN = {
-    "empty": b"",
-    "text": b"this is no picture\n" * 20,
-    "zeros": bytes(1000),
-    "JPEG cut in half": JPEG[: len(JPEG) // 2],
-    "JPEG cut in its header": JPEG[:100],
-    "PNG cut in half": FORMATS["PNG"][0][: len(FORMATS["PNG"][0]) // 2],
-    "PNG cut in its header": FORMATS["PNG"][0][:18],
-    "WebP cut in half": FORMATS["WebP"][0][: len(FORMATS["WebP"][0]) // 2],
-    "GIF cut in its header": FORMATS["GIF"][0][:12],
-    "TIFF": encoded(RGB, "TIFF"),
-    **{f"{kind} that announces 20,000 x 20,000": announcing_20000(kind) for kind in ("JPEG", "PNG", "GIF", "BMP")},
-}
-
-
-@pytest.mark.parametrize("name", BROKEN)
-def test_what_is_no_whole_image_is_an_error(name):
-    with pytest.raises(tf.errors.OpError):
-        preprocess.decode(BROKEN[name])

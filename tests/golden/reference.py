@@ -1,4 +1,4 @@
-"""The reference networks: their specs, their weights by the rules beside this file, and a compiled program of each."""
+"""The reference networks: their specs, their weights by the rules in this folder, and a compiled program of each."""
 
 import dataclasses
 import functools
@@ -12,8 +12,8 @@ from golden.official_weights import moving_average_value, official_value
 from golden.torch_weights import torch_value
 
 from effnetv2_jax import VARIANTS, ModelSpec, create_model
-from effnetv2_jax.convert.layouts import LAYOUTS
-from effnetv2_jax.convert.names import tensor_rows
+from effnetv2_jax.convert.frameworks.table import framework_named
+from effnetv2_jax.convert.tensors import network_tensors
 
 FOLDER = Path(__file__).parent
 TINY = VARIANTS["efficientnetv2-b0"].scaled(width=0.25, depth=0.3)
@@ -38,29 +38,35 @@ def official_spec(network: str) -> tuple[ModelSpec, int]:
 
 
 def torch_spec(network: str) -> tuple[str, ModelSpec]:
-    """The convention and the spec of a network of torch_variables.json, such as timm/tf_efficientnetv2_s."""
-    convention, name = network.split("/")
+    """The framework and the spec of a network of torch_variables.json, such as timm/tf_efficientnetv2_s."""
+    framework, name = network.split("/")
     for old, new in (("tf_", ""), ("effnetv2_", "article-"), ("efficientnet_v2", "efficientnetv2"), ("_", "-")):
         name = name.replace(old, new)
-    return convention, VARIANTS[name]
+    return framework, VARIANTS[name]
 
 
 def official_variables(spec: ModelSpec, num_classes: int, *, moving_average: bool = False) -> dict:
-    """Our variables of the values that the rule gives to the official ones."""
+    """The variables with the values of the rule for official names."""
     value = moving_average_value if moving_average else official_value
     return _variables(spec, num_classes, "official", value)
 
 
-def torch_variables(convention: str, spec: ModelSpec, num_classes: int = 1000) -> dict:
-    """Our variables of the values that the rule gives to a state dict's."""
-    return _variables(spec, num_classes, convention, torch_value)
+def torch_variables(framework: str, spec: ModelSpec, num_classes: int = 1000) -> dict:
+    """The variables with the values of the rule for the names of a framework's state dict."""
+    return _variables(spec, num_classes, framework, torch_value)
 
 
-def _variables(spec: ModelSpec, num_classes: int, convention: str, value) -> dict:
-    layouts = LAYOUTS[convention]
+def framework_shapes(framework: str, spec: ModelSpec, num_classes: int) -> dict[str, tuple[int, ...]]:
+    """The names and shapes of a framework's tensors, in order."""
+    known = framework_named(framework)
+    return {known.name_of(tensor): known.shape_of(tensor) for tensor in network_tensors(spec, num_classes)}
+
+
+def _variables(spec: ModelSpec, num_classes: int, framework: str, value) -> dict:
+    known = framework_named(framework)
     flat = {
-        row.path: layouts[row.kind].ours(value(row.name(convention), layouts[row.kind].shape(row.shape)))
-        for row in tensor_rows(spec, num_classes)
+        tensor.path: known.layout_of(tensor).to_flax(value(known.name_of(tensor), known.shape_of(tensor)))
+        for tensor in network_tensors(spec, num_classes)
     }
     return traverse_util.unflatten_dict(flat, sep="/")
 
@@ -79,6 +85,6 @@ def relative(got: np.ndarray, expected: np.ndarray) -> float:
 
 
 def equal(left: dict, right: dict) -> bool:
-    """Whether two trees of arrays are the same bit for bit."""
+    """Whether two trees of arrays are identical bit for bit."""
     left, right = (traverse_util.flatten_dict(tree) for tree in (left, right))
     return left.keys() == right.keys() and all(np.array_equal(left[key], right[key]) for key in left)

@@ -1,4 +1,4 @@
-"""A `gcloud` (or `xpk`) that only records what it is asked and answers as it is told."""
+"""Stand-ins for `gcloud` and `xpk` that record their arguments and return prepared answers."""
 
 import json
 import os
@@ -12,16 +12,16 @@ ROOT = Path(__file__).parent.parent.parent
 
 _PROGRAM = """#!{python} -SE
 import json, pathlib, sys
-folder, asked = pathlib.Path({folder!r}), sys.argv[1:]
+folder, arguments = pathlib.Path({folder!r}), sys.argv[1:]
 with (folder / "calls").open("a") as calls:
-    calls.write(json.dumps([pathlib.Path(sys.argv[0]).name, *asked]) + "\\n")
+    calls.write(json.dumps([pathlib.Path(sys.argv[0]).name, *arguments]) + "\\n")
 for verb, answers in json.loads((folder / "answers").read_text()).items():
-    if verb in " ".join(asked):
+    if verb in " ".join(arguments):
         counter = folder / verb.replace("/", "_")
         nth = len(counter.read_text()) if counter.exists() else 0
         counter.write_text("x" * (nth + 1))
-        code, said = answers[min(nth, len(answers) - 1)]
-        print(said, file=sys.stderr if code else sys.stdout)
+        code, text = answers[min(nth, len(answers) - 1)]
+        print(text, file=sys.stderr if code else sys.stdout)
         sys.exit(code)
 """
 
@@ -29,7 +29,9 @@ for verb, answers in json.loads((folder / "answers").read_text()).items():
 class Cloud:
     """Runs launch scripts with the stand-ins first in the PATH.
 
-    `answers`: part of a command line → what each call of it returns in turn, (exit code, text); the last one stays.
+    Attributes:
+      answers: part of a command line → the answers to its calls, one after another, as (exit code, text). The last
+        answer is repeated.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -41,11 +43,11 @@ class Cloud:
             program.write_text(_PROGRAM.format(python=sys.executable, folder=str(folder)))
             program.chmod(0o755)
 
-    def run(self, script: str, *arguments: str) -> subprocess.CompletedProcess:
+    def run(self, script: str, *arguments: str, root: Path = ROOT) -> subprocess.CompletedProcess:
         (self._folder / "answers").write_text(json.dumps(self.answers))
         path = f"{self._folder / 'bin'}{os.pathsep}{os.environ['PATH']}"
         return subprocess.run(
-            [ROOT / "launch" / script, *arguments],
+            [root / "launch" / script, *arguments],
             env=os.environ | {"PATH": path, "POLL_SECONDS": "0"},
             capture_output=True,
             text=True,
@@ -55,13 +57,13 @@ class Cloud:
 
     @property
     def calls(self) -> list[list[str]]:
-        """The command lines that the stand-ins got, word by word."""
+        """The command lines of all calls, word by word."""
         record = self._folder / "calls"
         return [json.loads(line) for line in record.read_text().splitlines()] if record.exists() else []
 
     @property
     def verbs(self) -> list[str]:
-        """What was asked for, in short: `tpu-vm create`, `queued-resources delete` …"""
+        """The group and verb of each call, such as `tpu-vm create` or `queued-resources delete`."""
         return [" ".join(call[3:5]) for call in self.calls]
 
 

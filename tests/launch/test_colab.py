@@ -1,4 +1,4 @@
-"""launch/colab.ipynb, run as it is on the CPU: small sizes take the place of the parameters."""
+"""launch/colab.ipynb, run from start to end on the CPU, with parameters for a small network."""
 
 import os
 
@@ -9,7 +9,7 @@ from nbclient import NotebookClient
 
 import effnetv2_jax as e
 
-# Name → value, after the parameters' cell.
+# Parameter → value. The assignments are added to the cell of parameters.
 SMALL = {
     "IMAGE_SIZE": 32,
     "EPOCHS": 1,
@@ -28,7 +28,7 @@ def notebook():
 
 
 def pretrained(path):
-    """Weights as timm would publish them for the small network."""
+    """Saves weights of the small network in timm's format and returns the path."""
     import jax
     import jax.numpy as jnp
 
@@ -38,14 +38,14 @@ def pretrained(path):
     return str(path)
 
 
-def test_it_is_stored_without_outputs(notebook):
+def test_the_notebook_is_stored_without_outputs(notebook):
     nbformat.validate(notebook)
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert not [cell.outputs for cell in cells if cell.outputs or cell.execution_count]
     assert [cell.metadata.get("tags") for cell in cells].count(["parameters"]) == 1
 
 
-def test_from_nothing_to_a_model_for_pytorch(notebook, tmp_path, monkeypatch):
+def test_the_notebook_trains_and_exports_a_model_for_pytorch(notebook, tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))
     values = SMALL | {"WEIGHTS": pretrained(tmp_path / "pretrained.safetensors")}
     parameters = next(cell for cell in notebook.cells if cell.metadata.get("tags") == ["parameters"])

@@ -1,4 +1,4 @@
-"""The README's launch commands, each tried with --dry-run."""
+"""The launch commands in the README, each run with --dry-run."""
 
 import re
 import shlex
@@ -21,7 +21,7 @@ def test_the_readme_shows_every_script():
 
 
 @pytest.mark.parametrize("words", COMMANDS, ids=lambda words: words[0])
-def test_it_is_a_command_that_works(cloud, words):
+def test_a_command_in_the_readme_works(cloud, words):
     done = cloud.run(words[0].removeprefix("launch/"), "--dry-run", *words[1:])
     assert done.returncode == 0, done.stderr
     assert done.stdout

@@ -1,4 +1,4 @@
-"""Every shell script is clean under shellcheck, and none evaluates text."""
+"""Every shell script passes shellcheck, and none uses eval."""
 
 import re
 import shutil
@@ -20,7 +20,7 @@ def test_shellcheck():
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: str(path.relative_to(ROOT)))
-def test_scripts_are_strict_and_never_evaluate_text(script):
+def test_scripts_are_strict_and_do_not_use_eval(script):
     text = script.read_text()
     assert not re.search(r"\beval\b", text)
     if text.startswith("#!"):

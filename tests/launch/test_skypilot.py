@@ -1,4 +1,4 @@
-"""launch/skypilot.yaml, without SkyPilot: the keys are ones that its schema knows (sky/utils/schemas.py, 0.14.1)."""
+"""launch/skypilot.yaml, checked without SkyPilot."""
 
 import subprocess
 
@@ -9,7 +9,7 @@ from launch.conftest import ROOT
 from effnetv2_jax.train.run.preemption import EXIT_CODE
 
 TASK = yaml.safe_load((ROOT / "launch/skypilot.yaml").read_text())
-# Section → the schema's keys that make sense here.
+# Section → the keys of SkyPilot's schema that this project may use. Source: sky/utils/schemas.py, SkyPilot 0.14.1.
 KEYS = {
     (): {"name", "resources", "workdir", "envs", "setup", "run"},
     ("resources",): {"infra", "accelerators", "accelerator_args", "use_spot", "job_recovery", "disk_size"},
@@ -26,23 +26,23 @@ def test_keys_are_known(section):
     assert set(found) <= KEYS[section]
 
 
-def test_a_saved_run_is_started_again_on_spot_and_a_failure_is_not():
+def test_a_saved_run_is_restarted_and_a_failed_one_is_not():
     resources = TASK["resources"]
     assert resources["use_spot"] is True
     assert resources["job_recovery"] == {"max_restarts_on_errors": 0, "recover_on_exit_codes": [EXIT_CODE]}
 
 
-def test_the_run_s_folder_must_be_given():
+def test_the_run_folder_must_be_given():
     assert TASK["envs"]["WORKDIR"] is None
 
 
 @pytest.mark.parametrize("part", ["setup", "run"])
-def test_commands_are_sound_bash(part):
+def test_commands_are_valid_bash(part):
     assert subprocess.run(["bash", "-n"], input=TASK[part], text=True, capture_output=True).stderr == ""
 
 
-def test_the_run_is_the_command(tmp_path):
-    """The `run` part with a stand-in for the command: a source file's path and words arrive as they should."""
+def test_the_run_is_effnetv2_train(tmp_path):
+    """Runs the `run` part with a stand-in for `effnetv2`, which prints its arguments."""
     (tmp_path / "launch").mkdir()
     (tmp_path / "launch/env.sh").write_text((ROOT / "launch/env.sh").read_text())
     program = tmp_path / ".venv/bin/effnetv2"

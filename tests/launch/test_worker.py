@@ -1,4 +1,4 @@
-"""What happens on a TPU's worker, with real processes in a home of its own."""
+"""launch/tpu/worker.sh, with real processes in a temporary home folder."""
 
 import os
 import signal
@@ -30,8 +30,8 @@ def start(home, *arguments):
 
 def worker(home, *arguments):
     process = start(home, *arguments)
-    said, errors = process.communicate(timeout=30)
-    return process.returncode, said, errors
+    output, errors = process.communicate(timeout=30)
+    return process.returncode, output, errors
 
 
 def wait_for(condition):
@@ -48,13 +48,13 @@ def log(home):
 
 
 @pytest.mark.parametrize("code", [0, 1, 2, 75])
-def test_run_exits_as_the_command_does_and_shows_its_output(home, code):
+def test_run_returns_the_exit_code_and_the_output_of_the_command(home, code):
     words = (sys.executable, "-c", f"import os; print(os.environ['JAX_PLATFORMS'], 'a  b'); raise SystemExit({code})")
     assert worker(home, "run", *words) == (code, "tpu,cpu a  b\n", "")
     assert worker(home, "log") == (0, "tpu,cpu a  b\n", "")
 
 
-def test_a_broken_connection_leaves_the_run_and_the_same_call_follows_it(home):
+def test_a_run_survives_a_broken_connection_and_is_followed_again(home):
     words = (sys.executable, "-c", SAVES)
     connection = start(home, "run", *words)
     wait_for(lambda: "started" in log(home))
@@ -64,14 +64,14 @@ def test_a_broken_connection_leaves_the_run_and_the_same_call_follows_it(home):
     assert again.stdout.readline() == "started\n"
     code, _, errors = worker(home, "run", "something", "else")
     assert code == 1
-    assert "something else runs, stop it first" in errors
-    assert "something runs here, so nothing is installed" in worker(home, "setup")[1]
-    code, said, _ = worker(home, "stop")
+    assert "another command is running, stop it first" in errors
+    assert "a command is running, so nothing is installed" in worker(home, "setup")[1]
+    code, output, _ = worker(home, "stop")
     assert code == 0
-    assert "stopped with exit code 75" in said
+    assert "stopped with exit code 75" in output
     assert again.wait(timeout=30) == 75
     again.communicate()
-    assert log(home) == "started\n"  # it was started once
+    assert log(home) == "started\n"  # the command was started only once
 
 
 def test_a_killed_run_is_a_failure(home):
@@ -79,8 +79,8 @@ def test_a_killed_run_is_a_failure(home):
     assert worker(home, "run", *words)[0] == 137
 
 
-def test_nothing_to_stop_and_nothing_to_show(home):
-    assert "nothing runs" in worker(home, "stop")[1]
+def test_without_a_run_there_is_nothing_to_stop_and_no_log(home):
+    assert "nothing is running" in worker(home, "stop")[1]
     assert worker(home, "log")[0] == 1
     assert worker(home, "fly") == (2, "", "worker.sh: unknown verb 'fly'; known: setup run log stop\n")
 
@@ -91,7 +91,7 @@ LEFT = {"effnetv2_jax/deleted.py": "", "configs/digits.py": "old", "runs/mine/co
 
 @pytest.fixture
 def bare(home):
-    """A home with an earlier setup's files, and stand-ins for what installs: nothing is fetched or run as root."""
+    """A home folder with files of an earlier setup, and stand-ins for the programs that download or need root."""
     for name in ("bin/python3", "bin/sudo", ".local/bin/uv", "effnetv2_jax/.venv/bin/effnetv2"):
         write(home, {name: "#!/bin/sh\n"})
         (home / name).chmod(0o755)
@@ -106,7 +106,7 @@ def write(folder, files):
 
 
 def repository(folder, files):
-    """A git repository with one commit of these files; its URL."""
+    """Makes a git repository with one commit of these files and returns its URL."""
     write(folder, files)
     author = ("-c", "user.name=n", "-c", "user.email=e")
     for words in (["init", "--quiet"], ["add", "."], [*author, "commit", "--quiet", "--message=m"]):
@@ -115,7 +115,7 @@ def repository(folder, files):
 
 
 def installed(home):
-    """The project's files without git's own and .venv's, and what is in configs/digits.py."""
+    """The project's files, without those of git, .venv and runs, and the content of configs/digits.py."""
     project = home / "effnetv2_jax"
     names = {str(path.relative_to(project)) for path in project.rglob("*") if path.is_file()}
     assert ".venv/kept" in names
@@ -125,31 +125,31 @@ def installed(home):
 
 
 def set_up(home, *arguments):
-    code, said, errors = worker(home, "setup", *arguments)
+    code, output, errors = worker(home, "setup", *arguments)
     assert (code, errors) == (0, "")
-    assert said.endswith(": installed\n")
+    assert output.endswith(": installed\n")
 
 
-def test_setup_leaves_nothing_of_an_earlier_one_but_keeps_the_runs(bare):
+def test_setup_removes_the_code_of_an_earlier_one_and_keeps_the_runs(bare):
     write(bare / "tree", PROJECT)
     subprocess.run(["tar", "-czf", bare / "effnetv2_jax.tar.gz", "-C", bare / "tree", "."], check=True)
     set_up(bare)
     assert installed(bare) == (set(PROJECT), "first")
 
 
-def test_setup_takes_the_repository_it_is_given_whatever_is_there(bare):
+def test_setup_installs_a_repository_over_any_earlier_setup(bare):
     first = repository(bare / "first", PROJECT)
     second = repository(bare / "second", PROJECT | {"configs/digits.py": "second", "effnetv2_jax/own.py": ""})
     for url, expected in (
-        (first, (set(PROJECT), "first")),  # after an archive
-        (second, ({*PROJECT, "effnetv2_jax/own.py"}, "second")),  # after a clone of another one
+        (first, (set(PROJECT), "first")),  # over an archive
+        (second, ({*PROJECT, "effnetv2_jax/own.py"}, "second")),  # over another repository
         (first, (set(PROJECT), "first")),
     ):
         set_up(bare, url)
         assert installed(bare) == expected
 
 
-def test_a_repository_that_is_not_there_leaves_what_is_installed(bare):
+def test_a_missing_repository_leaves_the_installed_code_alone(bare):
     before = installed(bare)
     assert worker(bare, "setup", (bare / "nowhere").as_uri())[0] != 0
     assert installed(bare) == before

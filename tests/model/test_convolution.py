@@ -1,4 +1,4 @@
-"""The CPU's lowering computes what `lax.conv_general_dilated` computes, and no accelerator ever sees it."""
+"""Each platform's convolutions and gradients equal `lax.conv_general_dilated`'s, in every mode of differentiation."""
 
 import functools
 import re
@@ -11,7 +11,8 @@ import pytest
 from jax import Array, lax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from effnetv2_jax.model.convolution import Padding, conv, depthwise_conv, explicit_padding
+from effnetv2_jax.model.convolution import convolve
+from effnetv2_jax.model.lax_convolution import Padding, explicit_padding
 
 
 class Case(NamedTuple):
@@ -24,9 +25,11 @@ class Case(NamedTuple):
     channels: int
     features: int = 0
 
-    def convolve(self, x: Array, kernel: Array) -> Array:
-        function = depthwise_conv if self.kind == "depthwise" else conv
-        return function(x, kernel, stride=self.stride, padding=self.padding)
+    def convolve(self, x: Array, kernel: Array, *, fast: bool = True) -> Array:
+        depthwise = self.kind == "depthwise"
+        return convolve(
+            x, kernel, stride=self.stride, padding=self.padding, depthwise=depthwise, fast_cpu_gradients=fast
+        )
 
     def reference(self, x: Array, kernel: Array) -> Array:
         pads = [explicit_padding(length, self.size, self.stride, self.padding) for length in x.shape[1:3]]
@@ -66,6 +69,7 @@ CASES = [
     Case("depthwise", 5, 1, "same", 1, 2, 4),
 ]
 KINDS = [CASES[0], CASES[3], CASES[7], CASES[8]]
+both_gradients = pytest.mark.parametrize("fast", [True, False], ids=["fast", "plain"])
 
 
 def results(function, x: Array, kernel: Array, g: Array) -> tuple[Array, Array, Array]:
@@ -81,10 +85,37 @@ def assert_close(actual, expected, tolerance: float) -> None:
         np.testing.assert_allclose(np.asarray(a, np.float32), b, rtol=0, atol=tolerance * np.abs(b).max())
 
 
+@both_gradients
 @pytest.mark.parametrize("case", CASES, ids=lambda case: "-".join(map(str, case)))
-def test_convolution_and_gradients_equal_xla_s(case):
-    actual, expected = jax.jit(lambda *a: (results(case.convolve, *a), results(case.reference, *a)))(*case.arrays())
+def test_convolution_and_gradients_equal_xla_s(case, fast):
+    ours = functools.partial(case.convolve, fast=fast)
+    actual, expected = jax.jit(lambda *a: (results(ours, *a), results(case.reference, *a)))(*case.arrays())
     assert_close(actual, expected, 2e-6)
+
+
+@pytest.mark.parametrize("case", KINDS, ids=lambda case: case.kind + str(case.size) + str(case.stride))
+def test_plain_convolutions_are_differentiable_in_every_mode(case):
+    case = case._replace(channels=min(case.channels, 3), features=min(case.features, 3))
+    x, kernel, _ = case.arrays()
+
+    def derivatives(function):
+        def cubed(x, kernel):
+            return (function(x, kernel) ** 3).sum()
+
+        forward = jax.jvp(cubed, (x, kernel), (x, kernel))
+        forward_over_reverse = jax.hessian(cubed, 1)(x, kernel)
+        reverse_over_forward = jax.jacrev(jax.jacfwd(cubed, 1), 0)(x, kernel)
+        return *forward, forward_over_reverse, reverse_over_forward
+
+    ours = functools.partial(case.convolve, fast=False)
+    actual, expected = jax.jit(lambda: (derivatives(ours), derivatives(case.reference)))()
+    assert_close(actual, expected, 1e-5)
+
+
+def test_fast_gradients_allow_reverse_mode_only():
+    x, kernel, _ = KINDS[0].arrays()
+    with pytest.raises(TypeError, match="forward-mode"):
+        jax.jvp(KINDS[0].convolve, (x, kernel), (x, kernel))
 
 
 @pytest.mark.parametrize("case", KINDS, ids=lambda case: case.kind + str(case.size) + str(case.stride))
@@ -126,16 +157,18 @@ def test_vmap_and_checkpoint_change_nothing(case):
     assert_close(mapped(split[0], kernel, split[1]), expected, 2e-6)
 
 
+@both_gradients
 @pytest.mark.parametrize("case", KINDS, ids=lambda case: case.kind + str(case.size) + str(case.stride))
 @pytest.mark.parametrize("platform", ["tpu", "cuda"])
-def test_accelerators_get_xla_s_convolutions_and_nothing_else(case, platform):
+def test_accelerators_get_xla_s_convolutions_and_nothing_else(case, platform, fast):
     def operations(function) -> list[str]:
         traced = jax.jit(functools.partial(results, function)).trace(*case.arrays())
         text = traced.lower(lowering_platforms=(platform,)).as_text()
-        choice = {"case", "constant", "return"}  # a choice between one branch, which XLA inlines
+        # A choice between one branch, which XLA inlines, and zeros in place of what only a CPU's branch would keep.
+        choice = {"case", "constant", "return", "broadcast_in_dim"}
         return sorted(name for name in re.findall(r"stablehlo\.(\w+)", text) if name not in choice)
 
-    actual = operations(case.convolve)
+    actual = operations(functools.partial(case.convolve, fast=fast))
     assert actual == operations(case.reference)
     assert actual.count("convolution") == 3
     assert "dot_general" not in actual

@@ -1,5 +1,6 @@
 """The network as a Flax module."""
 
+import dataclasses
 import functools
 
 import jax
@@ -8,8 +9,8 @@ import numpy as np
 import pytest
 
 from effnetv2_jax import VARIANTS, create_model
-from effnetv2_jax.model.initializers import init_variables, variable_shapes
 from effnetv2_jax.model.layers import BatchNorm, drop_path
+from effnetv2_jax.model.variables import init_variables, variable_shapes
 
 TINY = VARIANTS["efficientnetv2-b0"].scaled(width=0.25, depth=0.1)
 
@@ -139,3 +140,29 @@ def test_drop_path_rises_linearly_over_the_blocks_and_dropout_acts_on_training_o
     assert not np.array_equal(first, second)
     evaluated = jax.jit(model.apply)(variables, images())
     assert np.array_equal(evaluated, jax.jit(tiny()[0].apply)(variables, images()))
+
+
+@pytest.mark.parametrize("train", [False, True])
+def test_the_network_is_differentiable_in_every_mode(train):
+    """Both ways to compute Hessian-vector products agree with each other and with finite differences."""
+    spec = dataclasses.replace(TINY, rows=(TINY.rows[1], TINY.rows[3]))
+    model = create_model(spec, num_classes=3)
+    variables, x = init_variables(model, 0), images(2, 16)
+    direction = np.random.default_rng(1).normal(size=x.shape).astype(np.float32)
+
+    def loss(x):
+        out = model.apply(variables, x, train=train, mutable=["batch_stats"], rngs={"dropout": jax.random.key(0)})
+        return jnp.sum(out[0] ** 2)
+
+    @jax.jit
+    def products(x):
+        forward_over_reverse = jax.jvp(jax.grad(loss), (x,), (direction,))[1]
+        reverse_over_forward = jax.grad(lambda x: jax.jvp(loss, (x,), (direction,))[1])(x)
+        step = 1e-3
+        differences = (jax.grad(loss)(x + step * direction) - jax.grad(loss)(x - step * direction)) / (2 * step)
+        return forward_over_reverse, reverse_over_forward, differences
+
+    first, second, differences = products(x)
+    scale = np.abs(first).max()
+    np.testing.assert_allclose(first, second, rtol=0, atol=1e-4 * scale)
+    np.testing.assert_allclose(first, differences, rtol=0, atol=2e-2 * scale)

@@ -64,10 +64,10 @@ def test_logits_of_the_moving_averages_equal_the_official_ones(official):
 
 @pytest.mark.parametrize("case", TORCH)
 def test_logits_equal_those_of_pytorch(case):
-    convention, _, name = case.partition("_")
-    _, spec = reference.torch_spec(f"{convention}/{name}")
+    framework, _, name = case.partition("_")
+    _, spec = reference.torch_spec(f"{framework}/{name}")
     expected = np.load(reference.FOLDER / f"torch_{case}_64.npz")["logits"]
-    fields = {"padding": "symmetric"} if convention == "torchvision" else {}
-    variables = reference.torch_variables(convention, spec)
+    fields = {"padding": "symmetric"} if framework == "torchvision" else {}
+    variables = reference.torch_variables(framework, spec)
     logits, _ = reference.network(spec, 1000, **fields)(variables, input_images(64))
     assert reference.relative(logits, expected) <= TOLERANCE

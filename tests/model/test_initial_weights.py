@@ -6,8 +6,9 @@ import pytest
 from flax import traverse_util
 
 from effnetv2_jax import VARIANTS, create_model
-from effnetv2_jax.convert.names import tensor_rows
-from effnetv2_jax.model.initializers import ARTICLE_CLASSIFIER, CLASSIFIER, CONV, DEPTHWISE, init_variables
+from effnetv2_jax.convert.tensors import network_tensors
+from effnetv2_jax.model.initializers import ARTICLE_CLASSIFIER, CLASSIFIER, CONV, DEPTHWISE
+from effnetv2_jax.model.variables import init_variables
 
 SPECS = {
     "efficientnetv2": VARIANTS["efficientnetv2-b0"].scaled(width=0.5, depth=0.3),
@@ -23,7 +24,7 @@ def fresh(request):
     """The rows of a network and its fresh leaves by path."""
     spec = SPECS[request.param]
     variables = init_variables(create_model(spec, num_classes=CLASSES), 3)
-    return request.param, tensor_rows(spec, CLASSES), traverse_util.flatten_dict(variables, sep="/")
+    return request.param, network_tensors(spec, CLASSES), traverse_util.flatten_dict(variables, sep="/")
 
 
 def assert_deviation(values: np.ndarray, expected: float, kurtosis: float) -> None:

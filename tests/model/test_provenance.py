@@ -1,7 +1,6 @@
-"""Facts as strings and back."""
+"""A provenance as the strings of a header, and back."""
 
 import dataclasses
-import hashlib
 import json
 
 import pytest
@@ -10,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from effnetv2_jax import VARIANTS
-from effnetv2_jax.model.provenance import Provenance, file_sha256, provenance_from_metadata
+from effnetv2_jax.model.provenance import Provenance, provenance_from_metadata
 
-FACTS = Provenance(VARIANTS["efficientnetv2-s"], 3, "same", 1e-3, preprocessing="v2", eval_size=384)
+PROVENANCE = Provenance(VARIANTS["efficientnetv2-s"], 3, "same", 1e-3, preprocessing="v2", eval_size=384)
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 
 
@@ -22,21 +21,23 @@ texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
     padding=st.sampled_from(["same", "symmetric"]),
     epsilon=st.sampled_from([1e-3, 1e-5, 0.002]),
     names=st.lists(texts, max_size=4).map(tuple),
-    source=texts,
+    read_from=texts,
     exact=st.sampled_from([True, False, None]),
 )
-def test_there_and_back(spec, averaging, padding, epsilon, names, source, exact):
-    facts = Provenance(spec, 7, padding, epsilon, averaging, "legacy", 64, names, "digits", source, "", "", exact)
-    assert provenance_from_metadata(facts.to_metadata()) == facts
+def test_a_round_trip_changes_nothing(spec, averaging, padding, epsilon, names, read_from, exact):
+    provenance = Provenance(
+        spec, 7, padding, epsilon, averaging, "legacy", 64, names, "digits", read_from, "", "", exact
+    )
+    assert provenance_from_metadata(provenance.to_metadata()) == provenance
 
 
 def test_a_variant_is_stored_by_its_name_alone():
-    assert "spec" not in FACTS.to_metadata()
-    assert "spec" in dataclasses.replace(FACTS, spec=reference.TINY).to_metadata()
+    assert "spec" not in PROVENANCE.to_metadata()
+    assert "spec" in dataclasses.replace(PROVENANCE, spec=reference.TINY).to_metadata()
 
 
 @pytest.mark.parametrize("metadata", [{}, {"format": "pt"}, {"variant": "efficientnetv2-s"}])
-def test_a_file_that_is_none_of_ours(metadata):
+def test_a_header_of_another_program_has_no_provenance(metadata):
     assert provenance_from_metadata(metadata) is None
 
 
@@ -60,19 +61,12 @@ def test_a_file_that_is_none_of_ours(metadata):
         ("eval_size", "-1"),
     ],
 )
-def test_damaged_facts_are_noticed(key, value):
-    with pytest.raises(ValueError, match="facts about its weights are damaged"):
-        provenance_from_metadata(FACTS.to_metadata() | {key: value})
+def test_a_damaged_provenance_is_refused(key, value):
+    with pytest.raises(ValueError, match="provenance that the file records is damaged"):
+        provenance_from_metadata(PROVENANCE.to_metadata() | {key: value})
 
 
-def test_sha256_of_files_one_after_the_other(tmp_path):
-    (tmp_path / "a").write_bytes(b"x" * 2_000_000)
-    (tmp_path / "b").write_bytes(b"y")
-    expected = hashlib.sha256(b"x" * 2_000_000 + b"y").hexdigest()
-    assert file_sha256(tmp_path / "a", tmp_path / "b") == expected
-
-
-def test_an_evaluation_crop_of_a_run_s_own_travels_with_its_weights():
-    facts = dataclasses.replace(FACTS, eval_crop="whole")
-    assert provenance_from_metadata(facts.to_metadata()) == facts
-    assert "eval_crop" not in FACTS.to_metadata()
+def test_an_evaluation_crop_is_recorded_if_it_is_not_the_family_s():
+    provenance = dataclasses.replace(PROVENANCE, eval_crop="whole")
+    assert provenance_from_metadata(provenance.to_metadata()) == provenance
+    assert "eval_crop" not in PROVENANCE.to_metadata()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from effnetv2_jax.model.efficientnetv2 import create_model
-from effnetv2_jax.model.specs import VARIANTS
+from effnetv2_jax.model.variants import VARIANTS
 
 TINY = VARIANTS["efficientnetv2-b0"].scaled(width=0.25, depth=0.1)
 

@@ -1,4 +1,4 @@
-"""A picture's way to the network, against TensorFlow's."""
+"""Reading and preprocessing image files without TensorFlow, compared with TensorFlow."""
 
 import io
 
@@ -22,7 +22,7 @@ def golden():
 
 
 def thinned(image: np.ndarray, like: np.ndarray) -> np.ndarray:
-    """The pixels that the golden file keeps of an image."""
+    """Returns the pixels of an image that the golden file has."""
     return image if image.shape == like.shape else image[::4, ::4]
 
 
@@ -52,7 +52,7 @@ def test_decoding_with_pillow_costs_about_one_grey_level(golden, key):
     size=st.integers(1, 90),
     method=st.sampled_from(["bilinear", "bicubic"]),
 )
-def test_resizing_equals_tensorflow_s(height, width, size, method):
+def test_resizing_equals_tensorflow(height, width, size, method):
     tf = pytest.importorskip("tensorflow")
     image = np.random.default_rng(0).integers(0, 256, (height, width, 3)).astype(np.float32)
     if method == "bicubic":
@@ -79,38 +79,53 @@ def save(path, mode, size=(9, 7), **options):
         ("RGB", "a.JPEG"),
     ],
 )
-def test_every_kind_of_picture_becomes_rgb(tmp_path, mode, name):
+def test_every_colour_mode_becomes_rgb(tmp_path, mode, name):
     image = read_image(save(tmp_path / name, mode))
     assert image.shape == (7, 9, 3)
     assert image.dtype == np.uint8
 
 
-def test_a_png_that_is_called_jpeg(tmp_path):
+def test_a_png_with_the_name_of_a_jpeg_is_read(tmp_path):
     assert read_image(save(tmp_path / "a.JPEG", "RGB", format="PNG")).shape == (7, 9, 3)
 
 
 @pytest.mark.parametrize("size", [(1, 50), (50, 1), (1, 1)])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_thin_pictures(tmp_path, size, family):
+def test_thin_images_give_finite_values(tmp_path, size, family):
     image = read_image(save(tmp_path / "a.png", "RGB", size))
     assert np.isfinite(evaluation_image(image, FAMILIES[family], 64)).all()
 
 
-@pytest.mark.parametrize("content", [b"", b"no picture", PHOTO.read_bytes()[:20000]], ids=["empty", "text", "cut"])
-def test_damaged_pictures_are_named(tmp_path, content):
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [(b"", "is not an image"), (b"some text", "is not an image"), (PHOTO.read_bytes()[:20000], "is damaged")],
+    ids=["empty", "text", "cut"],
+)
+def test_broken_files_are_named(tmp_path, content, reason):
     (tmp_path / "a.jpg").write_bytes(content)
-    with pytest.raises(ValueError, match=r"a\.jpg is damaged or no picture"):
+    with pytest.raises(ValueError, match=rf"a\.jpg {reason}"):
         read_image(tmp_path / "a.jpg")
 
 
-def test_a_picture_of_too_many_pixels_is_refused_by_its_header(tmp_path):
+def test_an_image_of_too_many_pixels_is_refused_by_its_header(tmp_path):
     header = io.BytesIO()
     Image.new("1", (20_000, 20_000)).save(header, "PNG")
     (tmp_path / "a.png").write_bytes(header.getvalue())
-    with pytest.raises(ValueError, match=r"a\.png"):
+    with pytest.raises(ValueError, match=r"a\.png .*pixels"):
         read_image(tmp_path / "a.png")
 
 
-def test_a_missing_picture(tmp_path):
+def test_an_image_between_pillows_warning_and_its_limit_is_refused(tmp_path):
+    path = save(tmp_path / "a.png", "1", (9_500, 9_500))  # 90 megapixels
+    with (
+        pytest.warns(Image.DecompressionBombWarning),
+        pytest.raises(ValueError, match=r"a\.png has 9500 × 9500 pixels"),
+    ):
+        read_image(path)
+
+
+def test_a_missing_file_and_a_folder_are_reported_as_such(tmp_path):
     with pytest.raises(FileNotFoundError):
         read_image(tmp_path / "a.png")
+    with pytest.raises(IsADirectoryError):
+        read_image(tmp_path)

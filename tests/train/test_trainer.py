@@ -18,15 +18,17 @@ from etils import epath
 from PIL import Image
 
 from effnetv2_jax.cli.config_file import load_config
-from effnetv2_jax.data.pipeline import open_source
-from effnetv2_jax.model.initializers import init_variables
+from effnetv2_jax.cli.main import main
+from effnetv2_jax.data.dataset import open_source
+from effnetv2_jax.model.variables import init_variables
 from effnetv2_jax.train.devices.sharding import make_mesh, replicated, with_sharding
-from effnetv2_jax.train.evaluator import evaluate_run
+from effnetv2_jax.train.evaluation import evaluate_run
 from effnetv2_jax.train.experiment import make_experiment
 from effnetv2_jax.train.report.metrics import read_metrics
-from effnetv2_jax.train.run.checkpoint import FOLDER, Checkpoints
+from effnetv2_jax.train.run.checkpoint import Checkpoints
 from effnetv2_jax.train.run.divergence import Diverged
 from effnetv2_jax.train.run.preemption import Stopped, StopSignal
+from effnetv2_jax.train.run.workdir import CHECKPOINTS
 from effnetv2_jax.train.trainer import train
 
 ROOT = Path(__file__).parent.parent.parent
@@ -61,17 +63,17 @@ def final_state(workdir):
     """The latest checkpoint's leaves, by path."""
     experiment = make_experiment(smoke_config(), jax.device_count())
     abstract = with_sharding(experiment.abstract_state(), replicated(make_mesh()))
-    with Checkpoints(epath.Path(workdir) / FOLDER) as checkpoints:
+    with Checkpoints(epath.Path(workdir) / CHECKPOINTS) as checkpoints:
         state = checkpoints.restore(abstract)
     return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(state)}
 
 
 def rows(workdir):
     """The rows of metrics without what depends on the clock."""
-    kept = []
-    for row in read_metrics(epath.Path(workdir)):
-        kept.append({key: value for key, value in row.items() if key != "train/images_per_second"})
-    return kept
+    return [
+        {key: value for key, value in row.items() if key != "train/images_per_second"}
+        for row in read_metrics(epath.Path(workdir))
+    ]
 
 
 def assert_same_run(workdir, other):
@@ -83,7 +85,7 @@ def assert_same_run(workdir, other):
 
 
 def saved_steps(workdir):
-    return sorted(int(path.name) for path in (workdir / FOLDER).iterdir() if path.name.isdigit())
+    return sorted(int(path.name) for path in (workdir / CHECKPOINTS).iterdir() if path.name.isdigit())
 
 
 def stopping_at(monkeypatch, *steps):
@@ -122,6 +124,35 @@ def test_evaluation_sees_every_test_image_once_with_raw_and_averaged_weights(str
     assert again["averaged"]["top1"] == pytest.approx(summary["top1_averaged"], abs=1e-3)
 
 
+def test_evaluate_takes_its_config_from_the_run_folder(straight, capsys):
+    workdir, summary, _ = straight
+    assert main(["evaluate", "--workdir", str(workdir), "--json", "--config.evaluation.batch_size=120"]) == 0
+    results = json.loads(capsys.readouterr().out)
+    assert results["raw"]["count"] == 360
+    assert results["averaged"]["top1"] == pytest.approx(summary["top1_averaged"], abs=1e-3)
+    assert main(["evaluate", "--workdir", str(workdir), "--config.evaluation.size=24"]) == 2
+    assert "Field size" in capsys.readouterr().err
+
+
+def test_evaluate_refuses_a_folder_without_a_run_or_with_a_damaged_config(tmp_path, capsys):
+    assert main(["evaluate", "--workdir", str(tmp_path)]) == 1
+    assert f"{tmp_path} contains no run" in capsys.readouterr().err
+    (tmp_path / "config.json").write_text('{"batch_size": 32, "colour": 1}')
+    assert main(["evaluate", "--workdir", str(tmp_path)]) == 1
+    assert "unknown field 'colour'" in capsys.readouterr().err
+
+
+def test_a_run_without_averages_is_evaluated_by_its_raw_weights(tmp_path, capsys):
+    config = smoke_config("--config.ema_decay=0", "--config.progressive.stages=1", "--config.steps=2")
+    summary = train(config, str(tmp_path))
+    assert summary["top1"] == summary["top1_averaged"]
+    capsys.readouterr()
+    assert main(["evaluate", "--workdir", str(tmp_path), "--json"]) == 0
+    results = json.loads(capsys.readouterr().out)
+    assert results.keys() == {"raw"}
+    assert results["raw"]["top1"] == pytest.approx(summary["top1"], abs=1e-3)
+
+
 def test_evaluation_asks_nothing_of_training_and_opens_the_data_once(straight, monkeypatch):
     """The config would be refused as a run in four ways."""
     workdir, summary, _ = straight
@@ -131,7 +162,8 @@ def test_evaluation_asks_nothing_of_training_and_opens_the_data_once(straight, m
         opened.append(named["evaluation"])
         return open_source(*arguments, **named)
 
-    monkeypatch.setattr("effnetv2_jax.data.pipeline.open_source", noted)
+    for module in ("dataset", "pipeline"):
+        monkeypatch.setattr(f"effnetv2_jax.data.{module}.open_source", noted)
     config = smoke_config(
         "--config.accumulation_steps=5", "--config.model.bn_group_size=24", "--config.data.parts=3",
         "--config.batch_size=33",
@@ -141,7 +173,7 @@ def test_evaluation_asks_nothing_of_training_and_opens_the_data_once(straight, m
 
 
 def test_evaluation_refuses_a_checkpoint_of_another_network(straight):
-    with pytest.raises(ValueError, match="of another network than the config's"):
+    with pytest.raises(ValueError, match="another network than the config's"):
         evaluate_run(smoke_config("--config.model.width=0.5"), str(straight[0]))
 
 
@@ -171,7 +203,7 @@ def test_a_run_stopped_and_started_again_ends_with_the_same_bits(straight, tmp_p
 def test_a_finished_run_started_again_only_reports(straight, capsys):
     workdir, summary, _ = straight
     again = train(smoke_config(), str(workdir), profile="2:4")
-    assert "warning: the run is past the steps to profile, 2:4" in capsys.readouterr().out
+    assert "warning: the run is already past the steps to profile, 2:4" in capsys.readouterr().out
     assert again["top1_averaged"] == summary["top1_averaged"]
     assert again["steps_of_this_process"] == 0
     assert set(again["programs"]) == {"evaluation"}
@@ -180,14 +212,14 @@ def test_a_finished_run_started_again_only_reports(straight, capsys):
 def test_a_folder_of_another_run_is_refused_and_left_alone(straight):
     workdir, _, _ = straight
     before = {path: path.stat().st_mtime_ns for path in workdir.rglob("*")}
-    with pytest.raises(ValueError, match=r"another config.*batch_size: 32 → 64; seed: 0 → 1"):
+    with pytest.raises(ValueError, match=r"another configuration.*batch_size: 32 → 64; seed: 0 → 1"):
         train(smoke_config("--config.batch_size=64", "--config.seed=1"), str(workdir))
     assert {path: path.stat().st_mtime_ns for path in workdir.rglob("*")} == before
 
 
 def test_a_folder_with_files_of_a_run_but_no_config_is_refused(tmp_path):
     (tmp_path / "metrics.jsonl").write_text("{}\n")
-    with pytest.raises(ValueError, match=r"has metrics.jsonl but no config.json"):
+    with pytest.raises(ValueError, match=r"contains metrics.jsonl but no config.json"):
         train(smoke_config(), str(tmp_path))
 
 
@@ -205,8 +237,8 @@ def test_a_loss_that_is_no_number_stops_the_run_and_is_never_saved(tmp_path):
 @pytest.mark.parametrize(
     ("base_rate", "message", "kept"),
     [
-        ("1e10", "loss is nan at step 3 .*; the checkpoint of step 2, which gave it, is deleted; .* of steps: 1$", [1]),
-        ("1e39", "the state after step 1 is not finite, by .*, and not saved; .*; checkpoints of steps: none$", []),
+        ("1e10", "loss is nan at step 3 .*; the checkpoint of step 2 caused it and is deleted; .* of steps: 1$", [1]),
+        ("1e39", "is not finite after step 1, .*; checkpoints of steps: none$", []),
     ],
 )
 def test_a_run_that_diverges_keeps_no_checkpoint_that_it_can_t_go_on_from(tmp_path, base_rate, message, kept):
@@ -227,8 +259,8 @@ def test_a_run_that_diverges_keeps_no_checkpoint_that_it_can_t_go_on_from(tmp_pa
 @pytest.mark.parametrize(
     ("overrides", "error", "message"),
     [
-        (["--config.platform=tpu"], RuntimeError, "demands the platform 'tpu', but JAX found only 'cpu'"),
-        (["--config.platform=accelerator"], RuntimeError, "demands the platform 'accelerator'"),
+        (["--config.platform=tpu"], RuntimeError, "requires the platform 'tpu', but JAX found only 'cpu'"),
+        (["--config.platform=accelerator"], RuntimeError, "requires the platform 'accelerator'"),
         (["--config.platform=xpu"], ValueError, "platform must be one of"),
         (["--config.batch_size=33"], ValueError, "batch_size 33 does not divide over 2 devices; .* 32 or 34"),
         (["--config.evaluation.batch_size=1"], ValueError, "evaluation.batch_size 1 does not .* that do: 2"),
@@ -236,11 +268,11 @@ def test_a_run_that_diverges_keeps_no_checkpoint_that_it_can_t_go_on_from(tmp_pa
         (["--config.data.dataset=mnist"], ValueError, "unknown data set 'mnist'; .*digits"),
         (["--config.progressive.preset=none"], ValueError, "unknown progressive preset 'none'"),
         (["--config.progressive.image_size=(16,24)"], ValueError, "needs images of at least 17 px"),
-        (["--config.evaluation.image_size=16"], ValueError, "at least 17 px, evaluation.image_size is 16"),
+        (["--config.evaluation.image_size=16"], ValueError, "at least 17 px, got evaluation.image_size 16"),
         (
             ["--config.accumulation_steps=5"],
             ValueError,
-            "accumulation_steps 5 does not divide the batch_size 32 into whole images",
+            "accumulation_steps 5 does not divide batch_size 32 into whole images",
         ),
         (["--config.ema_decay=1.0"], ValueError, "ema_decay must be less than 1"),
         (["--config.log_every_steps=0"], ValueError, "log_every_steps must be at least 1, got 0"),
@@ -285,6 +317,6 @@ def test_ctrl_c_saves_and_says_how_to_go_on(straight, tmp_path):
     if process.returncode == 0:
         pytest.fail("the run ended before the signal reached it")
     assert process.returncode == 75, said
-    assert "after saving; the same command goes on from there" in said
+    assert "after saving; the same command resumes from there" in said
     train(smoke_config(), str(tmp_path))
     assert_same_run(tmp_path, straight[0])

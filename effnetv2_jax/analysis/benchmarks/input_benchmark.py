@@ -1,4 +1,6 @@
-"""How many images a host can prepare: our pipeline and a re-creation of the official one, timed in turn."""
+"""The speed of the input pipeline on this host: on a data set, and next to a re-creation of the official pipeline."""
+
+from __future__ import annotations
 
 import dataclasses
 import functools
@@ -7,22 +9,30 @@ import resource
 import time
 from collections.abc import Iterator, Sequence
 
+import jax
 import numpy as np
 
 from effnetv2_jax.analysis.benchmarks.official_input import official_training_image
+from effnetv2_jax.analysis.topology import Topology
 from effnetv2_jax.data.config import DataConfig
 from effnetv2_jax.data.cpu_tensorflow import tf
+from effnetv2_jax.data.pipeline import train_batches
 from effnetv2_jax.data.stream import batched, stream_options
 from effnetv2_jax.data.transform import training_transform
+from effnetv2_jax.train.devices.throughput import training_flops
+from effnetv2_jax.train.experiment import Experiment
+from effnetv2_jax.train.recipe.progressive import Stage
+
+_BATCH, _CLASSES = 32, 10
 
 
 @dataclasses.dataclass(frozen=True)
 class Rate:
-    """Images by wall time and by CPU time of the whole process.
+    """The speed of an input pipeline.
 
     Attributes:
-      per_second: images a second.
-      per_cpu_second: images a CPU second, all threads added up.
+      per_second: images per second of wall time.
+      per_cpu_second: images per second of CPU time, summed over all threads of the process.
     """
 
     per_second: float
@@ -31,11 +41,11 @@ class Rate:
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """Ours against the official way at one stage.
+    """The speed of this project's pipeline and of the re-created official one, at one stage.
 
     Attributes:
-      ours: median rates of the rounds.
-      official: the same for the re-creation of the official code.
+      ours: median rates of this project's pipeline over the rounds.
+      official: the same for the official pipeline.
     """
 
     ours: Rate
@@ -43,12 +53,55 @@ class Comparison:
 
     @property
     def ratio(self) -> float:
-        """How many times the official images per CPU second ours are."""
+        """Images per CPU second of this project's pipeline, divided by those of the official one."""
         return self.ours.per_cpu_second / self.official.per_cpu_second
 
 
+def dataset_rate(experiment: Experiment, stage: Stage, count: int) -> Rate:
+    """Times this host's input pipeline at a stage on at least `count` images of the config's data set."""
+    config = experiment.config
+    batch_size = config.batch_size // jax.process_count()
+    batches = train_batches(
+        config.data,
+        image_size=stage.image_size,
+        magnitude=stage.magnitude,
+        batch_size=batch_size,
+        start_step=stage.first_step,
+        seed=config.seed,
+        host_index=jax.process_index(),
+        host_count=jax.process_count(),
+    )
+    next(batches)  # builds the pipeline and fills its buffers
+    return measured_rate(batches, count, batch_size)
+
+
+def generated_comparison(experiment: Experiment, stage: Stage, threads: int, count: int) -> Comparison:
+    """Compares this project's pipeline with the official one at a stage, on generated JPEGs.
+
+    Raises:
+      ValueError: if the official pipeline has no counterpart of the config's preprocessing or augmentation.
+    """
+    return compare(
+        generated_jpegs(),
+        experiment.config.data,
+        image_size=stage.image_size,
+        magnitude=stage.magnitude,
+        threads=threads,
+        count=count,
+    )
+
+
+def needed_images_per_second(experiment: Experiment, stage: Stage, topology: Topology, peak_fraction: float) -> float:
+    """Returns the images per second that a TPU slice needs at a stage if its steps reach a fraction of its peak."""
+    flops = training_flops(experiment.spec, stage.image_size, experiment.dataset_info.num_classes)
+    return peak_fraction * topology.chips * topology.chip.peak_flops / flops
+
+
 def generated_jpegs(count: int = 64, *, height: int = 375, width: int = 500) -> list[bytes]:
-    """Photographs of ImageNet's usual size and weight (about 70 KB): cut from the two that scikit-learn ships."""
+    """Returns JPEG files of ImageNet's typical size in pixels and bytes (about 70 KB).
+
+    They are random crops of the two photographs that scikit-learn comes with.
+    """
     from PIL import Image
     from sklearn.datasets import load_sample_images
 
@@ -75,37 +128,34 @@ def compare(
     count: int = 256,
     rounds: int = 3,
 ) -> Comparison:
-    """Times both pipelines in turn, `rounds` times `count` images each, without reading from disk.
+    """Times both pipelines alternately on images in memory, and returns the median rates.
 
-    Each round has iterators of its own: one that waits goes on filling its buffers at the other's expense.
+    Each round makes new iterators, because an idle iterator would go on filling its buffers while the other is timed.
 
     Args:
-      images: encoded images, repeated as needed.
-      config: how ours prepares them.
-      image_size: pixels.
-      magnitude: RandAugment's, if the config augments.
-      threads: of either pipeline.
+      images: encoded images, repeated as often as needed.
+      config: configuration of this project's pipeline.
+      image_size: height and width in pixels.
+      magnitude: magnitude of RandAugment, if the config augments.
+      threads: number of threads of each pipeline.
       count: images per round.
-      rounds: of which the median counts.
+      rounds: number of rounds.
 
     Raises:
-      ValueError: for a config of which there is no official way.
+      ValueError: if the official pipeline has no counterpart of the config's preprocessing or augmentation.
     """
     if config.preprocessing != "v2" or config.augmentation not in ("none", "randaugment"):
         raise ValueError(
-            "the official way is there for preprocessing 'v2' with augmentation 'randaugment' or 'none'; "
+            "the official pipeline has only preprocessing 'v2' with augmentation 'randaugment' or 'none'; "
             f"got {config.preprocessing!r} with {config.augmentation!r}"
         )
-    ways = [
+    pipelines = [
         _our_batches(images, config, image_size, magnitude, threads),
         _official_batches(images, image_size, None if config.augmentation == "none" else magnitude, threads),
     ]
-    rates = [[measured_rate(_warmed(batches), count, _BATCH) for batches in ways] for _ in range(rounds)]
+    rates = [[measured_rate(_warmed(batches), count, _BATCH) for batches in pipelines] for _ in range(rounds)]
     ours, official = (_median(column) for column in zip(*rates, strict=True))
     return Comparison(ours, official)
-
-
-_BATCH, _CLASSES = 32, 10
 
 
 def _our_batches(
@@ -137,12 +187,12 @@ def _official_batches(
 
 
 def measured_rate(batches: Iterator[object], count: int, batch_size: int) -> Rate:
-    """Times at least `count` images of an endless stream of batches whose start-up is past.
+    """Times whole batches with at least `count` images.
 
     Args:
-      batches: ours or anybody's; only `next` is called.
-      count: images to time.
-      batch_size: images in a batch.
+      batches: an iterator that is already warmed up and does not end.
+      count: least number of images to time.
+      batch_size: images per batch.
     """
     steps = -(-count // batch_size)
     wall, cpu = time.perf_counter(), _cpu_seconds()
@@ -153,7 +203,7 @@ def measured_rate(batches: Iterator[object], count: int, batch_size: int) -> Rat
 
 
 def _warmed(batches: tf.data.Dataset) -> Iterator[object]:
-    """An iterator over batches whose buffers are full and whose programs are compiled."""
+    """Returns an iterator after its first two batches, which fill its buffers."""
     iterator: Iterator[object] = iter(batches)
     for _ in range(2):
         next(iterator)

@@ -1,8 +1,8 @@
-"""A plain re-creation of the official input path: the baseline that the pipeline is measured and checked against.
+"""A plain re-creation of the official input pipeline: a baseline for speed, and a reference for tests.
 
-It works the way google/automl's efficientnetv2/{preprocessing,autoaugment}.py do: the whole image is decoded, each
-operation is float arithmetic over the whole image, and a RandAugment layer is a chain of sixteen `tf.cond`. Written
-from their description, for speed comparisons and as a second opinion in tests; nothing trains with it.
+It works like efficientnetv2/preprocessing.py and autoaugment.py of google/automl: it decodes the whole image, each
+operation is float arithmetic over the whole image, and a layer of RandAugment is a chain of sixteen `tf.cond`. It was
+written from their description, and training does not use it.
 """
 
 import math
@@ -14,7 +14,10 @@ _FILL = 128
 
 
 def official_training_image(data: tf.Tensor, *, image_size: int, magnitude: float | None) -> tf.Tensor:
-    """Encoded bytes → float32 `[image_size, image_size, 3]` in -1..1; without RandAugment if `magnitude` is None."""
+    """Returns a training image, float32 `[image_size, image_size, 3]` in -1..1, from an encoded one.
+
+    A `magnitude` of None means no RandAugment.
+    """
     image = tf.io.decode_image(data, channels=3, expand_animations=False)
     begin, size, _ = tf.image.sample_distorted_bounding_box(
         tf.shape(image),
@@ -32,7 +35,7 @@ def official_training_image(data: tf.Tensor, *, image_size: int, magnitude: floa
 
 
 def official_randaugment(image: tf.Tensor, magnitude: float) -> tf.Tensor:
-    """Two layers, each a chain of conditions of which one applies its operation."""
+    """Applies two random operations of RandAugment to a uint8 `[H, W, 3]` image."""
     for _ in range(2):
         chosen = tf.random.uniform([], maxval=len(OPERATIONS), dtype=tf.int32)
         for index, name in enumerate(OPERATIONS):
@@ -45,7 +48,10 @@ def official_randaugment(image: tf.Tensor, magnitude: float) -> tf.Tensor:
 
 
 def official_operation(image: tf.Tensor, name: str, magnitude: float, sign: tf.Tensor | float = 1.0) -> tf.Tensor:
-    """One operation on a uint8 `[H, W, 3]` image; `sign` is that of rotations, shears and translations."""
+    """Applies one operation to a uint8 `[H, W, 3]` image.
+
+    `sign` (1 or -1) is the direction of a rotation, shear or translation.
+    """
     return OPERATIONS[name](image, magnitude / 10.0, sign)
 
 
@@ -60,7 +66,7 @@ def _blend(degenerate: tf.Tensor, image: tf.Tensor, factor: float) -> tf.Tensor:
     return tf.cast(tf.clip_by_value(low + factor * (high - low), 0.0, 255.0), tf.uint8)
 
 
-def _auto_contrast(image: tf.Tensor, level: float, sign: tf.Tensor | float) -> tf.Tensor:
+def _auto_contrast(image: tf.Tensor, _level: float, _sign: tf.Tensor | float) -> tf.Tensor:
     def stretched(channel: tf.Tensor) -> tf.Tensor:
         low = tf.cast(tf.reduce_min(channel), tf.float32)
         high = tf.cast(tf.reduce_max(channel), tf.float32)
@@ -74,7 +80,7 @@ def _auto_contrast(image: tf.Tensor, level: float, sign: tf.Tensor | float) -> t
     return tf.stack([stretched(image[..., channel]) for channel in range(3)], 2)
 
 
-def _equalize(image: tf.Tensor, level: float, sign: tf.Tensor | float) -> tf.Tensor:
+def _equalize(image: tf.Tensor, _level: float, _sign: tf.Tensor | float) -> tf.Tensor:
     def equalized(channel: tf.Tensor) -> tf.Tensor:
         values = tf.cast(channel, tf.int32)
         counts = tf.histogram_fixed_width(values, [0, 255], nbins=256)
@@ -90,7 +96,7 @@ def _equalize(image: tf.Tensor, level: float, sign: tf.Tensor | float) -> tf.Ten
     return tf.stack([equalized(image[..., channel]) for channel in range(3)], 2)
 
 
-def _contrast(image: tf.Tensor, level: float, sign: tf.Tensor | float) -> tf.Tensor:
+def _contrast(image: tf.Tensor, level: float, _sign: tf.Tensor | float) -> tf.Tensor:
     grey = tf.cast(tf.image.rgb_to_grayscale(image), tf.int32)
     counts = tf.histogram_fixed_width(grey, [0, 255], nbins=256)
     flat = tf.clip_by_value(
@@ -99,11 +105,11 @@ def _contrast(image: tf.Tensor, level: float, sign: tf.Tensor | float) -> tf.Ten
     return _blend(tf.image.grayscale_to_rgb(tf.cast(flat, tf.uint8)), image, level * 1.8 + 0.1)
 
 
-def _color(image: tf.Tensor, level: float, sign: tf.Tensor | float) -> tf.Tensor:
+def _color(image: tf.Tensor, level: float, _sign: tf.Tensor | float) -> tf.Tensor:
     return _blend(tf.image.grayscale_to_rgb(tf.image.rgb_to_grayscale(image)), image, level * 1.8 + 0.1)
 
 
-def _sharpness(image: tf.Tensor, level: float, sign: tf.Tensor | float) -> tf.Tensor:
+def _sharpness(image: tf.Tensor, level: float, _sign: tf.Tensor | float) -> tf.Tensor:
     kernel = tf.constant([[1, 1, 1], [1, 5, 1], [1, 1, 1]], tf.float32, [3, 3, 1, 1]) / 13.0
     smooth = tf.nn.depthwise_conv2d(
         tf.cast(image, tf.float32)[None], tf.tile(kernel, [1, 1, 3, 1]), [1, 1, 1, 1], "VALID"
@@ -113,21 +119,21 @@ def _sharpness(image: tf.Tensor, level: float, sign: tf.Tensor | float) -> tf.Te
     return _blend(tf.where(inside, tf.pad(smooth, [[1, 1], [1, 1], [0, 0]]), image), image, level * 1.8 + 0.1)
 
 
-def _posterize(image: tf.Tensor, level: float, sign: tf.Tensor | float) -> tf.Tensor:
+def _posterize(image: tf.Tensor, level: float, _sign: tf.Tensor | float) -> tf.Tensor:
     shift = tf.constant((8 - int(level * 4)) % 256, tf.uint8)
     return tf.bitwise.left_shift(tf.bitwise.right_shift(image, shift), shift)
 
 
-def _solarize(image: tf.Tensor, level: float, sign: tf.Tensor | float) -> tf.Tensor:
+def _solarize(image: tf.Tensor, level: float, _sign: tf.Tensor | float) -> tf.Tensor:
     return tf.where(image < tf.constant(int(level * 256) % 256, tf.uint8), image, 255 - image)
 
 
-def _solarize_add(image: tf.Tensor, level: float, sign: tf.Tensor | float) -> tf.Tensor:
+def _solarize_add(image: tf.Tensor, level: float, _sign: tf.Tensor | float) -> tf.Tensor:
     added = tf.clip_by_value(tf.cast(image, tf.int64) + int(level * 110), 0, 255)
     return tf.where(image < 128, tf.cast(added, tf.uint8), image)
 
 
-def _cutout(image: tf.Tensor, level: float, sign: tf.Tensor | float) -> tf.Tensor:
+def _cutout(image: tf.Tensor, level: float, _sign: tf.Tensor | float) -> tf.Tensor:
     height, width, half = tf.shape(image)[0], tf.shape(image)[1], int(level * 40)
     row = tf.random.uniform([], maxval=height, dtype=tf.int32)
     column = tf.random.uniform([], maxval=width, dtype=tf.int32)
@@ -139,7 +145,7 @@ def _cutout(image: tf.Tensor, level: float, sign: tf.Tensor | float) -> tf.Tenso
 
 
 def _projective(image: tf.Tensor, matrix: list[tf.Tensor | float]) -> tf.Tensor:
-    """tensorflow_addons' image.transform, with the fourth channel that tells the outside."""
+    """Works like `image.transform` of tensorflow_addons. A fourth channel marks the pixels inside the image."""
     shape = tf.shape(image)
     four = tf.concat([image, tf.ones([shape[0], shape[1], 1], image.dtype)], 2)
     moved = tf.raw_ops.ImageProjectiveTransformV3(
@@ -165,13 +171,13 @@ def _rotate(image: tf.Tensor, level: float, sign: tf.Tensor | float) -> tf.Tenso
 OPERATIONS: dict[str, Callable[[tf.Tensor, float, tf.Tensor | float], tf.Tensor]] = {
     "AutoContrast": _auto_contrast,
     "Equalize": _equalize,
-    "Invert": lambda image, level, sign: 255 - image,
+    "Invert": lambda image, _level, _sign: 255 - image,
     "Rotate": _rotate,
     "Posterize": _posterize,
     "Solarize": _solarize,
     "Color": _color,
     "Contrast": _contrast,
-    "Brightness": lambda image, level, sign: _blend(tf.zeros_like(image), image, level * 1.8 + 0.1),
+    "Brightness": lambda image, level, _sign: _blend(tf.zeros_like(image), image, level * 1.8 + 0.1),
     "Sharpness": _sharpness,
     "ShearX": lambda image, level, sign: _projective(image, [1.0, level * 0.3 * sign, 0.0, 0.0, 1.0, 0.0]),
     "ShearY": lambda image, level, sign: _projective(image, [1.0, 0.0, 0.0, level * 0.3 * sign, 1.0, 0.0]),

@@ -13,7 +13,7 @@ import rich.progress
 import rich.table
 
 from effnetv2_jax.cli.config_file import add_config_argument, load_config
-from effnetv2_jax.train.report.progress import make_console
+from effnetv2_jax.train.report.console import make_console
 
 if TYPE_CHECKING:
     from effnetv2_jax.data.check import DataReport, SplitReport
@@ -24,24 +24,28 @@ _SHOWN = 20
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the command's arguments."""
     parser.add_argument(
-        "action", choices=("check", "preview"), help="walk the data set once · draw what a network sees"
+        "action",
+        choices=("check", "preview"),
+        help="check: decode every image once and report what is wrong; preview: draw each stage's training images",
     )
     add_config_argument(parser)
-    parser.add_argument("--out", type=Path, default=Path("preview"), help="preview: the folder of the pictures")
+    parser.add_argument(
+        "--out", type=Path, default=Path("preview"), help="folder for the pictures of preview (default: preview)"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Checks or draws the config's data."""
+    """Checks the data set of the config, or draws its training images."""
     return {"check": _check, "preview": _preview}[arguments.action](arguments)
 
 
 def _check(arguments: argparse.Namespace) -> int:
-    """Reports sizes, classes, broken images and duplicates; 1 if something is wrong."""
+    """Prints the sizes, classes, broken images and duplicates of a data set. Returns 1 if something is wrong."""
     from effnetv2_jax.data.check import check_dataset
-    from effnetv2_jax.data.pipeline import dataset_facts
+    from effnetv2_jax.data.dataset import dataset_info
 
     config = load_config(arguments).data
-    dataset_facts(config)  # what is wrong with the config or the folder is said before the walk
+    dataset_info(config)  # refuses a bad config or folder before the images are decoded
     console = make_console()
     with rich.progress.Progress(console=console, transient=True) as progress:
         task = progress.add_task(f"decoding {config.dataset}", total=None)
@@ -51,7 +55,7 @@ def _check(arguments: argparse.Namespace) -> int:
     _list(console, "classes without a training image", dict.fromkeys(empty, ""))
     _list(console, "broken training images", report.train.broken)
     _list(console, "broken evaluation images", report.evaluation.broken)
-    _list(console, "evaluation images that are training images too", {name: twin for twin, name in report.shared})
+    _list(console, "evaluation images that are also training images", {name: twin for twin, name in report.shared})
     console.print("sound" if report.sound else "not sound")
     return 0 if report.sound else 1
 
@@ -60,22 +64,22 @@ def _splits_table(report: DataReport) -> rich.table.Table:
     table = rich.table.Table(box=rich.box.SIMPLE_HEAD)
     for name in ("", "training", "evaluation"):
         table.add_column(name, justify="right" if name else "left")
-    for row in zip(*(_facts(split).items() for split in (report.train, report.evaluation)), strict=True):
+    for row in zip(*(_figures(split).items() for split in (report.train, report.evaluation)), strict=True):
         table.add_row(row[0][0], *(value for _, value in row))
     return table
 
 
-def _facts(split: SplitReport) -> dict[str, str]:
+def _figures(split: SplitReport) -> dict[str, str]:
     counts = split.class_counts
     return {
         "images": f"{split.examples:,}",
         "classes with images": f"{sum(count > 0 for count in counts):,}",
-        "images a class": f"{min(counts, default=0):,}–{max(counts, default=0):,}",
+        "images per class": f"{min(counts, default=0):,}–{max(counts, default=0):,}",
         "smallest image, px": "×".join(map(str, split.smallest)),
         "largest image, px": "×".join(map(str, split.largest)),
         "mean size, bytes": f"{split.mean_bytes:,.0f}",
         "broken": f"{len(split.broken):,}",
-        "repeated within the split": f"{split.duplicates:,}",
+        "duplicates in the split": f"{split.duplicates:,}",
     }
 
 
@@ -89,7 +93,7 @@ def _list(console: rich.console.Console, title: str, rows: Mapping[str, str]) ->
 
 
 def _preview(arguments: argparse.Namespace) -> int:
-    """Draws a grid of images for each stage, and each RandAugment operation at each stage's magnitude."""
+    """Draws a grid of training images for each stage, and each operation of RandAugment at each stage's magnitude."""
     import jax
 
     from effnetv2_jax.train.experiment import make_experiment
@@ -97,10 +101,11 @@ def _preview(arguments: argparse.Namespace) -> int:
 
     experiment = make_experiment(load_config(arguments), jax.device_count())
     arguments.out.mkdir(parents=True, exist_ok=True)
+    data = experiment.config.data
     for stage in experiment.stages:
-        print(draw_stage(experiment, stage, arguments.out))
-    if experiment.config.data.augmentation == "randaugment":
-        print(draw_operations(experiment, arguments.out))
+        print(draw_stage(experiment.description(), data, stage, arguments.out))
+    if data.augmentation == "randaugment":
+        print(draw_operations(data, experiment.stages, arguments.out))
     else:
-        print(f"no page of RandAugment's operations: data.augmentation is {experiment.config.data.augmentation!r}")
+        print(f"no picture of RandAugment's operations: data.augmentation is {data.augmentation!r}")
     return 0

@@ -10,31 +10,37 @@ import rich.console
 import rich.table
 
 from effnetv2_jax.cli.numbers import whole
-from effnetv2_jax.model.specs import VARIANTS, ModelSpec, get_spec
-from effnetv2_jax.model.summary import Layer, count_multiply_adds, count_parameters, layers
-from effnetv2_jax.train.report.progress import make_console
+from effnetv2_jax.model.specs import ModelSpec
+from effnetv2_jax.model.summary import Part, count_multiply_adds, count_parameters, parts
+from effnetv2_jax.model.variants import VARIANTS, get_spec
+from effnetv2_jax.train.report.console import make_console
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the command's arguments."""
-    parser.add_argument("variant", nargs="?", help="show this one row by row")
+    parser.add_argument("variant", nargs="?", help="show the layers of this variant")
     parser.add_argument(
-        "--image-size", type=whole(1), metavar="PX", help="side in pixels (default: the evaluation size)"
+        "--image-size",
+        type=whole(1),
+        metavar="PX",
+        help="side of the images (default: the variant's evaluation size)",
     )
-    parser.add_argument("--num-classes", type=whole(0), default=1000)
+    parser.add_argument(
+        "--num-classes", type=whole(0), default=1000, metavar="N", help="number of classes (default: 1000)"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Prints the table of variants, or one variant."""
+    """Prints a table of all variants, or of the layers of one."""
     console = make_console()
     if arguments.variant is None:
         console.print(_variants_table(arguments.image_size, arguments.num_classes))
         return 0
     spec = get_spec(arguments.variant)
     size = arguments.image_size or spec.eval_size
-    parts = list(layers(spec, size, arguments.num_classes))
-    console.print(_variant_table(spec, size, parts))
-    console.print(f"source: {spec.source}", soft_wrap=True)
+    network = list(parts(spec, size, arguments.num_classes))
+    console.print(_variant_table(spec, size, network))
+    console.print(f"citation: {spec.citation}", soft_wrap=True)
     return 0
 
 
@@ -54,14 +60,14 @@ def _variants_table(image_size: int | None, num_classes: int) -> rich.table.Tabl
             _score(spec.top1_21k),
         )
     table.caption = (
-        "adds: multiply-adds of one image at size eval · train, eval: image sizes, px\n"
-        "top-1, 21k→1k: published % on ImageNet, trained on it alone and first on 21k"
+        "adds: multiply-adds for one image of size eval · train, eval: image sizes, px\n"
+        "top-1: published % on ImageNet-1k · 21k→1k: the same after pre-training on 21k"
     )
     return table
 
 
-def _variant_table(spec: ModelSpec, size: int, parts: Sequence[Layer]) -> rich.table.Table:
-    table = _table(("layer", "row", "what", "output", "parameters", "adds"), left=3)
+def _variant_table(spec: ModelSpec, size: int, parts: Sequence[Part]) -> rich.table.Table:
+    table = _table(("layer", "row", "type", "output", "parameters", "adds"), left=3)
     table.title = f"{spec.name} at {size}×{size}"
     for part in parts:
         row = "" if part.row is None else str(part.row)
@@ -70,8 +76,8 @@ def _variant_table(spec: ModelSpec, size: int, parts: Sequence[Layer]) -> rich.t
     table.add_section()
     parameters, statistics = (sum(getattr(part, name) for part in parts) for name in ("parameters", "statistics"))
     total = _billions(sum(part.multiply_adds for part in parts))
-    table.add_row("all", "", "", "", f"{parameters:,}", total, style="bold")
-    table.caption = f"adds: multiply-adds of one image · and {statistics:,} BatchNorm statistics"
+    table.add_row("total", "", "", "", f"{parameters:,}", total, style="bold")
+    table.caption = f"adds: multiply-adds for one image · BatchNorm statistics, not counted above: {statistics:,}"
     return table
 
 

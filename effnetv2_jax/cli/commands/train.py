@@ -13,13 +13,15 @@ from effnetv2_jax.cli.processes import add_process_arguments, join_processes
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the command's arguments."""
     add_config_argument(parser)
-    parser.add_argument("--workdir", required=True, help="the run's folder, a path or gs://…; the same one goes on")
-    parser.add_argument("--profile", default="", metavar="START:STOP", help="trace these steps into WORKDIR/profile")
+    parser.add_argument("--workdir", required=True, help="run folder, a path or gs://…; resumes its run")
+    parser.add_argument(
+        "--profile", default="", metavar="START:STOP", help="write a trace of these steps into WORKDIR/profile"
+    )
     add_process_arguments(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Trains, and prints where everything lies."""
+    """Trains, and prints the result and where the files are."""
     from effnetv2_jax.train.run.preemption import EXIT_CODE, Stopped
     from effnetv2_jax.train.run.processes import is_first
     from effnetv2_jax.train.trainer import train
@@ -30,7 +32,7 @@ def run(arguments: argparse.Namespace) -> int:
         summary = train(config, arguments.workdir, initial_variables(config), arguments.profile)
     except Stopped as stopped:
         if is_first():
-            print(f"effnetv2 train: {stopped}; the same command goes on from there", file=sys.stderr)
+            print(f"effnetv2 train: {stopped}; the same command resumes from there", file=sys.stderr)
         return EXIT_CODE
     if not is_first():
         return 0

@@ -1,4 +1,4 @@
-"""The one checkpoint inside an archive, copied out under names of ours, whoever made the archive."""
+"""The one checkpoint inside a tar archive, which may come from anyone."""
 
 from __future__ import annotations
 
@@ -13,35 +13,35 @@ from typing import Any
 
 _SUFFIXES = (".tgz", ".tar.gz", ".tar")
 _MAX_MEMBERS = 256
-_MAX_BYTES = 16 << 30  # XL with its averages and the optimiser's slots has 3.4 GB
+_MAX_BYTES = 16 << 30  # XL with its averages and the slots of the optimiser takes 3.4 GB
 _MAX_RATIO = 50  # weights hardly compress
-_SPARE = 16 << 20  # for small archives, where the ratio says little
+_SPARE = 16 << 20  # bytes that a small archive may unpack to, whatever its ratio
 _BLOCK = 1 << 20
 _PART = re.compile(r"(?P<prefix>.+)\.(?P<part>index|data-\d{5}-of-\d{5})$")
 _NAME = "checkpoint"
 
-# What tarfile and gzip raise on bytes that are none of theirs.
+# The exceptions that tarfile and gzip raise for damaged archives.
 _DAMAGE = (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError, ValueError, OverflowError, RecursionError)
 
 
 class _RefusedError(ValueError):
-    """What an archive is refused for, as against what it is damaged by."""
+    """An intact archive that is not accepted."""
 
 
 def is_archive(path: Path) -> bool:
-    """Whether a file is to be read as an archive, by its name."""
+    """Whether a file's name is that of an archive."""
     return path.name.endswith(_SUFFIXES)
 
 
 def copy_checkpoint(path: Path, folder: Path) -> Path:
-    """Copies the files of the archive's one checkpoint into `folder`, under names of ours, and returns their prefix.
+    """Copies the files of the archive's one checkpoint into `folder` under fixed names and returns their prefix.
 
-    Nothing is extracted: members are streamed in order, only the checkpoint's are written, and none of the archive's
-    names becomes a path. The whole archive is read, so that gzip's checksum is verified.
+    Members are streamed in order, only those of the checkpoint are written, and no name from the archive becomes a
+    path. The whole archive is read, so that gzip's checksum is verified.
 
     Raises:
-      ValueError: for a damaged or truncated archive; a member that is a link or a device, or is named outside of the
-        archive; too many members or bytes; no checkpoint, or more than one.
+      ValueError: for a damaged or truncated archive, a member that is a link or a device, a name that points outside of
+        the archive, too many members or bytes, or if there is no checkpoint or more than one.
     """
     limit = min(_MAX_BYTES, _MAX_RATIO * path.stat().st_size + _SPARE)
     copied: dict[str, str] = {}
@@ -50,7 +50,7 @@ def copy_checkpoint(path: Path, folder: Path) -> Path:
             with tarfile.open(fileobj=stream, mode="r|") as archive:
                 for member in _checked(archive, limit):
                     found = _PART.match(PurePosixPath(member.name).name)
-                    if found and not found["prefix"].startswith("._"):  # those are macOS's own
+                    if found and not found["prefix"].startswith("._"):  # macOS adds such files
                         _check_one(copied, found["prefix"], found["part"])
                         _copy(archive, member, folder / f"{_NAME}.{found['part']}")
             while stream.read(_BLOCK):
@@ -58,14 +58,14 @@ def copy_checkpoint(path: Path, folder: Path) -> Path:
     except _RefusedError as error:
         raise ValueError(f"{path} is refused: {error}") from error
     except _DAMAGE as error:
-        raise ValueError(f"{path} is damaged or no archive: {error}") from error
+        raise ValueError(f"{path} is damaged or not an archive: {error}") from error
     if "index" not in copied or len(copied) < 2:
-        raise ValueError(f"{path} holds no checkpoint: a file .index and its .data")
+        raise ValueError(f"{path} contains no checkpoint, which is a .index file with its .data files")
     return folder / _NAME
 
 
 class _Limited(io.RawIOBase):
-    """What is inside a plain or gzipped file, up to a number of bytes."""
+    """The contents of a plain or gzipped file; reading more than `limit` bytes is an error."""
 
     def __init__(self, raw: Any, limit: int) -> None:
         zipped = raw.read(2) == b"\x1f\x8b"
@@ -77,20 +77,24 @@ class _Limited(io.RawIOBase):
         data: bytes = self._stream.read(min(size, _BLOCK) if size >= 0 else _BLOCK)
         self._left -= len(data)
         if self._left < 0:
-            raise _RefusedError(f"it unpacks to more than {self._limit:,} bytes, more than weights would")
+            raise _RefusedError(f"it unpacks to more than {self._limit:,} bytes, too many for weights of its size")
         return data
 
 
 def _checked(archive: tarfile.TarFile, limit: int) -> Iterator[tarfile.TarInfo]:
-    """Yields the members that are plain files."""
+    """Yields the members that are plain files.
+
+    Raises:
+      _RefusedError: for a member that is not acceptable.
+    """
     for number, member in enumerate(archive):
         name = PurePosixPath(member.name)
         if number >= _MAX_MEMBERS:
             raise _RefusedError(f"it has more than {_MAX_MEMBERS} members")
         if name.is_absolute() or ".." in name.parts or "\\" in member.name or "\0" in member.name:
-            raise _RefusedError(f"the member {member.name!r} points outside of it")
+            raise _RefusedError(f"the member {member.name!r} points outside of the archive")
         if not (member.isreg() or member.isdir()) or member.issparse():
-            raise _RefusedError(f"the member {member.name!r} is a link, a device or sparse, not a plain file")
+            raise _RefusedError(f"the member {member.name!r} is not a plain file but a link, a device or sparse")
         if member.size > limit:
             raise _RefusedError(f"the member {member.name!r} claims {member.size:,} bytes")
         if member.isreg():
@@ -98,17 +102,18 @@ def _checked(archive: tarfile.TarFile, limit: int) -> Iterator[tarfile.TarInfo]:
 
 
 def _check_one(copied: dict[str, str], prefix: str, part: str) -> None:
+    """Raises _RefusedError if a part belongs to another checkpoint than the parts already copied."""
     if part in copied or any(other != prefix for other in copied.values()):
-        raise _RefusedError(f"it holds more than one checkpoint: {', '.join(sorted({prefix, *copied.values()}))}")
+        raise _RefusedError(f"it contains more than one checkpoint: {', '.join(sorted({prefix, *copied.values()}))}")
     copied[part] = prefix
 
 
 def _copy(archive: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> None:
-    source = archive.extractfile(member)
-    if source is None:
+    content = archive.extractfile(member)
+    if content is None:
         raise _RefusedError(f"the member {member.name!r} cannot be read")
-    with path.open("xb") as target:
-        while block := source.read(_BLOCK):
-            target.write(block)
+    with path.open("xb") as file:
+        while block := content.read(_BLOCK):
+            file.write(block)
     if path.stat().st_size != member.size:
         raise _RefusedError(f"the member {member.name!r} is cut off")

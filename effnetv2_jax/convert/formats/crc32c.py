@@ -1,4 +1,7 @@
-"""The checksum CRC-32C of TensorFlow's files, in NumPy: many stretches of the data at once, then combined."""
+"""The checksum CRC-32C of TensorFlow's files, in NumPy.
+
+The data is divided into lanes of equal length. The remainders of all lanes are computed together and then combined.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +9,10 @@ import functools
 
 import numpy as np
 
-_POLYNOMIAL = 0x82F63B78  # Castagnoli's, its bits reversed. Source: RFC 3720, appendix B.4
+_POLYNOMIAL = 0x82F63B78  # Castagnoli's polynomial, bits reversed. Source: RFC 3720, appendix B.4
 _MASK = 0xA282EAD8  # Source: tensorflow/core/lib/hash/crc32c.h
 _ALL = 0xFFFFFFFF
-_SHORT = 1 << 14  # bytes below which a plain loop is the faster way
+_SHORT = 1 << 14  # a plain loop is faster for fewer bytes
 
 
 def crc32c(data: bytes | np.ndarray) -> int:
@@ -19,9 +22,9 @@ def crc32c(data: bytes | np.ndarray) -> int:
         return _one_by_one(message)
     lanes = 1 << max((message.size.bit_length() - 8) // 2 * 2, 0)
     length = -(-message.size // lanes)
-    grid = np.zeros(lanes * length, np.uint8)  # zeros before a message do not change a remainder that starts at 0
+    grid = np.zeros(lanes * length, np.uint8)  # leading zeros do not change a remainder that starts at 0
     grid[grid.size - message.size :] = message
-    grid[grid.size - message.size :][:4] ^= 0xFF  # the same as starting at all ones
+    grid[grid.size - message.size :][:4] ^= 0xFF  # equals starting with a remainder of all ones
     columns = np.ascontiguousarray(grid.reshape(lanes, length).T)
     table, state = _table(), np.zeros(lanes, np.uint32)
     for column in columns:
@@ -33,7 +36,7 @@ def crc32c(data: bytes | np.ndarray) -> int:
 
 
 def masked_crc32c(data: bytes | np.ndarray) -> int:
-    """Returns the CRC-32C as TensorFlow stores it."""
+    """Returns the CRC-32C of bytes in the masked form that TensorFlow stores."""
     crc = crc32c(data)
     return (((crc >> 15) | (crc << 17)) + _MASK) & _ALL
 
@@ -47,7 +50,7 @@ def _one_by_one(message: np.ndarray) -> int:
 
 @functools.cache
 def _table() -> np.ndarray:
-    """The remainder of each byte, uint32 [256]."""
+    """Returns the remainder of each byte, uint32 `[256]`."""
     table = np.arange(256, dtype=np.uint32)
     for _ in range(8):
         table = np.where(table & 1, (table >> 1) ^ np.uint32(_POLYNOMIAL), table >> 1)
@@ -55,7 +58,7 @@ def _table() -> np.ndarray:
 
 
 def _shifted(state: np.ndarray, length: int) -> np.ndarray:
-    """The remainders after `length` more zero bytes: a linear map over bits, applied to all at once."""
+    """Returns the remainders after `length` more zero bytes, which is a linear map of their bits."""
     result = np.zeros_like(state)
     for bit, image in enumerate(_images(length)):
         result ^= np.where((state >> np.uint32(bit)) & 1, np.uint32(image), np.uint32(0))
@@ -64,7 +67,7 @@ def _shifted(state: np.ndarray, length: int) -> np.ndarray:
 
 @functools.lru_cache(maxsize=256)
 def _images(length: int) -> tuple[int, ...]:
-    """What each of the 32 bits becomes after `length` zero bytes."""
+    """Returns the remainder that each of the 32 bits becomes after `length` zero bytes."""
     if length == 1:
         return tuple(int(_table()[(1 << bit) & 0xFF]) ^ ((1 << bit) >> 8) for bit in range(32))
     half = np.array(_images(length // 2), np.uint32)

@@ -1,4 +1,7 @@
-"""Safetensors files: read lazily through the safetensors library, written tensor by tensor."""
+"""Safetensors files, read and written one tensor at a time.
+
+Source of the format: the safetensors README.
+"""
 
 from __future__ import annotations
 
@@ -14,31 +17,30 @@ import ml_dtypes
 import numpy as np
 import safetensors
 
+from effnetv2_jax.convert.formats.digest import file_sha256
 from effnetv2_jax.convert.formats.tensor_file import TensorFile
-from effnetv2_jax.convert.layouts import Shape
-from effnetv2_jax.model.provenance import file_sha256
 
 DIGEST = "tensors_sha256"
-"""The header's key for the digest of the tensors, in files of ours."""
+"""The header's key for the digest of the tensors, in files that this project wrote."""
 
 _DTYPES = {"F32": "<f4", "F16": "<f2", "BF16": ml_dtypes.bfloat16, "F64": "<f8", "I64": "<i8", "I32": "<i4", "U8": "u1"}
 
 
 @contextlib.contextmanager
 def open_safetensors(path: Path) -> Iterator[TensorFile]:
-    """Opens a safetensors file; bfloat16 tensors come as `ml_dtypes.bfloat16`.
+    """Opens a safetensors file; bfloat16 tensors are read as `ml_dtypes.bfloat16`.
 
-    Leaving the context without an error verifies the digest of a file of ours, if all of its tensors were read.
+    If the file has a digest of its tensors and all of them were read, leaving the context verifies the digest.
 
     Raises:
-      ValueError: for a file that is damaged or is no safetensors file.
-      OSError: if it is not there or cannot be read.
+      ValueError: for a file that is damaged or not a safetensors file.
+      OSError: if the file does not exist or cannot be read.
     """
     try:
         with safetensors.safe_open(path, framework="numpy") as checked:
             metadata = dict(checked.metadata() or {})
     except safetensors.SafetensorError as error:
-        raise ValueError(f"{path} is damaged or no safetensors file: {error}") from error
+        raise ValueError(f"{path} is damaged or not a safetensors file: {error}") from error
     with path.open("rb") as file:
         length = struct.unpack("<Q", file.read(8))[0]
         header = json.loads(file.read(length))
@@ -54,11 +56,11 @@ def open_safetensors(path: Path) -> Iterator[TensorFile]:
         yield TensorFile(shapes, read, metadata, file_sha256(path))
     every = {name for name, shape in shapes.items() if shape}
     if DIGEST in metadata and digests.keys() == every and _combined(digests) != metadata[DIGEST]:
-        raise ValueError(f"{path} is damaged: its tensors are not those that were written")
+        raise ValueError(f"{path} is damaged: its tensors do not match their digest")
 
 
 def _read(file: BinaryIO, start: int, entry: Mapping[str, Any], name: str) -> np.ndarray:
-    """Reads one tensor: the library maps the whole file, whose pages then count as the process's memory."""
+    """Reads one tensor. The library would map the whole file, and its pages would count as the process's memory."""
     if entry["dtype"] not in _DTYPES:
         raise ValueError(f"{name} is {entry['dtype']}; known types: {', '.join(_DTYPES)}")
     dtype = np.dtype(_DTYPES[entry["dtype"]])
@@ -68,13 +70,18 @@ def _read(file: BinaryIO, start: int, entry: Mapping[str, Any], name: str) -> np
 
 def write_safetensors(
     path: Path,
-    tensors: Mapping[str, tuple[Shape, Callable[[], np.ndarray]]],
+    tensors: Mapping[str, tuple[tuple[int, ...], Callable[[], np.ndarray]]],
     metadata: Mapping[str, str],
     counters: Sequence[str] = (),
 ) -> None:
-    """Writes float32 tensors, each asked for when its turn comes, and int64 zeros under the names of `counters`.
+    """Writes a file; its header also gets a digest of the tensors.
 
-    The header gets a digest of the tensors beside `metadata`. Source of the format: the safetensors README.
+    Args:
+      path: the file.
+      tensors: by name, the shape of a tensor and a function that returns it, called when it is to be written. Tensors
+        are written as float32.
+      metadata: the strings of the header.
+      counters: names of int64 scalars, which are written as zeros.
     """
     header: dict[str, Any] = {"__metadata__": dict(metadata) | {DIGEST: "0" * 64}}
     end = 0

@@ -1,14 +1,15 @@
-"""AutoAugment's ImageNet policy v0: one of 25 pairs of operations, each applied with its own probability."""
+"""AutoAugment's ImageNet policy v0: draws one of 25 pairs of operations, and applies each with its own probability."""
 
 from collections.abc import Callable
 
 import numpy as np
 
-from effnetv2_jax.data.augment.operations import AUTOAUGMENT_SCALES, Draws, Scales
-from effnetv2_jax.data.augment.randaugment import operations_in_turn
+from effnetv2_jax.data.augment.kernels import Draws
+from effnetv2_jax.data.augment.operation_sequence import operation_sequence
+from effnetv2_jax.data.augment.operations import AUTOAUGMENT_SCALES, Scales
 from effnetv2_jax.data.cpu_tensorflow import tf
 
-# (operation, probability, magnitude), two a row.
+# Two triples (operation, probability, magnitude) in each row.
 # Source: google/automl efficientnetv2/autoaugment.py, policy_v0 (AutoAugment, arXiv 1805.09501).
 POLICY_V0 = (
     (("Equalize", 0.8, 1), ("ShearY", 0.8, 4)),
@@ -44,14 +45,17 @@ _WITHOUT_MAGNITUDE = ("AutoContrast", "Equalize", "Invert")
 def autoaugment(
     *, operations: str = "official", scales: Scales = AUTOAUGMENT_SCALES
 ) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
-    """Returns AutoAugment v0.
+    """Returns AutoAugment with policy v0.
 
     Args:
       operations: "official" or "corrected".
       scales: pixels of translations and cutouts.
 
     Returns:
-      `(image, seed) → image`, uint8 `[H, W, 3]`, with a stateless seed int64 `[2]`.
+      A function `(image, seed) → image` of uint8 `[H, W, 3]` and a stateless seed int64 `[2]`.
+
+    Raises:
+      ValueError: if there is no such set of operations.
     """
     pairs = [
         [(name, 0.0 if name in _WITHOUT_MAGNITUDE else float(magnitude)) for name, _, magnitude in pair]
@@ -60,14 +64,14 @@ def autoaugment(
     choices = sorted({step for pair in pairs for step in pair})
     indices = np.array([[choices.index(step) for step in pair] for pair in pairs], np.int32)
     probabilities = np.array([[probability for _, probability, _ in pair] for pair in POLICY_V0], np.float32)
-    in_turn = operations_in_turn(tuple(choices), operations, scales)
+    apply = operation_sequence(tuple(choices), operations, scales)
     identity = len(choices)
 
     def augment(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         draws = tf.random.stateless_uniform([1 + 2 * 4], seed, alg="philox")
         row, steps = tf.cast(draws[0] * len(POLICY_V0), tf.int32), tf.reshape(draws[1:], [2, 4])
         applied = steps[:, 0] < tf.gather(probabilities, row)
-        turns = tf.where(applied, tf.gather(indices, row), identity)
-        return in_turn(image, turns, Draws(steps[:, 1] < 0.5, steps[:, 2:]))
+        sequence = tf.where(applied, tf.gather(indices, row), identity)
+        return apply(image, sequence, Draws(steps[:, 1] < 0.5, steps[:, 2:]))
 
     return augment

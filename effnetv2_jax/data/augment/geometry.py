@@ -1,4 +1,6 @@
-"""Nearest-neighbour rotation, shear and translation: which pixel each pixel reads, in TensorFlow's exact float32.
+"""Pixel maps of nearest-neighbour rotation, shear and translation, in TensorFlow's exact float32 arithmetic.
+
+A pixel map gives, for each pixel of the result, the pixel of the image that it is read from.
 
 Source: TensorFlow's ImageProjectiveTransformV3 (nearest, constant fill) and the matrices of tensorflow_addons'
 image.rotate, image.translate and image.transform, which the official operations call.
@@ -11,8 +13,8 @@ import numpy as np
 
 from effnetv2_jax.data.cpu_tensorflow import tf
 
-# (argument, height, width) → int32 [height · width]: the flat index of the pixel to read, or height · width outside.
-SourceMap = Callable[[float, int, int], np.ndarray]
+PixelMap = Callable[[float, int, int], np.ndarray]
+"""`(argument, height, width)` → int32 `[height · width]`: flat indices to read; `height · width` means outside."""
 
 
 def shear_x(level: float, height: int, width: int) -> np.ndarray:
@@ -26,7 +28,7 @@ def shear_y(level: float, height: int, width: int) -> np.ndarray:
 
 
 def translation_x(pixels: float, height: int, width: int) -> np.ndarray:
-    """Moves the image `pixels` to the left."""
+    """Moves the image to the left by `pixels`."""
     return _affine((1.0, 0.0, pixels, 0.0, 1.0, 0.0), height, width)
 
 
@@ -38,7 +40,7 @@ def translation_y(pixels: float, height: int, width: int) -> np.ndarray:
 def rotation(degrees: float, height: int, width: int) -> np.ndarray:
     """Turns the image about its centre."""
     radians = np.float32(degrees) * np.float32(math.pi / 180.0)
-    with tf.init_scope():  # TensorFlow's own float32 sine and cosine, which NumPy's may miss by one unit
+    with tf.init_scope():  # TensorFlow's float32 sine and cosine; NumPy's may differ in the last bit
         cos, sin = (function(tf.constant([radians])).numpy()[0] for function in (tf.cos, tf.sin))
     right, bottom, two = np.float32(width - 1), np.float32(height - 1), np.float32(2)
     x_offset = (right - (cos * right - sin * bottom)) / two
@@ -47,7 +49,7 @@ def rotation(degrees: float, height: int, width: int) -> np.ndarray:
 
 
 def _affine(matrix: tuple[float, float, float, float, float, float], height: int, width: int) -> np.ndarray:
-    """Pixel (x, y) reads (a·x + b·y + c, d·x + e·y + f) for `matrix` = (a, b, c, d, e, f)."""
+    """Returns the map in which pixel (x, y) reads (a·x + b·y + c, d·x + e·y + f) for `matrix` = (a, b, c, d, e, f)."""
     a, b, c, d, e, f = (np.float32(value) for value in matrix)
     x, y = np.arange(width, dtype=np.float32)[None, :], np.arange(height, dtype=np.float32)[:, None]
     column, row = _round_half_away(a * x + b * y + c), _round_half_away(d * x + e * y + f)
@@ -56,6 +58,6 @@ def _affine(matrix: tuple[float, float, float, float, float, float], height: int
 
 
 def _round_half_away(value: np.ndarray) -> np.ndarray:
-    """C's `round`. The fraction is exact, so the comparison is."""
+    """Rounds like C's `round`: halves away from zero. The fraction is exact, so the comparison with 0.5 is too."""
     whole = np.trunc(value)
     return whole + np.where(np.abs(value - whole) >= 0.5, np.sign(value), np.float32(0))

@@ -1,4 +1,4 @@
-"""The data sets as rows: where each comes from, its splits, its classes. Only parsing a split imports TFDS."""
+"""The table of data sets: their splits, classes and sizes, and how they are stored. Only `ranges` imports TFDS."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ FOLDER = "folder"
 
 @dataclasses.dataclass(frozen=True)
 class ShardFiles:
-    """The record files of one split: those matching `pattern`, sorted, from `start` up to `stop`."""
+    """The record files of one split: the slice `start:stop` of the sorted files that match `pattern`."""
 
     pattern: str
     start: int | None = None
@@ -23,16 +23,16 @@ class DatasetSpec:
 
     Attributes:
       name: the key in `DATASETS`.
-      kind: "tfds" is read through TensorFlow Datasets, "tfrecords" are the official EfficientNetV2 shards, "folder" is
-        a directory of images.
-      train: the split trained on by default, in TFDS's notation.
-      evaluation: the split evaluated on by default; disjoint from `train`.
-      num_classes: 0 where only the data can tell (folders).
-      split_sizes: examples in each split as stored; empty for folders.
-      aliases: further named splits, in TFDS's notation.
-      tfds_name: the TFDS builder, also the source of the class names; "" if there is none.
-      shards: for "tfrecords", the files of each split.
-      multi_hot: labels are float32 `[num_classes]`, 1 for every class of the image, instead of one int32.
+      kind: "tfds" for a data set of TensorFlow Datasets, "tfrecords" for record files as the official EfficientNetV2
+        code reads them, "folder" for a folder of images.
+      train: the default training split, in TFDS's notation.
+      evaluation: the default evaluation split, which shares no example with `train`.
+      num_classes: number of classes; 0 for folders, where it depends on the data.
+      split_sizes: number of examples in each stored split; empty for folders.
+      aliases: further names for splits, each with the split in TFDS's notation.
+      tfds_name: the TFDS builder, which also has the class names; "" if there is none.
+      shards: the files of each stored split of "tfrecords".
+      multi_hot: whether labels are float32 `[num_classes]`, 1 for every class of the image, instead of one int32.
     """
 
     name: str
@@ -50,7 +50,7 @@ class DatasetSpec:
 _ROWS = (
     # Source: scikit-learn's load_digits (UCI optical recognition of handwritten digits); split rule in digits.py.
     DatasetSpec("digits", "tfds", "train", "test", 10, {"train": 1437, "test": 360}, tfds_name="digits"),
-    # Source of the sizes below: the TFDS catalogue and google/automl efficientnetv2/datasets.py.
+    # Source of the sizes that follow: the TFDS catalogue and google/automl efficientnetv2/datasets.py.
     DatasetSpec("cifar10", "tfds", "train", "test", 10, {"train": 50_000, "test": 10_000}, tfds_name="cifar10"),
     DatasetSpec("cifar100", "tfds", "train", "test", 100, {"train": 50_000, "test": 10_000}, tfds_name="cifar100"),
     DatasetSpec(
@@ -63,9 +63,9 @@ _ROWS = (
         tfds_name="oxford_flowers102",
     ),
     DatasetSpec("cars196", "tfds", "train", "test", 196, {"train": 8144, "test": 8041}, tfds_name="cars196"),
-    # Deviation: the official evaluation split train[30%:] holds four sevenths of its training split train[:70%].
+    # Deviation: the official evaluation split, train[30%:], contains four sevenths of the training split train[:70%].
     DatasetSpec("tf_flowers", "tfds", "train[:70%]", "train[70%:]", 5, {"train": 3670}, tfds_name="tf_flowers"),
-    # Deviation: the official TFDS minival train[2%:] is nearly the training split; minival is train[98%:].
+    # Deviation: the official TFDS minival is train[2%:], nearly the whole training split; here it is train[98%:].
     DatasetSpec(
         "imagenet2012",
         "tfds",
@@ -113,10 +113,10 @@ DATASETS: Mapping[str, DatasetSpec] = MappingProxyType({row.name: row for row in
 
 
 def dataset_spec(name: str) -> DatasetSpec:
-    """Returns the row called `name`.
+    """Returns the data set called `name`.
 
     Raises:
-      ValueError: there is no such data set; the message lists the allowed names.
+      ValueError: if there is no such data set; the message lists the allowed names.
     """
     if name not in DATASETS:
         raise ValueError(f"unknown data set {name!r}; allowed: {', '.join(DATASETS)}")
@@ -128,11 +128,11 @@ def resolve_splits(spec: DatasetSpec, train: str = "", evaluation: str = "") -> 
 
     Args:
       spec: the data set.
-      train: "" for the row's own, an alias of the row, or any TFDS split expression such as "train[:90%]".
-      evaluation: the same.
+      train: the training split: an alias, a TFDS split expression such as "train[:90%]", or "" for the default.
+      evaluation: the evaluation split, written in the same way.
 
     Raises:
-      ValueError: a split is unknown or malformed, or the two share an example.
+      ValueError: if a split is unknown or malformed, or the two share an example.
     """
     train = spec.aliases.get(train, train) or spec.train
     evaluation = spec.aliases.get(evaluation, evaluation) or spec.evaluation
@@ -148,10 +148,18 @@ def resolve_splits(spec: DatasetSpec, train: str = "", evaluation: str = "") -> 
 
 
 def ranges(spec: DatasetSpec, split: str, sizes: Mapping[str, int]) -> list[tuple[str, int, int]]:
-    """Returns the `(stored split, first, end)` ranges that a split expression reads, given the stored splits' sizes.
+    """Returns the ranges of examples that a split expression covers.
+
+    Args:
+      spec: the data set.
+      split: the split in TFDS's notation.
+      sizes: number of examples in each stored split.
+
+    Returns:
+      Tuples (stored split, first example, end).
 
     Raises:
-      ValueError: a stored split is unknown or the expression is malformed.
+      ValueError: if a stored split is unknown or the expression is malformed.
     """
     import tensorflow_datasets as tfds
 

@@ -1,4 +1,4 @@
-"""scikit-learn's handwritten digits as a TFDS data set: 1,797 real images that come with an installed package."""
+"""The handwritten digits of scikit-learn as a TFDS data set: 1,797 real images that need no download."""
 
 from collections.abc import Iterator
 from typing import Any, ClassVar
@@ -10,7 +10,7 @@ _TEST_EVERY = 5
 
 
 def held_out_rows(labels: np.ndarray) -> np.ndarray:
-    """Which examples are held out: every fifth of each class, in the order of scikit-learn's file.
+    """Returns which examples belong to the test split: every fifth of each class, in the order of scikit-learn's file.
 
     Args:
       labels: int `[1797]`, the digit of each example.
@@ -19,7 +19,7 @@ def held_out_rows(labels: np.ndarray) -> np.ndarray:
       bool `[1797]`, True for the 360 examples of the test split.
     """
     held_out = np.zeros(labels.shape, bool)
-    # Classes take turns: the n-th example in the order sorted by class is held out where n is a multiple of five.
+    # Every fifth of the examples sorted by class, so that each class gives a fifth.
     held_out[np.argsort(labels, kind="stable")[::_TEST_EVERY]] = True
     return held_out
 
@@ -27,7 +27,7 @@ def held_out_rows(labels: np.ndarray) -> np.ndarray:
 with tfds.core.registered.skip_registration():
 
     class Digits(tfds.core.GeneratorBasedBuilder):
-        """8 x 8 grey images of the digits 0..9, stored losslessly as PNG; splits "train" (1,437) and "test" (360)."""
+        """8 × 8 grey images of the digits 0..9, stored as PNG, in the splits "train" (1,437) and "test" (360)."""
 
         name = "digits"
         VERSION = tfds.core.Version("1.0.0")

@@ -1,4 +1,4 @@
-"""A folder of images: `<data_dir>/train/<class>/<image>`, with `val/` of the same form or a seeded hold-out."""
+"""A folder of images: `<data_dir>/train/<class>/<image>`, and `val/` of the same form or held-out training images."""
 
 import dataclasses
 import functools
@@ -23,10 +23,10 @@ class FolderSplits:
     """The files of a folder data set.
 
     Attributes:
-      class_names: the folders' names, sorted.
-      train: `(path under data_dir, label)`, sorted.
-      evaluation: the same.
-      rule: how the two were told apart, in words.
+      class_names: the names of the class folders, sorted.
+      train: (path under `data_dir`, label) of each training image, sorted.
+      evaluation: (path under `data_dir`, label) of each evaluation image, sorted.
+      rule: how the images were split, in words.
     """
 
     class_names: tuple[str, ...]
@@ -36,7 +36,7 @@ class FolderSplits:
 
     @property
     def origin(self) -> str:
-        """One line that changes when a file comes, goes or changes sides."""
+        """One line that changes when a file is added, is removed or changes its split."""
         lines = [f"{side} {path}" for side in ("train", "evaluation") for path, _ in getattr(self, side)]
         digest = hashlib.sha256("\n".join(lines).encode()).hexdigest()
         return f"folder: {len(self.train)} + {len(self.evaluation)} images, {self.rule}, sha256 {digest[:16]}"
@@ -46,26 +46,27 @@ class FolderSplits:
 def list_folder(data_dir: str, train: str, evaluation: str, *, holdout: float, holdout_seed: int) -> FolderSplits:
     """Lists the images of a folder data set.
 
-    Within a process the answer does not change: a run must not see other files in its second stage than in its first.
+    The result is cached for the life of the process, so that all stages of a run see the same files.
 
     Args:
       data_dir: a local path or `gs://…`.
-      train: the folder of training images under it.
-      evaluation: the folder of evaluation images; if it does not exist, images of `train` are held out.
-      holdout: the share of each class that is then held out, at least one image.
-      holdout_seed: which ones.
+      train: name of the folder of training images in `data_dir`.
+      evaluation: name of the folder of evaluation images. If it does not exist, training images are held out.
+      holdout: share of each class that is then held out, at least one image.
+      holdout_seed: seed that selects the held-out images.
 
     Raises:
-      FileNotFoundError: there is no training folder.
-      ValueError: names that are no plain folder names; no classes, an empty class, classes that differ only by case,
-        an evaluation class that training lacks, a class too small to hold an image out, a `holdout` outside 0..1.
+      FileNotFoundError: if there is no training folder.
+      ValueError: if `train` or `evaluation` is not a plain folder name; there are no classes; a class is empty or too
+        small to hold an image out; classes differ only by case; `evaluation` has a class that `train` lacks; or
+        `holdout` is needed and not between 0 and 1.
     """
     for name in (train, evaluation):
         if not re.fullmatch(r"\w[\w.-]*", name):
-            raise ValueError(f"folder: {name!r} is not the plain name of a folder under data_dir")
+            raise ValueError(f"folder: {name!r} is not the plain name of a folder in data_dir")
     if not data_dir or not tf.io.gfile.isdir(posixpath.join(data_dir, train)):
         raise FileNotFoundError(
-            f"folder: no directory {posixpath.join(data_dir, train)!r}; data_dir must hold {train}/<class>/<image>"
+            f"folder: {posixpath.join(data_dir, train)!r} does not exist; data_dir must contain {train}/<class>/<image>"
         )
     classes = _images_by_class(data_dir, train)
     names = tuple(sorted(classes))
@@ -77,7 +78,7 @@ def list_folder(data_dir: str, train: str, evaluation: str, *, holdout: float, h
         rule = f"{train}/ and {evaluation}/"
     else:
         if not 0 < holdout < 1:
-            raise ValueError(f"folder: there is no {evaluation}/ and holdout {holdout} is not between 0 and 1")
+            raise ValueError(f"folder: {evaluation}/ does not exist, and holdout {holdout} is not between 0 and 1")
         held_out = {name: _held_out(name, images, holdout, holdout_seed) for name, images in classes.items()}
         classes = {name: sorted(set(images) - set(held_out[name])) for name, images in classes.items()}
         rule = f"{holdout:g} of each class of {train}/ held out with seed {holdout_seed}"
@@ -88,10 +89,10 @@ def open_folder(splits: FolderSplits, data_dir: str, host_index: int, host_count
     """Opens one host's share of a listed folder.
 
     Raises:
-      ValueError: fewer images than hosts.
+      ValueError: if there are fewer images than hosts.
     """
     images = splits.evaluation if evaluation else splits.train
-    # Every host_count-th image: a contiguous share of the sorted list would hold a part of the classes only.
+    # Every host_count-th image, because a contiguous share of the sorted list would lack most classes.
     mine = images[host_index::host_count]
     share(len(images), host_index, host_count)
     ids = tf.constant([path for path, _ in mine])
@@ -118,7 +119,7 @@ def open_folder(splits: FolderSplits, data_dir: str, host_index: int, host_count
 
 
 def _images_by_class(data_dir: str, split: str) -> dict[str, list[str]]:
-    """Class → sorted paths under `data_dir` of the images in `<split>/<class>/`."""
+    """Returns the sorted paths (under `data_dir`) of each class's images, `<split>/<class>/<image>`."""
     root = posixpath.join(data_dir, split)
     names = sorted(name.rstrip("/") for name in tf.io.gfile.listdir(root))
     names = [name for name in names if not name.startswith(".") and tf.io.gfile.isdir(posixpath.join(root, name))]
@@ -132,16 +133,16 @@ def _images_by_class(data_dir: str, split: str) -> dict[str, list[str]]:
         images = [file for file in files if file.lower().endswith(EXTENSIONS)]
         ignored += [posixpath.join(split, name, file) for file in files if not file.lower().endswith(EXTENSIONS)]
         if not images:
-            raise ValueError(f"folder: class {name!r} in {root} holds no images ({', '.join(EXTENSIONS)})")
+            raise ValueError(f"folder: class {name!r} in {root} contains no images ({', '.join(EXTENSIONS)})")
         classes[name] = [posixpath.join(split, name, file) for file in images]
     if ignored:
-        _log.warning("ignored %d files that are no images by their name, such as %s", len(ignored), ignored[0])
+        _log.warning("ignored %d files without the name of an image, such as %s", len(ignored), ignored[0])
     return classes
 
 
 def _check_class_names(names: list[str], root: str) -> None:
     if not names:
-        raise ValueError(f"folder: {root} holds no class folders")
+        raise ValueError(f"folder: {root} contains no class folders")
     folded: dict[str, str] = {}
     for name in names:
         if folded.setdefault(name.casefold(), name) != name:

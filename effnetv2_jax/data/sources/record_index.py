@@ -1,4 +1,4 @@
-"""How many records each file of a record data set holds: counted once, kept beside the files."""
+"""The number of records in each record file, counted once and stored next to the files."""
 
 import functools
 import hashlib
@@ -22,7 +22,7 @@ _CONNECTIONS = 32
 
 
 class RecordFile(NamedTuple):
-    """One file: its path, its number of records and its length in bytes."""
+    """A record file: its path, its number of records and its length in bytes."""
 
     path: str
     records: int
@@ -33,17 +33,17 @@ class RecordFile(NamedTuple):
 def indexed_files(data_dir: str, pattern: str) -> tuple[RecordFile, ...]:
     """Returns the files of `data_dir` that match `pattern`, sorted, with their numbers of records.
 
-    The first time, records are counted by hopping from header to header. The counts are kept beside the files, or in
-    the user's cache folder where that cannot be written. Within a process the answer does not change: a run must not
-    see other files in its second stage than in its first.
+    The first time, records are counted by reading only their headers. The counts are stored next to the files, or in
+    the user's cache folder if that folder is read-only. The result is cached for the life of the process, so that all
+    stages of a run see the same files.
 
     Raises:
-      FileNotFoundError: no file matches, or some of a numbered set are missing.
-      ValueError: a file is damaged.
+      FileNotFoundError: if no file matches, or some of a numbered set are missing.
+      ValueError: if a file is damaged.
     """
     paths = sorted(tf.io.gfile.glob(posixpath.join(data_dir, pattern))) if data_dir else []
     if not paths:
-        raise FileNotFoundError(f"no files {pattern} in {data_dir!r}; data_dir must hold the official record files")
+        raise FileNotFoundError(f"no files {pattern} in data_dir {data_dir!r}, which must contain the record files")
     _require_all(paths)
     with ThreadPoolExecutor(_CONNECTIONS) as pool:
         lengths = list(pool.map(lambda path: int(tf.io.gfile.stat(path).length), paths))
@@ -52,54 +52,57 @@ def indexed_files(data_dir: str, pattern: str) -> tuple[RecordFile, ...]:
 
 
 def _require_all(paths: Sequence[str]) -> None:
-    """Of files called `…-00007-of-01024` all must be there."""
+    """Refuses an incomplete set of files that are called `…-00007-of-01024`."""
     numbers = [match for path in paths if (match := re.search(r"-(\d+)-of-(\d+)$", path))]
     if not numbers:
         return
     total = max(int(match[2]) for match in numbers)
     missing = sorted(set(range(total)) - {int(match[1]) for match in numbers})
     if missing:
-        raise FileNotFoundError(f"beside {paths[0]}, of {total} files these are missing: {missing[:20]}")
+        raise FileNotFoundError(f"files are missing next to {paths[0]}: numbers {missing[:20]} of {total}")
 
 
 def _counts(data_dir: str, paths: Sequence[str], lengths: Sequence[int], pool: ThreadPoolExecutor) -> list[int]:
     keys = [f"{posixpath.basename(path)} {length}" for path, length in zip(paths, lengths, strict=True)]
-    places = (posixpath.join(data_dir, INDEX_NAME), _place_in_users_cache(data_dir))
+    index_paths = (posixpath.join(data_dir, INDEX_NAME), _path_in_users_cache(data_dir))
     known: dict[str, int] = {}
-    for place in places:
-        if tf.io.gfile.exists(place):
-            with tf.io.gfile.GFile(place) as file:
+    for index_path in index_paths:
+        if tf.io.gfile.exists(index_path):
+            with tf.io.gfile.GFile(index_path) as file:
                 known |= json.load(file)
     missing = [row for row in zip(keys, paths, lengths, strict=True) if row[0] not in known]
     if missing:
         _log.info("counting the records of %d files in %s", len(missing), data_dir)
         found = pool.map(lambda row: (row[0], _count_records(row[1], row[2])), missing)
         known |= dict(found)
-        _keep(known, places)
+        _store(known, index_paths)
     return [known[key] for key in keys]
 
 
-def _place_in_users_cache(data_dir: str) -> str:
+def _path_in_users_cache(data_dir: str) -> str:
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return os.fspath(cache / "effnetv2_jax" / hashlib.sha256(data_dir.encode()).hexdigest()[:16] / INDEX_NAME)
 
 
-def _keep(known: Mapping[str, int], places: Sequence[str]) -> None:
-    for place in places:
-        temporary = f"{place}.{os.getpid()}"
+def _store(known: Mapping[str, int], index_paths: Sequence[str]) -> None:
+    for index_path in index_paths:
+        temporary = f"{index_path}.{os.getpid()}"
         try:
-            tf.io.gfile.makedirs(posixpath.dirname(place))
+            tf.io.gfile.makedirs(posixpath.dirname(index_path))
             with tf.io.gfile.GFile(temporary, "w") as file:
                 json.dump(known, file, indent=0, sort_keys=True)
-            tf.io.gfile.rename(temporary, place, overwrite=True)
+            tf.io.gfile.rename(temporary, index_path, overwrite=True)
         except tf.errors.OpError as error:
-            _log.info("cannot keep the counts in %s: %s", place, error.message)
+            _log.info("cannot store the record counts in %s: %s", index_path, error.message)
         else:
             return
 
 
 def _count_records(path: str, length: int) -> int:
-    """Counts records without reading them: 8 bytes of length, 4 of its checksum, the data, 4 of its checksum."""
+    """Counts records by their headers.
+
+    A record is 8 bytes of length, 4 bytes of checksum of the length, the data, and 4 bytes of checksum of the data.
+    """
     count, position = 0, 0
     with tf.io.gfile.GFile(path, "rb") as file:
         while position < length:
@@ -108,5 +111,5 @@ def _count_records(path: str, length: int) -> int:
             position += 16 + struct.unpack("<Q", header[:8])[0] if len(header) == 12 else length + 1
             count += 1
     if position != length:
-        raise ValueError(f"{path} is damaged: its records do not end where the file does")
+        raise ValueError(f"{path} is damaged: its last record does not end at the end of the file")
     return count

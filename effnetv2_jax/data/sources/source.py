@@ -1,4 +1,4 @@
-"""A source of encoded images: one host's share of one split, whatever it is stored in."""
+"""A source of encoded images: one host's share of one split, in whatever form it is stored."""
 
 import dataclasses
 from collections.abc import Callable
@@ -10,18 +10,18 @@ from effnetv2_jax.data.cpu_tensorflow import tf
 class Source:
     """One host's share of a split.
 
-    An *entry* is a dict of scalars: `id` (string, the same on any host and in any run), `image` (string, what `load`
-    turns into the encoded bytes) and `label` (int64; int64 `[k]` where images have several classes).
+    An *entry* is a dict of scalars: `id` (string, the same on every host and in every run), `image` (string, from which
+    `load` gets the encoded bytes) and `label` (int64, or int64 `[k]` if images have several classes).
 
     Attributes:
-      num_examples: examples in this host's share.
-      largest_share: examples in the largest share of any host; shares differ by at most one.
-      class_names: one name per class, in the order of the labels.
-      origin: what the data was, in one line; equal origins mean equal examples in equal splits.
-      entry_bytes: mean bytes that an entry occupies in memory.
-      read: seed → the share's entries. A scalar int64 tensor gives the files in an order drawn from it; None gives the
-        stored order. The seed only has to shuffle coarsely: a buffer of entries follows.
-      load: an entry's `image` → encoded bytes; runs after shuffling, in parallel.
+      num_examples: number of examples in this host's share.
+      largest_share: number of examples in the largest share of any host; shares differ by at most one.
+      class_names: one name for each class, in the order of the labels.
+      origin: one line that identifies the data; equal origins mean equal examples in equal splits.
+      entry_bytes: mean number of bytes that an entry occupies in memory.
+      read: seed → the entries of the share. With a scalar int64 tensor, the files come in an order drawn from it; with
+        None, in the stored order. This may shuffle coarsely, because a buffer shuffles the entries afterwards.
+      load: an entry's `image` → encoded bytes; called after shuffling, in parallel.
     """
 
     num_examples: int
@@ -34,15 +34,15 @@ class Source:
 
 
 def labels_fit(label: tf.Tensor, classes: int) -> tf.Tensor:
-    """Whether an entry's label, or each of its labels, is in `0 … classes - 1`; an entry without one does not fit."""
+    """Returns whether an entry has a label, and its label or each of its labels is in `0 … classes - 1`."""
     return tf.reduce_all((label >= 0) & (label < classes)) & (tf.size(label) > 0)
 
 
 def share(num_examples: int, host_index: int, host_count: int) -> tuple[int, int]:
-    """Returns the half-open range of examples that a host reads; the ranges' lengths differ by at most one.
+    """Returns the first example that a host reads and the end of its range; ranges differ in length by at most one.
 
     Raises:
-      ValueError: the host does not exist, or there are fewer examples than hosts.
+      ValueError: if the host does not exist, or there are fewer examples than hosts.
     """
     if not 0 <= host_index < host_count:
         raise ValueError(f"host_index {host_index} must be in 0..{host_count - 1}")

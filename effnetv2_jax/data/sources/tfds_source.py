@@ -1,4 +1,4 @@
-"""Data sets of TensorFlow Datasets, the built-in digits among them."""
+"""Data sets of TensorFlow Datasets (TFDS), including the built-in digits."""
 
 import tensorflow_datasets as tfds
 
@@ -10,18 +10,18 @@ _ENCODED = tfds.decode.PartialDecoding({"image": True, "label": True}, decoders=
 
 
 def open_tfds(spec: DatasetSpec, split: str, data_dir: str, host_index: int, host_count: int) -> Source:
-    """Opens one host's share of a TFDS split, preparing the data set first where that needs no manual download.
+    """Opens one host's share of a TFDS split. If needed and possible, the data set is downloaded and prepared first.
 
     Args:
-      spec: a row of kind "tfds".
+      spec: a data set of the kind "tfds".
       split: the split in TFDS's notation.
-      data_dir: TFDS's folder; "" for TFDS's default (`TFDS_DATA_DIR`, else `~/tensorflow_datasets`).
-      host_index: this host.
-      host_count: the number of hosts.
+      data_dir: the folder of TFDS; "" for its default (`TFDS_DATA_DIR`, else `~/tensorflow_datasets`).
+      host_index: index of this host.
+      host_count: number of hosts.
 
     Raises:
-      ValueError: fewer examples than hosts, or the stored data set has other classes than the row says.
-      FileNotFoundError: the data set is not there and cannot be downloaded by itself.
+      ValueError: if there are fewer examples than hosts, or the stored data set has another number of classes.
+      FileNotFoundError: if the data set does not exist and must be downloaded by hand.
     """
     builder = prepared_builder(spec.tfds_name, data_dir)
     label = builder.info.features["label"]
@@ -57,18 +57,18 @@ def _read(builder: tfds.core.DatasetBuilder, split: str, seed: tf.Tensor | None 
 
 
 def prepared_builder(name: str, data_dir: str) -> tfds.core.DatasetBuilder:
-    """Returns a builder whose files are in place; safe when several processes ask at once.
+    """Returns the builder of a prepared data set, after preparing it if needed.
 
-    TFDS writes to a temporary folder beside the final one and renames it. Of several processes that prepare at once
-    the first renames; for the others that rename fails, and they use what the first left.
+    Several processes may do this at once. TFDS writes to a temporary folder and then renames it. The first process
+    succeeds; in the others the rename fails, and they use the folder of the first.
 
     Raises:
-      FileNotFoundError: TFDS cannot download the data set by itself (its message says what to fetch).
+      FileNotFoundError: if the data set must be downloaded by hand; the message names the files.
     """
     builder = _builder(name, data_dir)
     try:
         builder.download_and_prepare()
-    except AssertionError as error:  # TFDS's way to ask for a manual download
+    except AssertionError as error:  # TFDS asks for a manual download in this way
         raise FileNotFoundError(f"{name}: not found in {builder.data_dir}. {error}") from error
     except OSError:
         builder = _builder(name, data_dir)

@@ -1,4 +1,4 @@
-"""The record files that the official EfficientNetV2 code trains on: ImageNet-1k and ImageNet-21k."""
+"""Record files as the official EfficientNetV2 code reads them: ImageNet-1k and ImageNet-21k."""
 
 import functools
 from typing import NamedTuple
@@ -10,7 +10,7 @@ from effnetv2_jax.data.sources.datasets import DATASETS, DatasetSpec, ranges
 from effnetv2_jax.data.sources.record_index import RecordFile, indexed_files
 from effnetv2_jax.data.sources.source import Source, labels_fit, share
 
-_FILES_AT_ONCE = 16  # as TFDS
+_FILES_AT_ONCE = 16  # as in TFDS
 
 
 class Piece(NamedTuple):
@@ -25,15 +25,15 @@ def open_tfrecords(spec: DatasetSpec, split: str, data_dir: str, host_index: int
     """Opens one host's share of a split of the official record files.
 
     Args:
-      spec: a row of kind "tfrecords".
-      split: in TFDS's notation.
-      data_dir: the folder of the files, local or `gs://…`.
-      host_index: this host.
-      host_count: the number of hosts.
+      spec: a data set of the kind "tfrecords".
+      split: the split in TFDS's notation.
+      data_dir: the folder of the files, a local path or `gs://…`.
+      host_index: index of this host.
+      host_count: number of hosts.
 
     Raises:
-      FileNotFoundError: no files, or some of a numbered set are missing.
-      ValueError: a file is damaged or of another kind, a first label is outside the classes, or there are fewer
+      FileNotFoundError: if there are no files, or some of a numbered set are missing.
+      ValueError: if a file is damaged, the first record of a file does not belong to this data set, or there are fewer
         examples than hosts.
     """
     files = _files_of_splits(spec.name, data_dir)
@@ -58,7 +58,7 @@ def open_tfrecords(spec: DatasetSpec, split: str, data_dir: str, host_index: int
 
 @functools.lru_cache(maxsize=4)
 def _files_of_splits(dataset: str, data_dir: str) -> dict[str, tuple[RecordFile, ...]]:
-    """Stored split → its files, whose first records have been looked at."""
+    """Returns the files of each stored split, after a check of each file's first record."""
     spec = DATASETS[dataset]
     files = {
         name: indexed_files(data_dir, shards.pattern)[shards.start : shards.stop]
@@ -69,7 +69,7 @@ def _files_of_splits(dataset: str, data_dir: str) -> dict[str, tuple[RecordFile,
 
 
 def _cut(pieces: list[Piece], first: int, end: int) -> list[Piece]:
-    """The records `first … end - 1` of all pieces, counted through."""
+    """Returns the pieces with the records `first … end - 1`, counted over all pieces."""
     kept, position = [], 0
     for path, skip, take in pieces:
         start, stop = max(first - position, 0), min(end - position, take)
@@ -88,7 +88,10 @@ def _read(seed: tf.Tensor | None, spec: DatasetSpec, pieces: list[Piece]) -> tf.
 
 
 def _records(seed: tf.Tensor | None, pieces: list[Piece]) -> tf.data.Dataset:
-    """Pairs of a record's name, `<file>__<number in it>`, and its content; 16 files in turn, 16 records at a time."""
+    """Returns pairs of a record's name, `<file>__<number in the file>`, and its content.
+
+    The records of 16 files at a time are interleaved in blocks of 16 records.
+    """
     paths, skips, takes = zip(*pieces, strict=True)
     files = tf.data.Dataset.from_tensor_slices((list(paths), np.array(skips, np.int64), np.array(takes, np.int64)))
     if seed is not None:
@@ -107,7 +110,7 @@ def _records(seed: tf.Tensor | None, pieces: list[Piece]) -> tf.data.Dataset:
 
 
 def _parsed(spec: DatasetSpec, record: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """The encoded image and the label, or labels, of a record."""
+    """Returns the encoded image of a record, and its label or labels."""
     # Source: google/automl efficientnetv2/datasets.py, dataset_parser of ImageNetInput and of ImageNet21kInput.
     encoded = tf.io.FixedLenFeature([], tf.string)
     if spec.multi_hot:
@@ -120,12 +123,12 @@ def _parsed(spec: DatasetSpec, record: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]
 
 
 def _check_first_records(spec: DatasetSpec, pieces: list[Piece]) -> None:
-    """Reads the first record of each file, so that those of another data set are refused before training starts."""
+    """Reads the first record of each file, to refuse files of another data set before training starts."""
     for name, record in _records(None, pieces):
         try:
             _, label = _parsed(spec, record)
         except tf.errors.OpError as error:
-            raise ValueError(f"{name.numpy().decode()} is no record of {spec.name}: {error.message}") from error
+            raise ValueError(f"{name.numpy().decode()} is not a record of {spec.name}: {error.message}") from error
         if not labels_fit(label, spec.num_classes):
             raise ValueError(f"{name.numpy().decode()}: label {label.numpy()} is outside 0..{spec.num_classes - 1}")
 

@@ -9,19 +9,22 @@ from types import MappingProxyType
 
 @dataclasses.dataclass(frozen=True)
 class Chip:
-    """One chip. Source: the "system architecture" pages of cloud.google.com/tpu/docs.
+    """A TPU chip.
+
+    Source: the "system architecture" pages of cloud.google.com/tpu/docs; for `hbm_bytes`, the TPU compiler's error
+    message for a program that is too large.
 
     Attributes:
-      name: of the generation.
-      peak_flops: bfloat16 floating-point operations a second.
-      flops_per_cycle: of all its matrix units; with `peak_flops` this gives the clock.
-      hbm_bytes: of memory that programs may take. Source: the TPU compiler's refusal of a program that takes too much.
-      hbm_bandwidth: bytes a second.
-      cores_in_name: whether the number in an accelerator's name counts cores, two a chip, instead of chips.
-      devices: JAX devices a chip; where there are two, each has half of the chip.
-      dimensions: of the grid in which chips are connected.
-      most: chips of the largest slice.
-      kinds: what `jax.Device.device_kind` calls it.
+      name: the generation.
+      peak_flops: bfloat16 floating-point operations per second.
+      flops_per_cycle: floating-point operations per cycle of all matrix units.
+      hbm_bytes: memory that programs may use.
+      hbm_bandwidth: bytes per second.
+      cores_in_name: whether the number in an accelerator type such as v4-8 counts cores, two for each chip.
+      devices: JAX devices per chip; two devices share a chip's peak and memory equally.
+      dimensions: dimensions of the grid in which chips are connected.
+      most: number of chips in the largest slice.
+      kinds: values of `jax.Device.device_kind` for this chip.
     """
 
     name: str
@@ -37,7 +40,7 @@ class Chip:
 
     @property
     def clock(self) -> float:
-        """Cycles a second."""
+        """Cycles per second."""
         return self.peak_flops / self.flops_per_cycle
 
 
@@ -54,5 +57,5 @@ CHIPS: Mapping[str, Chip] = MappingProxyType({chip.name: chip for chip in _ROWS}
 
 
 def chip_of(device_kind: str) -> Chip | None:
-    """Returns the chip of a JAX device's kind, or None where it is none of `CHIPS`."""
+    """Returns the chip with a JAX device kind, or None if it is not in `CHIPS`."""
     return next((chip for chip in _ROWS if device_kind in chip.kinds), None)

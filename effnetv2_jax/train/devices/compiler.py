@@ -1,4 +1,4 @@
-"""Programs compiled once, ahead of their first call, the later ones while the earlier ones run."""
+"""Programs compiled once each, ahead of their first call, the later ones while the earlier ones run."""
 
 from __future__ import annotations
 
@@ -13,145 +13,113 @@ from typing import Any
 import jax
 
 from effnetv2_jax.train.devices.memory import DeviceMemoryError, compile_within, program_bytes, smallest_fitting
-from effnetv2_jax.train.programs import Source
+from effnetv2_jax.train.devices.program import Program
+
+ProgramOf = Callable[[int], Program]
+"""Number of microbatches → the program."""
 
 _CACHE_HIT = "/jax/compilation_cache/cache_hits"
 
 
 @dataclasses.dataclass
-class Program:
-    """A program to compile, and what became of it.
+class _Compilation:
+    """A program, how to make it, and what compiling it took.
 
-    Attributes:
-      source: number of microbatches → the program.
-      choices: the numbers of microbatches to try until one fits.
-      microbatches: the one taken.
-      function: the jitted function, once compiled.
-      device_bytes: of memory that it needs.
-      from_cache: whether the persistent cache had it.
-      waited_seconds: how long the run stood still for it.
-      traces: times that the function taken was traced.
+    `lowered` is there until the program is compiled, `compiled` from then on.
     """
 
-    source: Callable[[int], Source]
+    program_of: ProgramOf
     choices: Sequence[int]
     lowered: jax.stages.Lowered | None = None
-    function: Any = None
+    compiled: jax.stages.Compiled | None = None
     microbatches: int = 0
-    device_bytes: int = 0
     lower_seconds: float = 0.0
     compile_seconds: float = 0.0
     waited_seconds: float = 0.0
     from_cache: bool = False
-    traces: int = 0
 
     def lower(self, microbatches: int) -> jax.stages.Lowered:
-        """Traces and lowers the program for a number of microbatches."""
-        source = self.source(microbatches)
-        self.traces = 0
-
-        def traced(*values: Any) -> Any:
-            self.traces += 1
-            return source.function(*values)
-
         start = time.perf_counter()
-        self.function = jax.jit(traced, **source.options)
-        lowered = self.function.lower(*source.arguments)
+        lowered = self.program_of(microbatches).lower()
         self.lower_seconds += time.perf_counter() - start
         return lowered
 
 
-class RetraceError(RuntimeError):
-    """A program was traced again: something that should be static changed."""
+class BackgroundCompiler:
+    """Compiles programs in one background thread, after all of them were lowered.
 
-
-class Programs:
-    """Compiles programs in one background thread; all are lowered first. A context: leaving it drops what has not
-    started to compile. `available` bytes of device memory bound each program, None nothing.
+    It is a context: leaving it drops the programs that have not started to compile. Each program may take `available`
+    bytes of device memory; None sets no limit.
     """
 
     def __init__(self, available: int | None = None) -> None:
         self._available = available
-        self._programs: dict[str, Program] = {}
-        self._compiled: dict[str, concurrent.futures.Future[None]] = {}
+        self._compilations: dict[str, _Compilation] = {}
+        self._done: dict[str, concurrent.futures.Future[None]] = {}
         self._thread = concurrent.futures.ThreadPoolExecutor(1, "compile")
 
-    def add(self, name: str, source: Callable[[int], Source], choices: Sequence[int] = (1,)) -> None:
-        """Lowers a program for the shapes it is called with, in the first of the numbers of microbatches."""
-        program = self._programs[name] = Program(source, choices)
-        program.lowered = program.lower(choices[0])
+    def add(self, name: str, program_of: ProgramOf, choices: Sequence[int] = (1,)) -> None:
+        """Lowers a program for the first of the numbers of microbatches to try."""
+        compilation = self._compilations[name] = _Compilation(program_of, choices)
+        compilation.lowered = compilation.lower(choices[0])
 
     def compile_all(self, first: str = "") -> None:
-        """Starts compiling in the background, in the order added, but for the one that goes first."""
-        order = sorted(self._programs, key=lambda name: name != first)
-        self._compiled = {name: self._thread.submit(self._compile, name) for name in order}
+        """Starts to compile in the background: the program named `first`, then the others in the order added."""
+        order = sorted(self._compilations, key=lambda name: name != first)
+        self._done = {name: self._thread.submit(self._compile, name) for name in order}
 
-    def get(self, name: str) -> Callable[..., Any]:
-        """Returns a program's function, waiting until it is compiled.
+    def get(self, name: str) -> jax.stages.Compiled:
+        """Returns a compiled program, waiting for it if need be. Arguments of other shapes are refused by JAX.
 
         Raises:
           DeviceMemoryError: if it fits in none of its numbers of microbatches.
         """
-        program = self._programs[name]
+        compilation = self._compilations[name]
         start = time.perf_counter()
-        self._compiled[name].result()
-        program.waited_seconds += time.perf_counter() - start
-        return program.function
+        self._done[name].result()
+        compilation.waited_seconds += time.perf_counter() - start
+        assert compilation.compiled is not None
+        return compilation.compiled
 
-    def check_retraces(self, warn: Callable[[str], None] | None) -> None:
-        """Warns of each program that was traced more than the once that lowering takes, without `warn` raises.
-
-        Raises:
-          RetraceError: without `warn`.
-        """
-        for name, program in self._programs.items():
-            if program.traces > 1:
-                text = f"the program {name!r} was traced {program.traces} times instead of once"
-                if warn is None:
-                    raise RetraceError(text)
-                warn(text)
-                program.traces = 1  # said once a retrace
-
-    def facts(self) -> dict[str, dict[str, Any]]:
-        """Returns name → seconds to lower, to compile and waited for, microbatches, memory, and if the cache had it."""
+    def figures(self) -> dict[str, dict[str, Any]]:
+        """Returns, by program, the seconds to lower, to compile and waited for, the microbatches and the memory."""
         return {
             name: {
-                "lower_seconds": round(program.lower_seconds, 3),
-                "compile_seconds": round(program.compile_seconds, 3),
-                "waited_seconds": round(program.waited_seconds, 3),
-                "from_cache": program.from_cache,
-                "accumulation_steps": program.microbatches,
-                "device_bytes": program.device_bytes,
+                "lower_seconds": round(compilation.lower_seconds, 3),
+                "compile_seconds": round(compilation.compile_seconds, 3),
+                "waited_seconds": round(compilation.waited_seconds, 3),
+                "from_cache": compilation.from_cache,
+                "accumulation_steps": compilation.microbatches,
+                "device_bytes": program_bytes(compilation.compiled) if compilation.compiled else 0,
             }
-            for name, program in self._programs.items()
+            for name, compilation in self._compilations.items()
         }
 
-    def __enter__(self) -> Programs:
+    def __enter__(self) -> BackgroundCompiler:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._thread.shutdown(wait=True, cancel_futures=True)
 
     def _compile(self, name: str) -> None:
-        program = self._programs[name]
+        compilation = self._compilations[name]
         start = time.perf_counter()
         hits = _cache_hits()
 
-        def attempt(microbatches: int) -> int:
-            lowered, program.lowered = program.lowered or program.lower(microbatches), None
-            # Compiling fills the jitted function's own cache: its first call compiles nothing.
-            return program_bytes(compile_within(lowered, self._available))
+        def attempt(microbatches: int) -> jax.stages.Compiled:
+            lowered, compilation.lowered = compilation.lowered or compilation.lower(microbatches), None
+            return compile_within(lowered, self._available)
 
         try:
-            program.microbatches, program.device_bytes = smallest_fitting(program.choices, attempt)
+            compilation.microbatches, compilation.compiled = smallest_fitting(compilation.choices, attempt)
         except DeviceMemoryError as error:
             raise DeviceMemoryError(error.needed, error.available, name) from None
-        program.from_cache = _cache_hits() > hits
-        program.compile_seconds = time.perf_counter() - start
+        compilation.from_cache = _cache_hits() > hits
+        compilation.compile_seconds = time.perf_counter() - start
 
 
 def enable_cache(folder: str) -> None:
-    """Keeps compiled programs in a folder (a path or `gs://…`) between runs; "" keeps none."""
+    """Keeps compiled programs in a folder between runs, a path or `gs://…`; "" keeps none."""
     if folder:
         path = folder if "://" in folder else str(pathlib.Path(folder).expanduser())
         jax.config.update("jax_compilation_cache_dir", path)
@@ -171,4 +139,4 @@ def _listen(event: str, **_: Any) -> None:
         _hits.count = _cache_hits() + 1
 
 
-jax.monitoring.register_event_listener(_listen)  # at import: JAX keeps a listener for good, so it must be one
+jax.monitoring.register_event_listener(_listen)  # once, at import: JAX never removes a listener

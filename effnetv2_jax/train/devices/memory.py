@@ -1,4 +1,4 @@
-"""Device memory: what a program needs, what a device has, and how many microbatches make a step fit."""
+"""Device memory: what a program needs, what a device has, and how many microbatches make a program fit."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import jax
 
 T = TypeVar("T")
 
-# The TPU compiler's refusals: "Ran out of memory in memory space hbm. Used 61.27G of 15.75G hbm." and "the total memory
-# required for HLO temporaries (128.00G) exceeds available HBM (15.75G)".
+# The TPU compiler's error messages: "Ran out of memory in memory space hbm. Used 61.27G of 15.75G hbm." and "the total
+# memory required for HLO temporaries (128.00G) exceeds available HBM (15.75G)".
 _REFUSAL = re.compile(
     r"(?:Used |HLO temporaries \()([\d.]+)([KMGT]?)(?: of |\) exceeds available HBM \()([\d.]+)([KMGT]?)"
 )
@@ -22,27 +22,27 @@ class DeviceMemoryError(RuntimeError):
     """A program needs more memory than a device has.
 
     Attributes:
-      needed: bytes on each device.
-      available: bytes that a device has for programs.
+      needed: bytes that the program needs on each device.
+      available: bytes that each device has for programs.
     """
 
     def __init__(self, needed: int, available: int, program: str = "the program") -> None:
         times = needed / available
         super().__init__(
-            f"{program} needs {needed / 2**30:.3g} GiB on each device, which has {available / 2**30:.3g} GiB; what "
-            f"would fit: a batch_size (of an evaluation: evaluation.batch_size) about {times:.2g} times smaller; in "
-            "training as many times more accumulation_steps (auto finds the number), or model.remat of the first rows "
-            "of blocks"
+            f"{program} needs {needed / 2**30:.3g} GiB on each device, which has {available / 2**30:.3g} GiB. To make "
+            f"an evaluation fit, divide evaluation.batch_size by about {times:.2g}. To make a training stage fit, "
+            "divide batch_size or multiply accumulation_steps by as much ('auto' finds the number), or list the first "
+            "rows of blocks in model.remat"
         )
         self.needed, self.available = needed, available
 
 
 def device_memory(configured_gib: float, resident: int = 0) -> int | None:
-    """Returns the bytes that a program may take on a device, None if unknown.
+    """Returns the bytes that a program may use on a device, or None if that is unknown.
 
     Args:
-      configured_gib: if not 0, these.
-      resident: bytes of the device's own memory that other things than the program will take.
+      configured_gib: a limit in GiB that replaces the device's own; 0 for none.
+      resident: bytes of the device's memory that are needed for something else.
     """
     if configured_gib:
         return int(configured_gib * 2**30)
@@ -51,7 +51,7 @@ def device_memory(configured_gib: float, resident: int = 0) -> int | None:
 
 
 def program_bytes(compiled: jax.stages.Compiled) -> int:
-    """Returns the bytes of device memory that a compiled program needs, its arguments and results included."""
+    """Returns the bytes of device memory that a compiled program needs, including its arguments and results."""
     memory: Any = compiled.memory_analysis()
     return int(
         memory.argument_size_in_bytes
@@ -66,7 +66,7 @@ def compile_within(lowered: jax.stages.Lowered, available: int | None) -> jax.st
     """Compiles a program.
 
     Raises:
-      DeviceMemoryError: if it needs more than is available, by its memory analysis or by the compiler's own refusal.
+      DeviceMemoryError: if it needs more than is available, by its memory analysis or the compiler's error message.
     """
     try:
         compiled = lowered.compile()
@@ -82,18 +82,23 @@ def compile_within(lowered: jax.stages.Lowered, available: int | None) -> jax.st
 
 
 def accumulation_choices(batch_size: int, devices: int) -> tuple[int, ...]:
-    """Returns the numbers of microbatches that leave each device whole images."""
+    """Returns the numbers of microbatches that give each device whole images."""
     share = batch_size // devices
     return tuple(parts for parts in range(1, share + 1) if share % parts == 0)
 
 
 def smallest_fitting(choices: Sequence[int], attempt: Callable[[int], T]) -> tuple[int, T]:
-    """Returns the first of the ascending numbers of microbatches whose attempt fits, and what it gave.
+    """Returns the smallest number of microbatches that fits, and the result of its attempt.
 
-    Memory that n microbatches need is at least that of one divided by n, so choices known to be too few are skipped.
+    A program in n microbatches needs at least 1/n of the memory of one that processes the whole batch at once, so
+    numbers that cannot fit are skipped.
+
+    Args:
+      choices: numbers of microbatches, ascending.
+      attempt: number of microbatches → result; raises DeviceMemoryError if the program does not fit.
 
     Raises:
-      DeviceMemoryError: if none fits, that of the last attempt.
+      DeviceMemoryError: the last attempt's, if none fits.
     """
     rest = list(choices)
     while True:

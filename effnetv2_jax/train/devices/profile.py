@@ -1,4 +1,4 @@
-"""A trace of some steps, for XProf and TensorBoard."""
+"""A profiler trace of some training steps, for XProf and TensorBoard."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ import jax
 
 
 def parse_steps(text: str) -> range:
-    """Returns the steps from START to before STOP of a text START:STOP; none of "".
+    """Parses START:STOP to the steps from START to STOP − 1, and "" to no steps.
 
     Raises:
-      ValueError: for another text, or if START is not before STOP.
+      ValueError: for any other text, or if START is not less than STOP.
     """
     match = re.fullmatch(r"(\d+):(\d+)", text)
     steps = range(int(match[1]), int(match[2])) if match else range(0)
     if text and not steps:
-        raise ValueError(f"the steps to profile must be START:STOP with START before STOP, got {text!r}")
+        raise ValueError(f"the steps to profile must be START:STOP with START less than STOP, got {text!r}")
     return steps
 
 
 def check_within(steps: range, total_steps: int) -> None:
-    """Refuses steps that a run does not have.
+    """Checks that a run has all the steps to profile.
 
     Raises:
-      ValueError: saying how many it has.
+      ValueError: if it has fewer.
     """
     if steps.stop > total_steps:
         raise ValueError(
@@ -34,7 +34,7 @@ def check_within(steps: range, total_steps: int) -> None:
 
 
 class Trace:
-    """Writes what host and devices do in some steps into a folder; a context."""
+    """A context that writes a trace of hosts and devices during some steps into a folder."""
 
     def __init__(self, folder: str, steps: range) -> None:
         self._folder = folder
@@ -42,11 +42,11 @@ class Trace:
         self._running = False
 
     def before(self, step: int, state: Any) -> None:
-        """Starts or stops the trace where the step about to be taken says so, once the steps before it are done.
+        """Starts or stops the trace before a step, as soon as all earlier steps are done.
 
         Args:
-          step: about to be taken.
-          state: what the step before it gives, perhaps still being computed.
+          step: the next step.
+          state: result of the step before it, which may still be in progress.
         """
         if (step in self._steps) == self._running:
             return

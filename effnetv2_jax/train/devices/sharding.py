@@ -14,15 +14,15 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 HostBatch = Mapping[str, np.ndarray]
 
 AHEAD = 2
-"""Batches that lie on the devices beside the one in use."""
+"""Number of batches that wait on the devices while another one is in use."""
 
 
 def make_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
-    """Returns a mesh of one axis, `data`, over devices (None: those of all processes).
+    """Returns a mesh with the single axis `data` over devices; None takes those of all processes.
 
-    They come slice by slice and process by process. So each process holds consecutive rows of a batch, in the order of
-    the processes, and devices that share a BatchNorm group are on one host if a host has enough. `jax.make_mesh` orders
-    by the network instead, which an axis that is only summed over does not need, and refuses several slices.
+    Devices are ordered by slice, then by process. Each process therefore holds consecutive rows of a batch, and devices
+    that share a BatchNorm group belong to one host if that host has enough of them. `jax.make_mesh` would order them by
+    the network between the chips, which an axis that is only summed over does not need, and it refuses several slices.
 
     Raises:
       ValueError: if processes have different numbers of devices.
@@ -39,20 +39,20 @@ def _place(device: jax.Device) -> tuple[int, int, int]:
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-    """Returns the sharding of the state: a copy on each device."""
+    """Returns the sharding that puts a copy on each device, as for the state."""
     return NamedSharding(mesh, PartitionSpec())
 
 
 def batch_sharded(mesh: Mesh) -> NamedSharding:
-    """Returns the sharding of a batch: its first axis divided over the devices."""
+    """Returns the sharding that divides the first axis over the devices, as for a batch."""
     return NamedSharding(mesh, PartitionSpec("data"))
 
 
 def check_batch_size(name: str, batch_size: int, devices: int, processes: int = 1) -> None:
-    """Refuses a global batch that does not divide over the devices, and over the processes.
+    """Checks that a global batch divides over the devices and over the processes.
 
     Raises:
-      ValueError: naming the nearest sizes that do.
+      ValueError: if it does not; the message names the nearest sizes that do.
     """
     unit = math.lcm(devices, processes)
     if batch_size < 1 or batch_size % unit:
@@ -63,9 +63,9 @@ def check_batch_size(name: str, batch_size: int, devices: int, processes: int = 
 
 
 def groups_fit(group_size: int, images: int, devices: int) -> bool:
-    """Tells whether each group of BatchNorm is a part of one device's images or all of several devices'.
+    """Returns whether each BatchNorm group is a part of one device's images, or all images of several devices.
 
-    A size of 0, or of at least `images`, means one group of them all.
+    A size of 0, or of at least `images`, means one group of all images, which always fits.
     """
     share = max(1, images // devices)
     whole = group_size == 0 or group_size >= images
@@ -73,15 +73,15 @@ def groups_fit(group_size: int, images: int, devices: int) -> bool:
 
 
 def check_group_size(group_size: int, images: int, devices: int) -> None:
-    """Refuses groups of BatchNorm (0, or at least `images`: one) that would straddle more devices than they fill.
+    """Checks that BatchNorm groups match the devices, see `groups_fit`.
 
     Args:
       group_size: images in a group.
-      images: that are normalised at once, on all devices together.
-      devices: that they are divided over.
+      images: images that are normalised at once, on all devices together.
+      devices: number of devices that the images are divided over.
 
     Raises:
-      ValueError: naming the nearest sizes that fit.
+      ValueError: if they do not; the message names the nearest sizes that do.
     """
 
     def fits(size: int) -> bool:
@@ -91,20 +91,21 @@ def check_group_size(group_size: int, images: int, devices: int) -> None:
         below = max(size for size in range(1, group_size) if fits(size))
         above = min((size for size in range(group_size, images) if fits(size)), default=images)
         raise ValueError(
-            f"model.bn_group_size {group_size} does not divide {images} images on {devices} devices into groups of "
-            f"whole devices or parts of one; the nearest that do: {below} or {above}"
+            f"model.bn_group_size {group_size} does not fit {images} images on {devices} devices: a group must be a "
+            f"part of one device's images or all images of several devices; the nearest sizes that fit: "
+            f"{below} or {above}"
         )
 
 
 def global_batch(batch: HostBatch, sharding: NamedSharding) -> dict[str, jax.Array]:
-    """Returns the global arrays of which each process holds its share."""
+    """Returns the global arrays that the processes' batches are shares of."""
     return {name: jax.make_array_from_process_local_data(sharding, array) for name, array in batch.items()}
 
 
 def replicate(tree: Any, mesh: Mesh) -> Any:
-    """Returns a tree of arrays that every process has alike as global arrays, a copy on each device.
+    """Returns a tree of global arrays with a copy on each device; all processes must pass the same values.
 
-    Unlike `jax.device_put` it does not compare the processes' values, which takes a program for each shape.
+    `jax.device_put` would compare the processes' values, which takes a compiled program for each shape.
     """
     whole = replicated(mesh)
     if jax.process_count() == 1:
@@ -119,7 +120,7 @@ def replicate(tree: Any, mesh: Mesh) -> Any:
 
 
 def on_devices(batches: Iterable[HostBatch], sharding: NamedSharding) -> Iterator[dict[str, jax.Array]]:
-    """Yields global batches, with the next `AHEAD` of them on their way to the devices."""
+    """Yields global batches while the next `AHEAD` of them are being copied to the devices."""
     queue: collections.deque[dict[str, jax.Array]] = collections.deque()
     for batch in batches:
         queue.append(global_batch(batch, sharding))
@@ -129,5 +130,5 @@ def on_devices(batches: Iterable[HostBatch], sharding: NamedSharding) -> Iterato
 
 
 def with_sharding(tree: Any, sharding: NamedSharding) -> Any:
-    """Returns the shapes of a tree as `jax.ShapeDtypeStruct` that carry a sharding."""
+    """Returns a tree's shapes as `jax.ShapeDtypeStruct` with a sharding."""
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree)

@@ -15,7 +15,12 @@ from effnetv2_jax.train.recipe import parameter_paths
 
 @dataclasses.dataclass
 class LossConfig:
-    """`kind` is `softmax`, `sigmoid`, or `multi_hot`: softmax against labels normalised to the sum 1."""
+    """The loss.
+
+    Attributes:
+      kind: `softmax`, `sigmoid`, or `multi_hot`, which is softmax against labels normalised to the sum 1.
+      label_smoothing: share of each target that is spread over all classes.
+    """
 
     kind: str = "softmax"
     label_smoothing: float = 0.1
@@ -36,7 +41,6 @@ def _multi_hot(logits: Array, targets: Array, smoothing: float) -> Array:
 # Source: model_fn of the official main.py; tf.losses.softmax_cross_entropy and sigmoid_cross_entropy for the smoothing.
 LOSSES = MappingProxyType({"softmax": _softmax, "sigmoid": _sigmoid, "multi_hot": _multi_hot})
 
-
 Loss = Callable[[Array, Array], Array]
 
 
@@ -55,12 +59,12 @@ def make_loss(config: LossConfig) -> Loss:
 
 
 def one_hot(labels: Array, num_classes: int) -> Array:
-    """Returns float32 targets `[N, C]` of integer labels `[N]`; multi-hot labels `[N, C]` pass as they are."""
+    """Returns float32 targets `[N, C]` for integer labels `[N]`; multi-hot labels `[N, C]` are only cast."""
     return labels.astype(jnp.float32) if labels.ndim == 2 else jax.nn.one_hot(labels, num_classes)
 
 
 def is_decayed(path: str) -> bool:
-    """Tells whether weight decay applies: to kernels, not to biases nor BatchNorm's scales.
+    """Returns whether weight decay applies to a parameter: to kernels, not to biases or BatchNorm's scales.
 
     Source: weight_decay_exclude of the official hparams.py, `.*(bias|gamma|beta).*`.
     """

@@ -18,16 +18,17 @@ _QUANTILES = 4096
 def mix(rng: Array, images: Array, targets: Array, mixup_alpha: float, cutmix_alpha: float) -> tuple[Array, Array]:
     """Mixes each image and its target with a partner's.
 
-    Partners are the images in reverse order. With both alphas above 0 the first half of the batch gets mixup and the
-    second CutMix, each reversed inside its half; an alpha of 0 turns its kind off.
-    Deviation: a CutMix target is weighted by its own image's pasted area; the official code takes the mean area.
+    An image's partner is the one at the mirrored place in the batch. If both alphas are above 0, the first half of the
+    batch gets mixup and the second half CutMix, and partners come from the same half. An alpha of 0 turns its kind of
+    mixing off.
+    Deviation: a CutMix target is weighted by the area pasted into its own image. The official code takes the mean area.
 
     Args:
       rng: a key.
       images: `[N, H, W, C]`, float.
       targets: `[N, classes]`, float.
-      mixup_alpha: of the Beta(α, α) that the weights are drawn from.
-      cutmix_alpha: of the Beta(α, α) that the kept areas are drawn from.
+      mixup_alpha: α of the Beta(α, α) that mixup's weights are drawn from.
+      cutmix_alpha: α of the Beta(α, α) that the areas CutMix keeps are drawn from.
 
     Returns:
       Images and targets of the same shapes.
@@ -42,7 +43,7 @@ def mix(rng: Array, images: Array, targets: Array, mixup_alpha: float, cutmix_al
         parts.append(jnp.broadcast_to(_mixup_weights(mixup_rng, mixed_up, mixup_alpha), (mixed_up, height, width, 1)))
     if mixed_up < batch:
         parts.append(_cutmix_weights(cutmix_rng, batch - mixed_up, height, width, cutmix_alpha))
-    weights = jnp.concatenate(parts)  # [N, H, W, 1], the share of the image itself in each pixel
+    weights = jnp.concatenate(parts)  # [N, H, W, 1], the image's own share of each pixel
     shares = weights.mean((1, 2))  # [N, 1]
     return (
         _blend(images, _mirrored(images, mixed_up), weights.astype(images.dtype)),
@@ -51,9 +52,9 @@ def mix(rng: Array, images: Array, targets: Array, mixup_alpha: float, cutmix_al
 
 
 def _mirrored(x: Array, first: int) -> Array:
-    """Returns the first rows and the others of `x` `[N, …]`, each in reverse order.
+    """Returns `x` `[N, …]` with the first rows reversed among themselves, and the other rows as well.
 
-    Reversing moves whole shards between devices; indexing would give every device the whole batch.
+    Reversing moves whole shards between devices. Indexing would give every device the whole batch.
     """
     if 2 * first == x.shape[0]:
         return jnp.flip(x.reshape(2, first, *x.shape[1:]), 1).reshape(x.shape)
@@ -65,9 +66,9 @@ def _blend(own: Array, other: Array, share: Array) -> Array:
 
 
 def beta(rng: Array, alpha: float, shape: tuple[int, ...]) -> Array:
-    """Draws float32 from Beta(α, α) for a constant α > 0: a uniform number through a table of the quantiles.
+    """Draws float32 from Beta(α, α), for a constant α > 0, by interpolating a table of its quantiles.
 
-    jax.random.beta draws by rejection, a loop that compiles as long as a small network.
+    `jax.random.beta` draws by rejection, in a loop that takes as long to compile as a small network.
     """
     table = jnp.asarray(scipy.special.betaincinv(alpha, alpha, np.linspace(0.0, 1.0, _QUANTILES + 1)), jnp.float32)
     position = jax.random.uniform(rng, shape) * _QUANTILES
@@ -81,7 +82,7 @@ def _mixup_weights(rng: Array, batch: int, alpha: float) -> Array:
 
 
 def _cutmix_weights(rng: Array, batch: int, height: int, width: int, alpha: float) -> Array:
-    """Returns `[N, H, W, 1]`: 0 inside each image's box, whose area before clipping is 1 − Beta(α, α), 1 outside."""
+    """Returns `[N, H, W, 1]`: 0 inside each image's box and 1 outside. Its area before clipping is 1 − Beta(α, α)."""
     area_rng, row_rng, column_rng = jax.random.split(rng, 3)
     ratio = jnp.sqrt(1.0 - beta(area_rng, alpha, (batch,)))
     rows = _inside(jax.random.randint(row_rng, (batch,), 0, height), ratio, height)
@@ -90,7 +91,7 @@ def _cutmix_weights(rng: Array, batch: int, height: int, width: int, alpha: floa
 
 
 def _inside(centre: Array, ratio: Array, size: int) -> Array:
-    """Returns `[N, size]`: which pixels lie within a segment of `ratio` × size about the centre."""
+    """Returns bool `[N, size]`: whether each pixel lies in the segment of `ratio` × size pixels around the centre."""
     half = (ratio * size).astype(jnp.int32) // 2
     position = jnp.arange(size)[None, :]
     return (position >= (centre - half)[:, None]) & (position < (centre + half)[:, None])

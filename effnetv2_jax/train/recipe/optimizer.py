@@ -1,6 +1,7 @@
-"""Optimisers, with clipping and frozen parts."""
+"""Optimisers, with gradient clipping and frozen parameters."""
 
 import dataclasses
+import math
 from types import MappingProxyType
 from typing import Any
 
@@ -17,27 +18,34 @@ from effnetv2_jax.train.recipe.schedule import Schedule, ScheduleConfig
 class OptimizerConfig:
     """How gradients become updates.
 
-    `decay` is that of `rmsprop`'s mean square; `epsilon` is rmsprop's by default, `adamw` usually takes 1e-8; `sgd` has
-    neither. `weight_decay` is L2 in the loss for `rmsprop` and `sgd`, decoupled for `adamw`; kernels only. A
-    `clip_norm` above 0 clips each parameter's gradient to that norm and then the global one. `frozen` are regular
-    expressions, matched at the start of parameter paths (`stem`, `block_[0-9]/`): what they match keeps its value,
-    BatchNorm's statistics too.
+    Attributes:
+      name: `rmsprop`, `sgd` or `adamw`.
+      schedule: the learning rate by step.
+      momentum: of the updates; AdamW's β₁.
+      decay: of RMSProp's mean square; the others ignore it.
+      epsilon: RMSProp's (inside the root) or AdamW's; None takes the optimiser's own, 1e-3 and 1e-8.
+      weight_decay: applies to kernels only: as L2 in the loss for `rmsprop` and `sgd`, decoupled for `adamw`.
+      clip_norm: above 0, each parameter's gradient is clipped to this norm, and then the norm of all together.
+      frozen: regular expressions, matched at the start of parameter paths, such as `stem` or `block_[0-9]/`. Parameters
+        that match keep their values, and so do the BatchNorm statistics of their layers.
     """
 
     name: str = "rmsprop"
     schedule: ScheduleConfig = dataclasses.field(default_factory=ScheduleConfig)
     momentum: float = 0.9
     decay: float = 0.9
-    epsilon: float = 1e-3
+    epsilon: float | None = None
     weight_decay: float = 1e-5
     clip_norm: float = 0.0
     frozen: tuple[str, ...] = ()
 
 
 def _rmsprop(config: OptimizerConfig, rate: Schedule) -> optax.GradientTransformation:
-    # TF1's RMSProp: epsilon inside the root, the accumulator starts at 1, the rate comes before the momentum.
+    # TensorFlow 1's RMSProp: epsilon lies inside the root, the accumulator starts at 1, and the momentum accumulates
+    # updates that are already multiplied by the learning rate.
+    epsilon = 1e-3 if config.epsilon is None else config.epsilon
     return optax.rmsprop(
-        rate, decay=config.decay, eps=config.epsilon, initial_scale=1.0, eps_in_sqrt=True, momentum=config.momentum
+        rate, decay=config.decay, eps=epsilon, initial_scale=1.0, eps_in_sqrt=True, momentum=config.momentum
     )
 
 
@@ -46,7 +54,8 @@ def _sgd(config: OptimizerConfig, rate: Schedule) -> optax.GradientTransformatio
 
 
 def _adamw(config: OptimizerConfig, rate: Schedule) -> optax.GradientTransformation:
-    return optax.adamw(rate, b1=config.momentum, eps=config.epsilon, weight_decay=config.weight_decay, mask=_decay_mask)
+    epsilon = 1e-8 if config.epsilon is None else config.epsilon
+    return optax.adamw(rate, b1=config.momentum, eps=epsilon, weight_decay=config.weight_decay, mask=_decay_mask)
 
 
 OPTIMIZERS = MappingProxyType({"rmsprop": _rmsprop, "sgd": _sgd, "adamw": _adamw})
@@ -63,18 +72,17 @@ def make_optimizer(config: OptimizerConfig, rate: Schedule, params: Any) -> opta
     for name, below in (
         ("momentum", 1.0),
         ("decay", 1.0),
-        ("epsilon", None),
-        ("weight_decay", None),
-        ("clip_norm", None),
+        ("epsilon", math.inf),
+        ("weight_decay", math.inf),
+        ("clip_norm", math.inf),
     ):
         value = getattr(config, name)
-        if value < 0 or (below is not None and value >= below):
-            raise ValueError(
-                f"optimizer.{name} must be at least 0{f' and less than {below:g}' if below else ''}, got {value}"
-            )
+        if value is not None and not 0 <= value < below:
+            limit = f" and less than {below:g}" if below < math.inf else ""
+            raise ValueError(f"optimizer.{name} must be finite and at least 0{limit}, got {value}")
     parts = [OPTIMIZERS[config.name](config, rate)]
     if config.clip_norm:
-        # Source: the official main.py clips each variable's norm first, then the global one.
+        # Source: the official main.py, which clips the norm of each variable first and then the global norm.
         parts = [optax.stateless(_clip_each(config.clip_norm)), optax.clip_by_global_norm(config.clip_norm), *parts]
     transformation = optax.chain(*parts)
     if not config.frozen:
@@ -87,7 +95,7 @@ def make_optimizer(config: OptimizerConfig, rate: Schedule, params: Any) -> opta
 
 
 def l2_in_loss(config: OptimizerConfig) -> float:
-    """Returns the weight of the loss's L2 penalty: 0 where the optimiser decays the weights itself."""
+    """Returns the weight of the L2 penalty in the loss: 0 if the optimiser decays the weights itself."""
     return 0.0 if config.name == "adamw" else config.weight_decay
 
 
@@ -96,8 +104,7 @@ def _decay_mask(params: Any) -> Any:
 
 
 def _clip_each(clip_norm: float) -> Any:
-    def clip(updates: Any, params: Any = None) -> Any:
-        del params
+    def clip(updates: Any, _: Any = None) -> Any:
         return jax.tree.map(
             lambda g: g * jnp.minimum(1.0, clip_norm / jnp.maximum(jnp.linalg.norm(g.ravel()), 1e-12)), updates
         )

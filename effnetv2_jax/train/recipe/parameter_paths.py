@@ -1,4 +1,4 @@
-"""Trees of arrays as flat dicts of slash-joined paths, and patterns over them."""
+"""Trees of arrays as flat dicts by path, and patterns that select paths."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ def flatten(tree: Any) -> dict[str, Any]:
 
 
 def unflatten(flat: dict[str, Any]) -> Any:
-    """Returns the nested dict of `flatten`'s result."""
+    """Returns the tree that `flatten` was given."""
     return traverse_util.unflatten_dict(flat, sep="/")
 
 
 def matching(tree: Any, patterns: Sequence[str]) -> set[str]:
-    """Returns the paths of a tree in which a regular expression is found at the start.
+    """Returns the paths of a tree that begin with a match of one of the regular expressions.
 
     Raises:
-      ValueError: for a pattern that is no regular expression or matches nothing.
+      ValueError: for a pattern that is not a regular expression or matches nothing.
     """
     matched: set[str] = set()
     every = flatten(tree)
@@ -34,6 +34,6 @@ def matching(tree: Any, patterns: Sequence[str]) -> set[str]:
             raise ValueError(f"{pattern!r} is not a regular expression: {error}") from error
         if not found:
             tops = sorted({path.split("/")[0] for path in every})
-            raise ValueError(f"the pattern {pattern!r} matches no parameter; they start with {', '.join(tops)}")
+            raise ValueError(f"the pattern {pattern!r} matches no parameter; paths start with {', '.join(tops)}")
         matched |= found
     return matched

@@ -38,11 +38,21 @@ class Stage:
 
 @dataclasses.dataclass
 class ProgressiveConfig:
-    """A preset and what replaces its ranges.
+    """The stages of a run: a preset, and the quantities that differ from it.
 
-    `preset` is `official` (the published code), `paper` (Table 6) or `custom`. A range that is not empty takes the
-    preset's place: its first and last value are interpolated over the stages, or it gives each stage its value;
-    `custom` needs `image_size` and leaves the rest at the variant's constant rates without augmentation.
+    A quantity that is given replaces the preset's. Two values are the first and the last stage's, with the stages
+    between interpolated linearly; as many values as stages give each stage its own.
+
+    Attributes:
+      preset: `official` (the published code), `paper` (Table 6), or `custom`, which needs `image_size` and takes the
+        variant's constant dropout and drop path rates and no augmentation.
+      stages: how many there are.
+      image_size: side of the training images in pixels.
+      magnitude: strength of RandAugment.
+      mixup_alpha: α of mixup's Beta distribution; 0 for no mixup.
+      cutmix_alpha: α of CutMix's Beta distribution; 0 for no CutMix.
+      dropout_rate: probability that a pooled feature is dropped.
+      drop_path_rate: probability that an image skips the last block.
     """
 
     preset: str = "official"
@@ -57,15 +67,15 @@ class ProgressiveConfig:
 
 @dataclasses.dataclass(frozen=True)
 class _Strength:
-    """How far a variant's regularisation goes: the values of the last stage."""
+    """The regularisation of a variant's last stage."""
 
     magnitude: float
     alpha: float
 
 
-# Source: effnetv2_configs.py @6a54c87, `data.ram`, `data.mixup_alpha`, `data.cutmix_alpha`. Variants without a row are
-# trained with AutoAugment, which has no magnitude; with RandAugment they take S's.
-# Deviation: there the official ramp would go down from 5 to 0.
+# Source: effnetv2_configs.py @6a54c87, `data.ram`, `data.mixup_alpha`, `data.cutmix_alpha`. The other variants are
+# trained with AutoAugment, which has no magnitude. With RandAugment they take the values of S.
+# Deviation: the official code would lower their magnitude from 5 to 0.
 _OFFICIAL: Mapping[str, _Strength] = MappingProxyType(
     {"s": _Strength(10, 0.0), "m": _Strength(15, 0.2), "l": _Strength(20, 0.5), "xl": _Strength(20, 0.5)}
 )
@@ -79,7 +89,7 @@ class _PaperRow:
     dropout_rate: float
 
 
-# Source: arXiv 2104.00298, Table 6, the columns "max"; its "min" are 128, 5, 0 and 0.1. The paper has no CutMix.
+# Source: arXiv 2104.00298, Table 6, columns "max"; the columns "min" are 128, 5, 0 and 0.1. The paper uses no CutMix.
 _PAPER: Mapping[str, _PaperRow] = MappingProxyType(
     {"s": _PaperRow(300, 15, 0.0, 0.3), "m": _PaperRow(380, 20, 0.2, 0.4), "l": _PaperRow(380, 25, 0.4, 0.5)}
 )
@@ -88,7 +98,10 @@ _Values = dict[str, list[float]]
 
 
 def _letter(spec: ModelSpec) -> str:
-    """Returns the row of the tables for a variant: s, m, l or xl (also of the article's and of scaled ones), or ""."""
+    """Returns a variant's size, which names its row in the tables: s, m, l or xl; "" for any other variant.
+
+    The article's variants and scaled ones have the size of the variant they come from.
+    """
     name = spec.name.split(" ")[0]
     family, _, letter = name.rpartition("-")
     return letter if family in ("efficientnetv2", "article") and letter in _OFFICIAL else ""
@@ -103,7 +116,7 @@ def _official(spec: ModelSpec, stages: int) -> _Values:
         "magnitude": _interpolated((5.0, strength.magnitude), stages),
         "mixup_alpha": alphas,
         "cutmix_alpha": alphas,
-        # The code computes a ramp of the dropout rate and then deletes it: it is constant.
+        # Constant: the official code computes a ramp of the dropout rate and then discards it.
         "dropout_rate": [spec.dropout_rate] * stages,
         "drop_path_rate": [spec.drop_path_rate] * stages,
     }
@@ -138,7 +151,7 @@ def _custom(spec: ModelSpec, stages: int) -> _Values:
 
 PRESETS = MappingProxyType({"official": _official, "paper": _paper, "custom": _custom})
 
-# The allowed ends of each quantity: lowest, highest, whether the highest itself is allowed.
+# Each quantity's lowest and highest allowed value, and whether the highest itself is allowed.
 _LIMITS = MappingProxyType(
     {
         "magnitude": (0.0, 40.0, True),
@@ -151,12 +164,12 @@ _LIMITS = MappingProxyType(
 
 
 def make_stages(config: ProgressiveConfig, spec: ModelSpec, total_steps: int) -> tuple[Stage, ...]:
-    """Returns the stages of a run of `total_steps`, equal in steps as far as these divide.
+    """Returns the stages of a run of `total_steps`, equal in steps up to rounding.
 
-    With one stage, the last value of each range holds throughout.
+    A single stage takes the last value of each quantity.
 
     Raises:
-      ValueError: for an unknown preset, ranges or sizes out of their limits, more stages than steps.
+      ValueError: for an unknown preset, a value out of its limits, or more stages than steps.
     """
     if config.preset not in PRESETS:
         raise ValueError(f"unknown progressive preset {config.preset!r}; known presets: {', '.join(PRESETS)}")
@@ -164,9 +177,8 @@ def make_stages(config: ProgressiveConfig, spec: ModelSpec, total_steps: int) ->
         raise ValueError(f"stages must be between 1 and the number of steps ({total_steps}), got {config.stages}")
     values = PRESETS[config.preset](spec, config.stages)
     for name in values:
-        given = getattr(config, name)
-        if given:
-            values[name] = _stage_values(name, given, config.stages)
+        if override := getattr(config, name):
+            values[name] = _stage_values(name, override, config.stages)
     _check(values, spec)
     ends = [total_steps * (k + 1) // config.stages for k in range(config.stages)]
     return tuple(
@@ -182,22 +194,24 @@ def make_stages(config: ProgressiveConfig, spec: ModelSpec, total_steps: int) ->
 
 
 def stage_at(stages: Sequence[Stage], step: int) -> Stage:
-    """Returns the stage that takes the given step; the last one for a finished run."""
+    """Returns the stage that a step belongs to, or the last stage once the run is finished."""
     index = bisect.bisect_right([stage.end_step for stage in stages], step)
     return stages[min(index, len(stages) - 1)]
 
 
 def _interpolated(ends: Sequence[float], stages: int) -> list[float]:
-    """Returns a value a stage from the first to the last, both included; with one stage the last."""
+    """Returns one value for each stage, from the first to the last end; a single stage gets the last."""
     return [float(value) for value in np.linspace(ends[0], ends[-1], stages)] if stages > 1 else [float(ends[-1])]
 
 
-def _stage_values(name: str, given: Sequence[float], stages: int) -> list[float]:
-    if len(given) == stages:
-        return [float(value) for value in given]
-    if len(given) == 2:
-        return _interpolated(given, stages)
-    raise ValueError(f"progressive.{name} takes 2 values (first, last) or one for each of {stages} stages, got {given}")
+def _stage_values(name: str, values: Sequence[float], stages: int) -> list[float]:
+    if len(values) == stages:
+        return [float(value) for value in values]
+    if len(values) == 2:
+        return _interpolated(values, stages)
+    raise ValueError(
+        f"progressive.{name} takes 2 values (first, last) or one for each of {stages} stages, got {values}"
+    )
 
 
 def _check(values: _Values, spec: ModelSpec) -> None:
@@ -207,7 +221,7 @@ def _check(values: _Values, spec: ModelSpec) -> None:
         if size < spec.minimum_image_size:
             raise ValueError(
                 f"{spec.name} needs images of at least {spec.minimum_image_size} px, "
-                f"progressive.image_size has {size:g}"
+                f"got progressive.image_size {size:g}"
             )
     for name, (lowest, highest, inclusive) in _LIMITS.items():
         for value in values[name]:

@@ -1,4 +1,4 @@
-"""Learning rate by step."""
+"""The learning rate by step."""
 
 import dataclasses
 from collections.abc import Callable
@@ -10,9 +10,17 @@ from jax import Array
 
 @dataclasses.dataclass
 class ScheduleConfig:
-    """The learning rate over a run. Durations are in epochs unless named steps.
+    """The learning rate over a run.
 
-    The peak is `base_rate` × batch / `reference_batch`; a `reference_batch` of 0 takes `base_rate` as it is.
+    Attributes:
+      kind: `exponential`, `cosine`, `linear` or `constant`.
+      base_rate: the peak rate for a batch of `reference_batch`; the peak grows in proportion to the batch.
+      reference_batch: 0 makes `base_rate` the peak for every batch.
+      warmup_epochs: epochs in which the rate rises linearly from 0 to the peak.
+      warmup_steps: the same in steps; one of the two must be 0.
+      decay_rate: factor of the exponential schedule.
+      decay_epochs: epochs from one multiplication by that factor to the next.
+      end_rate: the rate never falls below this.
     """
 
     kind: str = "exponential"
@@ -27,7 +35,7 @@ class ScheduleConfig:
 
 @dataclasses.dataclass(frozen=True)
 class _Run:
-    """What a schedule is computed from: the peak rate and durations in steps."""
+    """The inputs of a schedule: its configuration, the peak rate, and durations in steps."""
 
     config: ScheduleConfig
     peak: float
@@ -60,7 +68,7 @@ Schedule = Callable[[Array | int], Array]
 def make_schedule(config: ScheduleConfig, *, batch_size: int, steps_per_epoch: float, total_steps: int) -> Schedule:
     """Returns step → learning rate, float32.
 
-    The decay is counted from step 0 and the linear warm-up overrides it, so the rate may jump where the warm-up ends.
+    The decay starts at step 0 and the warm-up overrides it, so the rate may drop at the end of the warm-up.
     Source: WarmupLearningRateSchedule of the official utils.py.
 
     Raises:
@@ -73,7 +81,9 @@ def make_schedule(config: ScheduleConfig, *, batch_size: int, steps_per_epoch: f
         if field.name != "kind" and value < 0:
             raise ValueError(f"optimizer.schedule.{field.name} must not be negative, got {value}")
     if config.warmup_epochs and config.warmup_steps:
-        raise ValueError("give the warm-up as warmup_epochs or as warmup_steps and set the other to 0")
+        raise ValueError(
+            f"one of warmup_epochs and warmup_steps must be 0, got {config.warmup_epochs:g} and {config.warmup_steps}"
+        )
     if config.kind == "exponential" and not config.decay_epochs:
         raise ValueError("the exponential schedule needs decay_epochs above 0")
     peak = config.base_rate * (batch_size / config.reference_batch if config.reference_batch else 1.0)

@@ -1,4 +1,4 @@
-"""The state of a run: everything that a checkpoint holds."""
+"""The state of a run, which is what a checkpoint holds."""
 
 from __future__ import annotations
 
@@ -10,13 +10,19 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
-Variables = dict[str, Any]
+from effnetv2_jax.model.variables import Variables
 
 
 class TrainState(flax.struct.PyTreeNode):
-    """Parameters, statistics, optimiser and averages after `step` steps, an int32 scalar.
+    """Everything that training changes.
 
-    The averages `ema_params` and `ema_batch_stats` are exponential moving ones; None where the run keeps none.
+    Attributes:
+      step: number of steps done, int32 scalar.
+      params: the model's parameters.
+      batch_stats: BatchNorm's statistics.
+      opt_state: the optimiser's state.
+      ema_params: exponential moving average of the parameters; None if the run keeps no averages.
+      ema_batch_stats: exponential moving average of the statistics; None likewise.
     """
 
     step: Array
@@ -28,19 +34,19 @@ class TrainState(flax.struct.PyTreeNode):
 
     @property
     def variables(self) -> Variables:
-        """The model's variables as trained."""
+        """The model's variables, not averaged."""
         return {"params": self.params, "batch_stats": self.batch_stats}
 
     @property
     def weights(self) -> dict[str, Variables]:
-        """The variables as trained, `raw`, and `averaged` over the steps: the same object if the run keeps none."""
+        """The `raw` and the `averaged` variables; both are the same object if the run keeps no averages."""
         raw = self.variables
         averaged = {"params": self.ema_params, "batch_stats": self.ema_batch_stats}
         return {"raw": raw, "averaged": raw if self.ema_params is None else averaged}
 
 
 def create_state(variables: Variables, optimizer: optax.GradientTransformation, *, averaged: bool) -> TrainState:
-    """Returns the state before step 0 of a model's variables; the averages start equal to them."""
+    """Returns the state before step 0; with `averaged`, the averages start as copies of the variables."""
     variables = jax.tree.map(jnp.asarray, variables)
     copies = jax.tree.map(jnp.array, variables) if averaged else {"params": None, "batch_stats": None}
     return TrainState(
@@ -54,7 +60,7 @@ def create_state(variables: Variables, optimizer: optax.GradientTransformation, 
 
 
 def ema_decay(maximum: float, updates: Array) -> Array:
-    """Returns the decay of the moving averages at the given count of steps done, rising from 2/11 to the maximum.
+    """Returns the decay of the moving averages after `updates` steps; it rises from 2/11 to the maximum.
 
     Source: tf.train.ExponentialMovingAverage with num_updates.
     """

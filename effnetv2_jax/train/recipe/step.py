@@ -1,4 +1,4 @@
-"""One training step, as a function of state and batch that is compiled once a stage."""
+"""One training step, as a function of state and batch that is compiled once for each stage."""
 
 from __future__ import annotations
 
@@ -27,7 +27,20 @@ TrainStep = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """What all stages of a run share: how a batch becomes an update."""
+    """How a batch becomes an update: what all stages of a run have in common.
+
+    Attributes:
+      model: the network; a stage replaces its dropout and drop path rates.
+      optimizer: turns gradients into updates.
+      learning_rate: step → rate, as in the optimiser; for the metrics.
+      loss: (logits, targets) → each image's loss.
+      family: how images are normalised.
+      seed: of mixing, dropout and drop path.
+      weight_decay: weight of the L2 penalty in the loss.
+      ema_decay: highest decay of the moving averages; 0 keeps no averages.
+      accumulation_steps: microbatches that each batch is processed in, one after another.
+      frozen: regular expressions for the parameters that keep their values.
+    """
 
     model: EfficientNetV2
     optimizer: optax.GradientTransformation
@@ -42,13 +55,13 @@ class Recipe:
 
 
 def normalize(images: Array, family: PreprocessingFamily) -> Array:
-    """Returns uint8 images `[N, H, W, 3]` as the float32 that the family's weights expect."""
+    """Normalises uint8 images `[N, H, W, 3]` to float32 with the family's mean and standard deviation."""
     mean, std = (jnp.asarray(values, jnp.float32)[None, None, None, :] for values in (family.mean, family.std))
     return (images.astype(jnp.float32) - mean) / std
 
 
 def prepare(recipe: Recipe, stage: Stage, batch: Batch, step: Array) -> tuple[Array, Array]:
-    """Returns the normalised, mixed images `[N, H, W, 3]` and targets `[N, classes]` of a step, float32."""
+    """Returns the normalised and mixed images `[N, H, W, 3]` and targets `[N, classes]` of a step, float32."""
     rng = jax.random.fold_in(jax.random.fold_in(jax.random.key(recipe.seed), step), 0)
     images = normalize(batch["image"], recipe.family)
     targets = one_hot(batch["label"], recipe.model.num_classes)
@@ -58,8 +71,8 @@ def prepare(recipe: Recipe, stage: Stage, batch: Batch, step: Array) -> tuple[Ar
 def make_train_step(recipe: Recipe, stage: Stage) -> TrainStep:
     """Returns (state, {"image": uint8 `[N, H, W, 3]`, "label": `[N]` or `[N, classes]`}) → (state, metrics).
 
-    Metrics are float32 scalars: the loss, its parts `xent` and `l2`, `learning_rate`, `grad_norm`, and `accuracy`, the
-    share of images whose largest logit is their heaviest target.
+    Metrics are float32 scalars: `loss`, its parts `xent` and `l2`, `learning_rate`, `grad_norm`, and `accuracy`, the
+    share of images whose largest logit belongs to the class with the largest target.
 
     Raises:
       ValueError: while tracing, for a batch that does not divide into the accumulation steps.
@@ -89,14 +102,18 @@ def make_train_step(recipe: Recipe, stage: Stage) -> TrainStep:
 def _accumulated(
     grad: Callable[..., Any], state: TrainState, images: Array, targets: Array, rng: Array, parts: int
 ) -> tuple[Any, Any, Metrics]:
-    """Returns mean gradients, the batch statistics after, and mean metrics over `parts` microbatches in turn."""
+    """Processes `parts` microbatches one after another.
+
+    Returns:
+      The mean gradients, the statistics after the last microbatch, and the mean metrics.
+    """
     if parts == 1:
         grads, (batch_stats, metrics) = grad(state.params, state.batch_stats, images, targets, rng)
         return grads, batch_stats, metrics
     if images.shape[0] % parts:
         raise ValueError(f"a batch of {images.shape[0]} does not divide into {parts} accumulation steps")
 
-    def split(x: Array) -> Array:  # strided, so that each device's images stay on it
+    def split(x: Array) -> Array:  # strided, so that images stay on their device
         return x.reshape(-1, parts, *x.shape[1:]).swapaxes(0, 1)
 
     def body(carry: Any, part: tuple[Array, Array, Array]) -> tuple[Any, Metrics]:
@@ -127,7 +144,7 @@ def _updated(recipe: Recipe, state: TrainState, grads: Any, batch_stats: Any) ->
 
 
 def _held(new: Any, old: Any, params: Any, frozen: tuple[str, ...]) -> Any:
-    """Returns the new statistics, but the old ones of the layers whose parameters are frozen."""
+    """Returns the new statistics, with the old ones for layers that have frozen parameters."""
     layers = {path.rpartition("/")[0] for path in parameter_paths.matching(params, frozen)}
     kept = parameter_paths.flatten(old)
     return parameter_paths.unflatten(

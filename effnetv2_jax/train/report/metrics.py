@@ -1,4 +1,4 @@
-"""What a run writes about itself by step: `metrics.jsonl` and TensorBoard event files."""
+"""A run's metrics by step, as `metrics.jsonl` and TensorBoard event files."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from typing import Any
 
 from etils import epath
 
-FILE = "metrics.jsonl"
+from effnetv2_jax.train.run.workdir import METRICS
 
 
 def read_metrics(workdir: epath.Path) -> list[dict[str, Any]]:
-    """Returns the lines of a run's `metrics.jsonl`, in order; none if there is no such file.
+    """Returns the rows of `metrics.jsonl` in a run folder, in order; none if the file does not exist.
 
-    A last line that was cut off while being written is left out.
+    A last line that was only partly written is left out.
     """
-    path = workdir / FILE
+    path = workdir / METRICS
     lines = path.read_text().splitlines() if path.exists() else []
     rows = []
     for number, line in enumerate(lines):
@@ -33,7 +33,7 @@ def read_metrics(workdir: epath.Path) -> list[dict[str, Any]]:
 class MetricsWriter:
     """Appends rows of numbers to a run's files.
 
-    Resuming at a step drops the rows after it, which the run is about to write again.
+    When a run resumes at a step, the rows after that step are dropped, since the run will write them again.
     """
 
     def __init__(self, workdir: epath.Path, first_step: int) -> None:
@@ -43,23 +43,23 @@ class MetricsWriter:
         register_writer_factory("gs", _CloudEvents())
         rows = [row for row in read_metrics(workdir) if row["step"] <= first_step]
         self._rows = rows
-        self._path = workdir / FILE
-        temporary = workdir / f"{FILE}.tmp"
+        self._path = workdir / METRICS
+        temporary = workdir / f"{METRICS}.tmp"
         temporary.write_text("".join(json.dumps(row) + "\n" for row in rows))
         temporary.replace(self._path)
         self._events = SummaryWriter(str(workdir / "tensorboard"), purge_step=first_step + 1)
 
     def close(self) -> None:
-        """Finishes the files."""
+        """Flushes and closes the files."""
         self._events.close()
 
     @property
     def rows(self) -> list[dict[str, Any]]:
-        """Every row of the run so far."""
+        """All rows of the run so far."""
         return list(self._rows)
 
     def write(self, step: int, values: Mapping[str, float], prefix: str) -> None:
-        """Adds a row: the values under `prefix/name`, such as `train/loss`, after `step` steps."""
+        """Adds a row of values after `step` steps, under names such as `train/loss` for the prefix `train`."""
         row = {"step": step} | {f"{prefix}/{name}": value for name, value in values.items()}
         self._rows.append(row)
         with self._path.open("a") as file:
@@ -70,7 +70,7 @@ class MetricsWriter:
 
 
 class _CloudEvents:
-    """How tensorboardX opens event files in `gs://`: as a run's other files; its own way needs one more package."""
+    """Lets tensorboardX write event files to `gs://` through epath; its own way needs another package."""
 
     def directory_check(self, path: str) -> None:
         epath.Path(path).mkdir(parents=True, exist_ok=True)
@@ -80,7 +80,7 @@ class _CloudEvents:
 
 
 class _CloudFile(contextlib.ExitStack):
-    """A file that epath opens, which in `gs://` is a context alone, as one to write, flush and close."""
+    """A file in `gs://` that can be written, flushed and closed; epath gives it as a context manager only."""
 
     def __init__(self, path: str) -> None:
         super().__init__()
@@ -88,10 +88,10 @@ class _CloudFile(contextlib.ExitStack):
         self.write = self._file.write
 
     def flush(self) -> None:
-        """Uploads what was written.
+        """Uploads what was written so far.
 
-        tensorboardX does so in a thread of its own, at whose end the run would wait for ever. So a failure is told, and
-        the next flush tries again, or `close`, which raises it.
+        tensorboardX calls this in its own thread, and an error there would make the run wait forever at its end. A
+        failure is therefore only logged. The next flush tries again, and `close` raises the error.
         """
         try:
             self._file.flush()

@@ -1,4 +1,4 @@
-"""The pictures of a run: its curves, and the images as the network sees them."""
+"""The pictures of a run: its curves, and grids of images."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from effnetv2_jax.train.recipe.progressive import Stage
 
-# Panels of the curves: title, then (row name, label) of each line.
+# The panels of the curves: a title, and for each line its key in the metrics and its label.
 _PANELS = (
     ("loss", (("train/loss", "training, with L2"), ("raw/loss", "test, raw"), ("averaged/loss", "test, averaged"))),
     ("top-1, %", (("raw/top1", "raw weights"), ("averaged/top1", "averaged weights"))),
@@ -23,7 +23,7 @@ _PANELS = (
 
 
 def draw_curves(path: epath.Path, rows: Sequence[Mapping[str, Any]], stages: Sequence[Stage], title: str) -> None:
-    """Draws loss, top-1, learning rate and image size by step, with the stage boundaries, into a PNG."""
+    """Draws loss, top-1, learning rate and image size by step, with the stages' boundaries, into a PNG file."""
     figure = Figure(figsize=(11, 7), layout="constrained")
     figure.suptitle(title)
     for axes, (name, lines) in zip(figure.subplots(2, 2).flat, _PANELS, strict=True):
@@ -49,7 +49,7 @@ def _draw_panel(axes: Axes, name: str, lines: Sequence[tuple[str, str]], rows: S
 def draw_grid(
     path: epath.Path, images: Sequence[np.ndarray], captions: Sequence[str], title: str, columns: int = 8
 ) -> None:
-    """Draws uint8 images `[H, W, 3]`, of any sizes, with a caption each into a PNG."""
+    """Draws uint8 images `[H, W, 3]` of any sizes, each with a caption, into a PNG file."""
     rows = -(-len(images) // columns)
     figure = Figure(figsize=(1.4 * columns, 1.7 * rows + 0.4), layout="constrained")
     figure.suptitle(title, fontsize=11)
@@ -63,14 +63,14 @@ def draw_grid(
 
 
 def save_figure(figure: Figure, path: epath.Path) -> None:
-    """Writes a figure as a PNG, to any path that etils knows."""
+    """Writes a figure as a PNG file, which may lie in `gs://…`."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110)
     path.write_bytes(buffer.getvalue())
 
 
 def target_captions(targets: np.ndarray, class_names: Sequence[str], most: int = 2) -> list[str]:
-    """Returns a caption for each row of targets `[N, classes]`: its heaviest classes, with their shares if mixed."""
+    """Returns a caption for each row of targets `[N, classes]`: its largest classes, with their shares if mixed."""
     captions = []
     for row in targets:
         heaviest = [int(k) for k in np.argsort(-row)[:most] if row[k] > 0.005]

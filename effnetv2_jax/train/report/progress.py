@@ -1,30 +1,19 @@
-"""What a person sees while a run goes on: a bar on a terminal, plain lines elsewhere."""
+"""The progress of a run: a bar on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
 import rich.box
-import rich.console
 import rich.progress
 import rich.table
 
 from effnetv2_jax.train.recipe.progressive import Stage
-
-# What tables may take where there is no terminal, as in a file or a pod's log.
-_LOG_WIDTH = 120
-
-
-def make_console(*, quiet: bool = False) -> rich.console.Console:
-    """Returns what tables and lines are printed on: as wide as the terminal, or wide enough for our tables."""
-    console = rich.console.Console(quiet=quiet, highlight=False, soft_wrap=True)
-    if not console.is_terminal:
-        console.width = max(console.width, _LOG_WIDTH)
-    return console
+from effnetv2_jax.train.report.console import make_console
 
 
 class Progress:
-    """Shows how far a run is; a context. Processes other than the first of a pod show nothing."""
+    """A context that shows how far a run is; it shows nothing unless `shown`."""
 
     def __init__(self, stages: Sequence[Stage], first_step: int, *, shown: bool) -> None:
         self._stages = stages
@@ -49,17 +38,17 @@ class Progress:
         self._bar.stop()
 
     def say(self, text: str | rich.table.Table) -> None:
-        """Prints a line, or a table, above the bar."""
+        """Prints a line or a table above the bar."""
         self._console.print(text, markup=False) if isinstance(text, str) else self._console.print(text)
 
     def update(self, step: int, stage: Stage, metrics: Mapping[str, float], seconds: float) -> None:
-        """Shows a stage, the steps done, loss, learning rate, speed, the share of the peak, and the time left.
+        """Shows the stage, the steps done, loss, learning rate, speed, model FLOPs utilization and the time left.
 
         Args:
-          step: steps done.
-          stage: of the last of them.
-          metrics: after it.
-          seconds: that the steps since the first one of this process took.
+          step: number of steps done.
+          stage: the stage of the last of them.
+          metrics: of the last of them.
+          seconds: duration of all steps of this process.
         """
         utilization = f"mfu {metrics['mfu']:.1%}  " if "mfu" in metrics else ""
         left = _duration(seconds * _work_left(self._stages, self._first_step, step))
@@ -74,7 +63,7 @@ class Progress:
 
 
 def _work_left(stages: Sequence[Stage], first_step: int, step: int) -> float:
-    """Returns the work left as a multiple of that done since `first_step`, by pixels, as later images are larger."""
+    """Returns the pixels still to train on, as a multiple of those since `first_step`. Later images are larger."""
 
     def pixels(until: int) -> int:
         return sum(max(0, min(until, each.end_step) - each.first_step) * each.image_size**2 for each in stages)
@@ -89,7 +78,7 @@ def _duration(seconds: float) -> str:
 
 
 def stage_table(stages: Sequence[Stage], augmentation: str) -> rich.table.Table:
-    """Returns the stages as a table, a row each."""
+    """Returns a table with a row for each stage."""
     table = rich.table.Table(title="Progressive learning", title_justify="left", box=rich.box.SIMPLE_HEAD)
     for name in ("stage", "steps", "px", augmentation, "mixup α", "cutmix α", "dropout", "drop path"):
         table.add_column(name, justify="right", no_wrap=True)

@@ -1,48 +1,51 @@
-"""Checkpoints of a run: written in the background, the latest ones and the best kept.
+"""Checkpoints of a run: saved in the background; the latest ones and the best one are kept.
 
-The only module that knows Orbax.
+This is the only module that uses Orbax.
 """
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any, Self
 
 import jax
+import numpy as np
 from etils import epath
 from orbax.checkpoint import v1 as ocp
 
-from effnetv2_jax.train.recipe.state import TrainState, Variables
+from effnetv2_jax.model.variables import Variables
+from effnetv2_jax.train.recipe.state import TrainState
+from effnetv2_jax.train.run.workdir import CHECKPOINTS, run_folder
 
-FOLDER = "checkpoints"
-METRIC = "top1"
-
+_METRIC = "top1"
 _STATE = "state"
-_WEIGHTS = ("params", "batch_stats", "ema_params", "ema_batch_stats")
+_AVERAGED = "ema_"  # prefix of the averaged weights' names in a state
+_WEIGHTS = ("params", "batch_stats")
 
 
 @dataclasses.dataclass
 class CheckpointConfig:
-    """How often the state is saved, and how many of the latest checkpoints stay besides the best one."""
+    """When the state is saved.
+
+    Attributes:
+      every_epochs: epochs between two checkpoints, besides those after an evaluation and at a stage's end; 0 for none.
+      keep: how many of the latest checkpoints are kept, besides the one with the best top-1.
+    """
 
     every_epochs: float = 1.0
     keep: int = 3
 
 
-def run_folder(workdir: str) -> epath.Path:
-    """Returns a run's folder, absolute as Orbax wants it; `gs://…` already is."""
-    return epath.Path(workdir) if "://" in workdir else epath.Path(workdir).expanduser().resolve()
-
-
 class Checkpoints:
-    """The checkpoints under a folder, one a step; a context that waits for what is being written.
+    """The checkpoints in a folder, by step: a context that waits for a save in progress when it is left.
 
-    One process, or one run of several, may write: it says how many of the latest to `keep`, and begins by removing what
-    an earlier one left half written. Readers keep nothing and remove nothing, so they may look while a run writes.
+    A run that writes passes `keep`, the number of latest checkpoints to keep. It starts by removing checkpoints that an
+    earlier process has left unfinished. A reader passes None and removes nothing, so it may read while a run writes.
     """
 
     def __init__(self, folder: epath.Path, keep: int | None = None) -> None:
         policies = ocp.training.preservation_policies
         best = policies.BestN(
-            get_metric_fn=lambda metrics: metrics[METRIC], n=1, keep_checkpoints_without_metrics=False
+            get_metric_fn=lambda metrics: metrics[_METRIC], n=1, keep_checkpoints_without_metrics=False
         )
         self._checkpointer = ocp.training.Checkpointer(
             folder,
@@ -61,86 +64,141 @@ class Checkpoints:
 
     @property
     def steps(self) -> list[int]:
-        """The steps saved, in order."""
+        """The saved steps, in order."""
         return [checkpoint.step for checkpoint in self._checkpointer.checkpoints]
 
     @property
     def latest(self) -> int:
-        """The last step saved, 0 for none."""
+        """The latest saved step, or 0 if there is none."""
         return max(self.steps, default=0)
 
     def save(self, step: int, state: TrainState, top1: float | None = None) -> None:
-        """Starts writing the state after `step` steps; a step that is there already stays as it is.
+        """Starts to save the state after `step` steps in the background, unless that step is saved already.
 
         Raises:
-          OSError, ValueError: what the write before this one failed with.
+          OSError, ValueError: if the save before this one has failed.
         """
         self.wait()
         if step in self.steps:
             return
-        metrics = None if top1 is None else {METRIC: top1}
+        metrics = None if top1 is None else {_METRIC: top1}
         self._pending = self._checkpointer.save_checkpointables_async(step, {_STATE: state}, metrics=metrics)
 
     def delete(self, step: int) -> bool:
-        """Deletes the checkpoint of a step, and tells whether it was there."""
+        """Deletes the checkpoint of a step, and returns whether it existed."""
         self.wait()
         return step in self.steps and self._checkpointer.delete(step)
 
     def wait(self) -> None:
-        """Waits until the last save is committed, and raises what it failed with."""
+        """Waits until the last save is committed, and raises its error if it has failed."""
         pending, self._pending = self._pending, None
         if pending is not None:
             pending.result()
 
     def restore(self, abstract: TrainState, step: int | None = None) -> TrainState:
-        """Returns the state saved at `step` (None: the latest) in the shapes and shardings of `abstract`.
+        """Returns the state saved at a step, or the latest one, with the shapes and shardings of `abstract`.
 
         Raises:
-          FileNotFoundError: if there is none.
-          KeyError: Orbax's, if it does not have the leaves and shapes of `abstract`.
+          FileNotFoundError: if there is no such checkpoint.
+          KeyError: from Orbax, if its arrays and shapes are not those of `abstract`.
         """
         step = self._known(step)
         return self._checkpointer.load_checkpointables(step, {_STATE: abstract})[_STATE]
 
-    def restore_weights(self, shapes: Variables, step: int | None = None) -> TrainState:
-        """Returns the weights saved at `step` (None: the latest) without step and optimiser, which are not read.
+    def restore_weights(self, shapes: Variables, step: int | None = None) -> dict[str, Variables]:
+        """Returns the weights saved at a step, or the latest ones, without reading the optimiser's state.
 
         Args:
-          shapes: of the network's variables, with their shardings.
-          step: one of `steps`.
+          shapes: shapes and shardings of the network's variables.
+          step: one of `steps`; None for the latest.
+
+        Returns:
+          The variables `raw` as trained and, if the run keeps averages, `averaged`.
 
         Raises:
-          FileNotFoundError: if there is none.
-          ValueError: if it is of another network.
+          FileNotFoundError: if there is no such checkpoint.
+          ValueError: if the checkpoint is of another network.
         """
         path = self._checkpointer.directory / str(self._known(step))
         saved = ocp.checkpointables_metadata(path).metadata[_STATE]
-        wanted = {name: shapes[name.removeprefix("ema_")] for name in _WEIGHTS if saved[name]}
+        prefixes = {"raw": ""} | ({"averaged": _AVERAGED} if saved.get(_AVERAGED + "params") else {})
+        wanted = {prefix + name: shapes[name] for prefix in prefixes.values() for name in _WEIGHTS}
         found, expected = (_shapes({name: tree[name] for name in wanted}) for tree in (saved, wanted))
         if found != expected:
             leaf = min(leaf for leaf in found | expected if found.get(leaf) != expected.get(leaf))
             raise ValueError(
-                f"{path} is of another network than the config's: {leaf} has the shape {found.get(leaf)} there, "
-                f"{expected.get(leaf)} here"
+                f"{path} belongs to another network than the config's: {leaf} has the shape {found.get(leaf)} in the "
+                f"checkpoint and {expected.get(leaf)} in the config's network"
             )
-        context = ocp.Context()
-        context.pytree_options.loading.partial_load = True
-        with context:
-            state = ocp.load_checkpointables(path, {_STATE: wanted})[_STATE]
-        return TrainState(step=None, opt_state=None, **{name: state.get(name) for name in _WEIGHTS})
+        state = _load_partly(path, wanted)
+        return {key: {name: state[prefix + name] for name in _WEIGHTS} for key, prefix in prefixes.items()}
 
     def _known(self, step: int | None) -> int:
-        """Returns the step, or the latest.
+        """Returns `step`, or the latest step for None.
 
         Raises:
-          FileNotFoundError: if it is not there.
+          FileNotFoundError: if it is not saved.
         """
         if not self.steps or (step is not None and step not in self.steps):
-            known = ", ".join(map(str, self.steps)) or "none"
-            raise FileNotFoundError(f"no checkpoint of step {step} in {self._checkpointer.directory}; there: {known}")
+            saved = ", ".join(map(str, self.steps)) or "none"
+            wanted = "no checkpoint" if step is None else f"no checkpoint of step {step}"
+            raise FileNotFoundError(f"{wanted} in {self._checkpointer.directory}; saved steps: {saved}")
         return self.latest if step is None else step
 
 
 def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
     """Returns the shapes of a tree's leaves by their paths."""
     return {jax.tree_util.keystr(path): leaf.shape for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+
+
+def newest_checkpoint(path: epath.PathLike) -> epath.Path:
+    """Returns the folder of the committed checkpoint with the highest step.
+
+    Args:
+      path: a run's folder, its folder of checkpoints, or one checkpoint's folder; `gs://` paths work too.
+
+    Raises:
+      FileNotFoundError: if `path` does not exist or contains no committed checkpoint.
+    """
+    folder = run_folder(str(path))
+    if not folder.exists():
+        raise FileNotFoundError(f"{folder} does not exist")
+    if _is_committed(folder):
+        return folder
+    steps = folder / CHECKPOINTS if (folder / CHECKPOINTS).is_dir() else folder
+    found = [step for step in steps.iterdir() if step.name.isdigit()] if steps.is_dir() else []
+    for step in sorted(found, key=lambda step: int(step.name), reverse=True):
+        if _is_committed(step):
+            return step
+    raise FileNotFoundError(f"{folder} contains no checkpoint of a run")
+
+
+def read_weights(path: epath.Path, *, moving_average: bool) -> tuple[bool, dict[str, np.ndarray]]:
+    """Reads the weights of one checkpoint into host memory, without step and optimiser.
+
+    Args:
+      path: the checkpoint's folder, as `newest_checkpoint` returns it.
+      moving_average: whether to read the averaged weights; a run without averages gives its raw ones.
+
+    Returns:
+      Whether averages were read, and each array by its path, such as `params/stem_conv/kernel`.
+    """
+    saved = ocp.checkpointables_metadata(str(path)).metadata[_STATE]
+    averaged = moving_average and bool(saved.get(_AVERAGED + "params"))
+    names = {_AVERAGED + name if averaged else name: name for name in _WEIGHTS}
+    wanted = {name: jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), saved[name]) for name in names}
+    state = _load_partly(path, wanted)
+    leaves = jax.tree_util.tree_leaves_with_path({key: state[name] for name, key in names.items()})
+    return averaged, {"/".join(key.key for key in keys): leaf for keys, leaf in leaves}
+
+
+def _load_partly(path: epath.PathLike, wanted: Mapping[str, Any]) -> Any:
+    """Returns some parts of a checkpoint's state, as the arrays or shapes of `wanted`."""
+    context = ocp.Context()
+    context.pytree_options.loading.partial_load = True
+    with context:
+        return ocp.load_checkpointables(str(path), {_STATE: wanted})[_STATE]
+
+
+def _is_committed(path: epath.Path) -> bool:
+    return (path / _STATE).is_dir() and (path / "_CHECKPOINT_METADATA").exists()

@@ -1,4 +1,4 @@
-"""Divergence: numbers that are no longer finite, and the checkpoints that nothing can go on from."""
+"""Divergence: numbers that are no longer finite, and the checkpoints that have become useless."""
 
 from __future__ import annotations
 
@@ -16,58 +16,67 @@ from effnetv2_jax.train.run.checkpoint import Checkpoints
 
 
 class Diverged(FloatingPointError):
-    """A run has numbers that are not finite. `ruined` is the step after which the state was lost already, or None."""
+    """A run has numbers that are not finite.
 
-    def __init__(self, text: str, ruined: int | None = None) -> None:
+    Attributes:
+      ruined_step: the step after which the state was already useless, if known.
+    """
+
+    def __init__(self, text: str, ruined_step: int | None = None) -> None:
         super().__init__(text)
-        self.ruined = ruined
+        self.ruined_step = ruined_step
 
 
 def check_metrics(metrics: Mapping[str, Any], step: int, stage: Stage) -> None:
-    """Refuses to go on with a loss or gradients that are not finite.
+    """Checks that the loss and the gradients of a step are finite.
 
-    The loss is of the state before the step, so it is that state which it tells of.
+    A bad loss condemns the state before this step.
 
     Raises:
-      Diverged: saying where it happened.
+      Diverged: if one is not; the message names step, stage and learning rate.
     """
-    for name, said in (("loss", "loss"), ("grad_norm", "gradients' norm")):
+    for name, noun in (("loss", "loss"), ("grad_norm", "norm of the gradients")):
         value = float(metrics[name])
         if not math.isfinite(value):
             raise Diverged(
-                f"the {said} is {value} at step {step} (stage {stage.index + 1}, learning rate "
+                f"the {noun} is {value} at step {step} (stage {stage.index + 1}, learning rate "
                 f"{float(metrics['learning_rate']):.4g}); lower the learning rate or set optimizer.clip_norm",
                 step - 1 if name == "loss" else None,
             )
 
 
 def check_state(state: TrainState, step: int) -> None:
-    """Refuses a state that is not finite, optimiser and averages included.
+    """Checks that a state is finite, including the optimiser's state and the averages.
 
-    It looks on the host: a program over so many leaves takes XLA most of a minute to compile, and a save copies anyway.
+    The check runs on the host. A program over so many arrays takes XLA most of a minute to compile, and saving copies
+    the arrays to the host anyway.
 
     Raises:
-      Diverged: naming a leaf that is not.
+      Diverged: if it is not; the message names one array.
     """
     for path, leaf in jax.tree_util.tree_leaves_with_path(state):
         if not np.isfinite(np.asarray(leaf.addressable_data(0))).all():
             raise Diverged(
-                f"the state after step {step} is not finite, by {jax.tree_util.keystr(path)}, and not saved; "
-                "lower the learning rate or set optimizer.clip_norm"
+                f"{jax.tree_util.keystr(path)} is not finite after step {step}, so the state is not saved; lower the "
+                "learning rate or set optimizer.clip_norm"
             )
 
 
 @contextlib.contextmanager
-def sound(checkpoints: Checkpoints) -> Iterator[None]:
-    """Deletes the checkpoint that turns out to be ruined when a run diverges, and says which are left.
+def ruined_checkpoint_deleted(checkpoints: Checkpoints) -> Iterator[None]:
+    """A context that deletes the checkpoint of a useless state when a run diverges within it.
 
-    A state can be finite and lost: its loss shows it, one step later. Without that checkpoint the next start goes on
-    from one whose loss was finite.
+    A state can be finite and still useless; the loss of the next step shows it. Without that checkpoint, the run
+    resumes from an earlier one, whose loss was finite.
+
+    Raises:
+      Diverged: again; the message names the checkpoints that are left.
     """
     try:
         yield
     except Diverged as error:
-        deleted = error.ruined is not None and checkpoints.delete(error.ruined)
-        gone = f"; the checkpoint of step {error.ruined}, which gave it, is deleted" if deleted else ""
+        step = error.ruined_step
+        deleted = step is not None and checkpoints.delete(step)
+        gone = f"; the checkpoint of step {step} caused it and is deleted" if deleted else ""
         left = ", ".join(map(str, checkpoints.steps)) or "none"
-        raise Diverged(f"{error}{gone}; checkpoints of steps: {left}", error.ruined) from None
+        raise Diverged(f"{error}{gone}; checkpoints of steps: {left}", step) from None

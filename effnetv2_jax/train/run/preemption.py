@@ -1,4 +1,4 @@
-"""Being told to stop: SIGTERM, Ctrl-C, or the platform's preemption notice."""
+"""Stopping at a signal: SIGTERM, Ctrl-C, or the platform's preemption notice."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ EXIT_CODE = 75
 
 
 class Stopped(Exception):
-    """The run stopped at a signal, after saving; the same command goes on from `step`."""
+    """The run stopped at a signal, after saving; the same command resumes from `step`."""
 
     def __init__(self, step: int) -> None:
         super().__init__(f"stopped at step {step} after saving")
@@ -21,13 +21,13 @@ class Stopped(Exception):
 
 
 class StopSignal:
-    """Within its context SIGTERM and Ctrl-C ask for a stop; a second Ctrl-C interrupts at once.
+    """A context in which SIGTERM and Ctrl-C request a stop; a second Ctrl-C interrupts at once.
 
-    A process alone sets a flag and stops after the step at hand. Of several processes it takes one to be told: JAX's
-    preemption service, which has SIGTERM's handler since `jax.distributed.initialize`, hears of it within a second and
-    lets all stop after the same step, the first that none of them has passed. So that handler stays, and Ctrl-C is
-    handed to it. It counts from `starts_at`: told before, a run that goes on from a checkpoint has nothing to save and
-    trains on; a second SIGTERM ends that process, and the others with it.
+    A single process sets a flag and stops after the current step. Of several processes, any one may get the signal.
+    `jax.distributed.initialize` installs JAX's preemption service as the handler of SIGTERM; within a second it makes
+    all processes stop after the same step, the first that none of them has passed. That handler stays in place, and
+    Ctrl-C is forwarded to it. A signal before the step given to `starts_at` is ignored, since there is nothing to save.
+    A second SIGTERM ends the process, and the others with it.
     """
 
     def __init__(self) -> None:
@@ -39,7 +39,7 @@ class StopSignal:
         numbers = (signal.SIGINT,) if self._several else (signal.SIGTERM, signal.SIGINT)
         try:
             self._previous = {number: signal.signal(number, self._receive) for number in numbers}
-        except ValueError:  # not the main thread, as in a notebook's executor: signals stay as they are
+        except ValueError:  # outside the main thread, for example in a notebook's executor, signals cannot be handled
             self._previous = {}
         return self
 
@@ -48,18 +48,17 @@ class StopSignal:
             signal.signal(number, handler)
 
     def starts_at(self, step: int) -> None:
-        """Says which step the run goes on from; every process of a run must, before the first step."""
+        """Announces the step that the run starts or resumes at. Every process must call this before the first step."""
         if self._several:
             multihost_utils.reached_preemption_sync_point(step)
 
     def stops_at(self, step: int) -> bool:
-        """Tells whether the run should stop after this step; every process of a run must ask at every step."""
+        """Returns whether the run must stop after this step. Every process must call this at every step."""
         if self._several:
             return bool(multihost_utils.reached_preemption_sync_point(step))
         return self._received
 
-    def _receive(self, number: int, frame: types.FrameType | None) -> None:
-        del frame
+    def _receive(self, number: int, _: types.FrameType | None) -> None:
         if self._received and number == signal.SIGINT:
             raise KeyboardInterrupt
         self._received = True

@@ -1,4 +1,4 @@
-"""The processes of a run, one a host: how they find each other, and how they wait for each other."""
+"""The processes of a run, one on each host: how they find each other and wait for each other."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from jax.experimental import multihost_utils
 T = TypeVar("T")
 
 SILENCE_SECONDS = 60
-"""After so long without a sign of life of one process, or alone at the end, the others stop with an error."""
+"""Seconds after which the other processes stop with an error if one is silent, or does not end when they do."""
 
 _START_SECONDS = 300
 
-# Variables that say how many processes there are, set by the launcher for each of them, and how to count.
+# Environment variables from which launchers let a process count the processes, and how to count.
 _COUNTS: dict[str, Callable[[str], int]] = {
-    "SLURM_STEP_NUM_TASKS": int,  # srun; SLURM_NTASKS is also set where nothing was launched yet
+    "SLURM_STEP_NUM_TASKS": int,  # srun; unlike SLURM_NTASKS, it is set only in processes that srun has launched
     "OMPI_COMM_WORLD_SIZE": int,  # mpirun
     "TPU_PROCESS_ADDRESSES": lambda names: len(names.split(",")),  # GKE
     "TPU_WORKER_HOSTNAMES": lambda names: len(names.split(",")),
@@ -35,7 +35,13 @@ _METADATA_SECONDS = 2.0
 
 
 class Membership(NamedTuple):
-    """This process among those of a run: where process 0 listens, `host:port`, how many there are, and which it is."""
+    """This process among those of a run.
+
+    Attributes:
+      coordinator: address at which process 0 listens, `host:port`.
+      processes: number of processes.
+      process: index of this one.
+    """
 
     coordinator: str
     processes: int
@@ -43,14 +49,14 @@ class Membership(NamedTuple):
 
 
 def join(membership: Membership | None = None) -> None:
-    """Joins the other processes of the run, before the first use of a device; alone does nothing.
+    """Joins the other processes of the run. It must be called before a device is used.
 
     Args:
-      membership: who the others are. None finds out: by the variables of Slurm, Open MPI and GKE, and on a Cloud TPU by
-        the machine's metadata; unless these tell of several processes, nothing is waited for.
+      membership: this process among the others. None detects it from the environment variables of Slurm, Open MPI and
+        GKE, or from a Cloud TPU machine's metadata; if these show a single process, nothing happens.
 
     Raises:
-      RuntimeError: if not all processes came within five minutes.
+      RuntimeError: if not all processes have joined within five minutes.
     """
     initialize = functools.partial(
         jax.distributed.initialize,
@@ -65,11 +71,11 @@ def join(membership: Membership | None = None) -> None:
 
 
 def announced_processes(environment: Mapping[str, str], metadata: Callable[[str], str]) -> int:
-    """Returns how many processes the environment tells of, at least; 1 where it tells nothing.
+    """Returns how many processes a launcher has announced, at least; 1 if none has.
 
     Args:
-      environment: variables.
-      metadata: an attribute's name → its value for this machine, "" for none.
+      environment: environment variables.
+      metadata: name of an attribute of this machine → its value, "" for none.
     """
     counts = [count(environment[name]) for name, count in _COUNTS.items() if environment.get(name)]
     if not counts and "TPU_SKIP_MDS_QUERY" not in environment:
@@ -80,7 +86,7 @@ def announced_processes(environment: Mapping[str, str], metadata: Callable[[str]
 
 
 def cloud_metadata(name: str) -> str:
-    """Returns an attribute of a Cloud TPU machine; "" anywhere else, after at most two seconds."""
+    """Returns an attribute of this Cloud TPU machine, or "" on any other machine, after at most two seconds."""
     if not importlib.util.find_spec("libtpu") or not any(Path(chip).exists() for chip in _CHIPS):
         return ""
     address = _METADATA.format(os.environ.get("GCE_METADATA_IP", "169.254.169.254"), name)
@@ -93,27 +99,28 @@ def cloud_metadata(name: str) -> str:
 
 
 def require_joined() -> None:
-    """Refuses to go on with processes that cannot tell each other when to stop.
+    """Checks that processes have joined each other, which they need in order to stop together.
 
     Raises:
       RuntimeError: if JAX sees several processes that have not joined.
     """
     if jax.process_count() > 1 and not jax.distributed.is_initialized():
         raise RuntimeError(
-            f"JAX sees {jax.process_count()} processes that have not joined each other: leave out --distributed none, "
-            "or call jax.distributed.initialize() first"
+            f"JAX sees {jax.process_count()} processes that have not joined each other: remove --distributed none, or "
+            "call jax.distributed.initialize() first"
         )
 
 
 def is_first() -> bool:
-    """Tells whether this process is the one that writes files and prints."""
+    """Returns whether this process is the one that writes files and prints."""
     return jax.process_index() == 0
 
 
 def first_before_others(work: Callable[[], T]) -> T:
-    """Returns what `work` gives; the first process has done it before the others begin.
+    """Returns the result of `work`, which the other processes start once the first one is done.
 
-    So what it leaves on a shared disk, say a data set that it prepares, the others find and do not make as well.
+    They then find what the first process has left on a shared disk, such as a prepared data set, and do not make it
+    too.
     """
     if not is_first():
         wait_for_all("the first process is done")
@@ -124,6 +131,6 @@ def first_before_others(work: Callable[[], T]) -> T:
 
 
 def wait_for_all(what: str) -> None:
-    """Returns when every process has come here; `what` names the place."""
+    """Blocks until every process has called this with the same `what`, which names the event."""
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(what)

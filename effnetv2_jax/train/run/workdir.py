@@ -1,89 +1,124 @@
-"""A run's folder: whose it is, and what it was trained on."""
+"""The run folder: its files, and the run that it belongs to."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import time
+from collections.abc import Mapping
+from typing import Any
 
 import jax
 from etils import epath
 
 from effnetv2_jax.model.provenance import CARD
-from effnetv2_jax.train import config as configs
-from effnetv2_jax.train.experiment import Experiment
-from effnetv2_jax.train.report import metrics
-from effnetv2_jax.train.report.reporter import SUMMARY
-from effnetv2_jax.train.run.checkpoint import FOLDER, run_folder
 from effnetv2_jax.train.run.processes import is_first, wait_for_all
 
-CONFIG, DATA = "config.json", "data.json"
+CONFIG, DATA, METRICS, SUMMARY, CHECKPOINTS = "config.json", "data.json", "metrics.jsonl", "summary.json", "checkpoints"
+"""Names in a run folder, besides `CARD`, the provenance of its weights."""
 
-_RUN_FILES = (FOLDER, metrics.FILE, SUMMARY)
+_WRITTEN_BY_STEPS = (CHECKPOINTS, METRICS, SUMMARY)
 _SECONDS_TO_APPEAR = 30
 
 
-def claimed(workdir: str, experiment: Experiment) -> epath.Path:
-    """Returns the run's folder; if no step was taken there, the config, the data's origin and what
-    the weights are are written into it.
+@dataclasses.dataclass(frozen=True)
+class RunIdentity:
+    """What must not change when a run is resumed.
 
-    All processes look before the first one writes, so that they find the same.
+    Attributes:
+      config: the configuration's fields by dotted name, as JSON values.
+      free_fields: names of the fields that may change.
+      data_origin: describes the data; equal origins mean equal examples.
+      card: the provenance of the run's weights.
+    """
+
+    config: Mapping[str, Any]
+    free_fields: frozenset[str]
+    data_origin: str
+    card: Mapping[str, str]
+
+
+def run_folder(workdir: str) -> epath.Path:
+    """Returns the absolute path of a run folder; `gs://…` is absolute already."""
+    return epath.Path(workdir) if "://" in workdir else epath.Path(workdir).expanduser().resolve()
+
+
+def claim(workdir: str, identity: RunIdentity) -> epath.Path:
+    """Returns the run folder, after checking that it holds no other run; a new run writes its identity into it.
+
+    All processes check before the first one writes, so that they see the same files.
 
     Raises:
-      ValueError: if the folder holds a run with another config or on other data, or the files of one without its
-        config, or if not all processes share the folder.
+      ValueError: if the folder holds a run with another configuration or on other data, or files of a run without its
+        configuration, or if the processes do not share the folder.
     """
     folder = run_folder(workdir)
-    _check(folder, experiment)
-    wait_for_all("all have looked at the run's folder")
-    if is_first() and not _begun(folder):
+    _check(folder, identity)
+    wait_for_all("all processes have checked the run folder")
+    if is_first() and not _written_files(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / CARD).write_text(json.dumps(experiment.provenance().to_metadata(), indent=1) + "\n")
-        (folder / DATA).write_text(json.dumps({"origin": experiment.facts.origin}, indent=1) + "\n")
-        (folder / CONFIG).write_text(configs.to_json(experiment.config))
-    wait_for_all("the run's folder is there")
-    _require_shared(folder / CONFIG)
+        _write_json(folder / CARD, identity.card)
+        _write_json(folder / DATA, {"origin": identity.data_origin})
+        _write_json(folder / CONFIG, identity.config)
+    wait_for_all("the run folder is written")
+    _wait_until_visible(folder / CONFIG)
     return folder
 
 
-def _check(folder: epath.Path, experiment: Experiment) -> None:
-    found = _begun(folder)
-    if not found:
+def _check(folder: epath.Path, identity: RunIdentity) -> None:
+    written = _written_files(folder)
+    if not written:
         return
     if not (folder / CONFIG).exists():
         raise ValueError(
-            f"{folder} has {', '.join(found)} but no {CONFIG}: not a run to go on with; take another --workdir"
+            f"{folder} contains {', '.join(written)} but no {CONFIG}, so no run can be resumed there; use another "
+            "--workdir"
         )
-    different = configs.differences(experiment.config, (folder / CONFIG).read_text())
-    if different:
+    changed = _changed_fields(identity, json.loads((folder / CONFIG).read_text()))
+    if changed:
         raise ValueError(
-            f"{folder} holds a run with another config; take another --workdir or the same config. "
-            f"Different: {'; '.join(different)}"
+            f"{folder} contains a run with another configuration; use another --workdir or the same configuration. "
+            f"Changed: {'; '.join(changed)}"
         )
     if (folder / DATA).exists():
         origin = json.loads((folder / DATA).read_text())["origin"]
-        if origin != experiment.facts.origin:
+        if origin != identity.data_origin:
             raise ValueError(
-                f"{folder} holds a run on other data; take another --workdir or the same data. "
-                f"It was: {origin}; now: {experiment.facts.origin}"
+                f"{folder} contains a run on other data; use another --workdir or the same data. "
+                f"Then: {origin}; now: {identity.data_origin}"
             )
 
 
-def _begun(folder: epath.Path) -> list[str]:
-    """Returns which of a run's files hold something: none before its first step, say of a run that was refused."""
-    return [name for name in _RUN_FILES if _has_content(folder / name)]
+def _changed_fields(identity: RunIdentity, saved: Mapping[str, Any]) -> list[str]:
+    """Returns `field: then → now` for each field that must not change and has."""
+    now, missing = identity.config, "missing"
+    return [
+        f"{name}: {saved.get(name, missing)!r} → {now.get(name, missing)!r}"
+        for name in sorted((now.keys() | saved.keys()) - identity.free_fields)
+        if now.get(name, missing) != saved.get(name, missing)
+    ]
+
+
+def _written_files(folder: epath.Path) -> list[str]:
+    """Returns which of the files that training steps write have content. A run that was refused has written none."""
+    return [name for name in _WRITTEN_BY_STEPS if _has_content(folder / name)]
 
 
 def _has_content(path: epath.Path) -> bool:
     return any(True for _ in path.iterdir()) if path.is_dir() else path.exists() and path.stat().length > 0
 
 
-def _require_shared(path: epath.Path) -> None:
-    """Waits for what the first process wrote: network file systems show it late."""
+def _write_json(path: epath.Path, content: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=1) + "\n")
+
+
+def _wait_until_visible(path: epath.Path) -> None:
+    """Waits for a file of the first process, since network file systems may show it late."""
     deadline = time.monotonic() + _SECONDS_TO_APPEAR
     while not path.exists():
         if time.monotonic() > deadline:
             raise ValueError(
-                f"process {jax.process_index()} does not see {path}, which process 0 wrote: --workdir must be a folder "
+                f"process {jax.process_index()} cannot see {path}, which process 0 wrote: --workdir must be a folder "
                 "that all processes share"
             )
         time.sleep(0.5)

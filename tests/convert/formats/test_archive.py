@@ -1,4 +1,4 @@
-"""Archives that nobody should trust."""
+"""Archives, intact, damaged and hostile."""
 
 import gzip
 import io
@@ -42,7 +42,7 @@ def folder(tmp_path):
 
 
 @pytest.mark.parametrize(("name", "mode"), [("a.tgz", "w:gz"), ("a.tar.gz", "w:gz"), ("a.tar", "w")])
-def test_the_checkpoint_is_copied_under_names_of_ours(tmp_path, folder, name, mode):
+def test_the_checkpoint_is_copied_under_fixed_names(tmp_path, folder, name, mode):
     files = GOOD | {"efficientnetv2-s/checkpoint": b"x", "efficientnetv2-s/._model.index": b"macOS"}
     directory = member("efficientnetv2-s", type=tarfile.DIRTYPE)
     prefix = copy_checkpoint(make(tmp_path / name, files, [directory], mode), folder)
@@ -86,7 +86,7 @@ def test_a_bomb_is_stopped_early(tmp_path, folder):
     assert sum(file.stat().st_size for file in folder.iterdir()) < 64 << 20
 
 
-def test_zeros_before_any_member_are_limited_too(tmp_path, folder):
+def test_zeros_after_the_members_are_limited_too(tmp_path, folder):
     path = make(tmp_path / "a.tgz")
     content = gzip.decompress(path.read_bytes())
     path.write_bytes(gzip.compress(content + bytes(64 << 20)))
@@ -115,7 +115,7 @@ def test_two_checkpoints_are_refused(tmp_path, folder, files):
 
 @pytest.mark.parametrize("files", [{}, {"model.index": INDEX}, {"model.data-00000-of-00001": DATA}, {"x.txt": b"x"}])
 def test_an_archive_without_a_checkpoint(tmp_path, folder, files):
-    with pytest.raises(ValueError, match=r"a\.tgz holds no checkpoint"):
+    with pytest.raises(ValueError, match=r"a\.tgz contains no checkpoint"):
         copy_checkpoint(make(tmp_path / "a.tgz", files), folder)
 
 
@@ -125,7 +125,7 @@ def good(tmp_path_factory):
 
 
 def outcome(tmp_path_factory, data: bytes) -> dict[str, bytes] | None:
-    """What is copied out of an archive; None where it is refused."""
+    """The files copied from an archive; None if it is refused."""
     folder = tmp_path_factory.mktemp("case")
     (folder / "out").mkdir()
     (folder / "a.tgz").write_bytes(data)
@@ -138,7 +138,7 @@ def outcome(tmp_path_factory, data: bytes) -> dict[str, bytes] | None:
 
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
-def test_corruption_is_noticed_or_harmless(tmp_path_factory, good, data):
+def test_corruption_is_detected_or_harmless(tmp_path_factory, good, data):
     position = data.draw(st.integers(0, len(good) - 1))
     length = data.draw(st.integers(1, 64))
     noise = data.draw(st.binary(min_size=length, max_size=length))
@@ -148,11 +148,11 @@ def test_corruption_is_noticed_or_harmless(tmp_path_factory, good, data):
 
 @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
-def test_truncation_is_noticed(tmp_path_factory, good, data):
+def test_truncation_is_detected(tmp_path_factory, good, data):
     assert outcome(tmp_path_factory, good[: data.draw(st.integers(0, len(good) - 1))]) is None
 
 
 @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(noise=st.binary(max_size=2000), gzipped=st.booleans())
-def test_noise_is_no_archive(tmp_path_factory, noise, gzipped):
+def test_noise_is_not_an_archive(tmp_path_factory, noise, gzipped):
     assert outcome(tmp_path_factory, gzip.compress(noise) if gzipped else noise) is None

@@ -1,4 +1,4 @@
-"""The checksum against the standard's values and the plain loop."""
+"""The checksum against the values of the standard and against a plain loop."""
 
 import numpy as np
 import pytest
@@ -41,6 +41,6 @@ def test_arrays_and_bytes_are_the_same():
     assert crc32c(array) == crc32c(array.tobytes())
 
 
-def test_the_mask_is_tensorflow_s():
+def test_the_mask_is_that_of_tensorflow():
     crc = 0xE3069283
     assert masked_crc32c(b"123456789") == ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF

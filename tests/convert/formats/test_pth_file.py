@@ -1,4 +1,4 @@
-"""PyTorch's own files, opened without running anything of theirs."""
+"""PyTorch's files, read without running code that they contain."""
 
 import os
 import pickle
@@ -8,35 +8,34 @@ import pytest
 from golden import reference
 from golden.torch_weights import torch_value
 
-from effnetv2_jax.convert.formats.pth_file import counter_names
-from effnetv2_jax.convert.layouts import LAYOUTS
-from effnetv2_jax.convert.names import tensor_rows
+from effnetv2_jax.convert.frameworks.table import FRAMEWORKS
+from effnetv2_jax.convert.tensors import network_tensors
 from effnetv2_jax.convert.weights import load_weights
 
 torch = pytest.importorskip("torch", minversion="2.6")
 
 
-def state_dict(convention="timm", spec=reference.TINY):
-    rows, layouts = tensor_rows(spec, 10), LAYOUTS[convention]
-    values = {row.name(convention): layouts[row.kind].shape(row.shape) for row in rows}
-    tensors = {name: torch.from_numpy(torch_value(name, shape)) for name, shape in values.items()}
-    return tensors | {name: torch.tensor(0) for name in counter_names(rows, convention)}
+def state_dict(framework="timm", spec=reference.TINY):
+    shapes = reference.framework_shapes(framework, spec, 10)
+    counters = FRAMEWORKS[framework].counter_names(network_tensors(spec, 10))
+    tensors = {name: torch.from_numpy(torch_value(name, shape)) for name, shape in shapes.items()}
+    return tensors | {name: torch.tensor(0) for name in counters}
 
 
-def load(path, convention="timm", spec=reference.TINY, **options):
-    return load_weights(path, spec, source=convention, **options)
+def load(path, framework="timm", spec=reference.TINY, **options):
+    return load_weights(path, spec, framework=framework, **options)
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".pt", ".bin"])
 @pytest.mark.parametrize(
-    ("convention", "spec"),
+    ("framework", "spec"),
     [("timm", reference.TINY), ("torchvision", reference.TINY), ("article", reference.ARTICLE_TINY)],
 )
-def test_a_state_dict_is_read_bit_for_bit(tmp_path, convention, spec, suffix):
-    torch.save(state_dict(convention, spec), tmp_path / f"w{suffix}")
-    weights = load(tmp_path / f"w{suffix}", convention, spec)
-    assert reference.equal(weights.variables, reference.torch_variables(convention, spec, 10))
-    assert weights.provenance.padding == {"timm": "same"}.get(convention, "symmetric")
+def test_a_state_dict_is_read_bit_for_bit(tmp_path, framework, spec, suffix):
+    torch.save(state_dict(framework, spec), tmp_path / f"w{suffix}")
+    weights = load(tmp_path / f"w{suffix}", framework, spec)
+    assert reference.equal(weights.variables, reference.torch_variables(framework, spec, 10))
+    assert weights.provenance.padding == {"timm": "same"}.get(framework, "symmetric")
     assert weights.provenance.averaging == "unknown"
 
 
@@ -57,7 +56,7 @@ def test_narrow_floats_become_float32(tmp_path, dtype):
     torch.save({name: value.to(dtype) for name, value in state_dict().items()}, tmp_path / "w.pth")
     kernel = load(tmp_path / "w.pth").variables["params"]["stem_conv"]["kernel"]
     expected = state_dict()["conv_stem.weight"].to(dtype).float().numpy()
-    np.testing.assert_array_equal(kernel, LAYOUTS["timm"]["conv"].ours(expected))
+    np.testing.assert_array_equal(kernel, FRAMEWORKS["timm"].layouts["conv"].to_flax(expected))
     assert kernel.dtype == np.float32
 
 
@@ -80,7 +79,7 @@ def test_code_in_a_file_is_refused_and_not_run(tmp_path, monkeypatch, writer):
         torch.save(payload, tmp_path / "w.pth")
     else:
         (tmp_path / "w.pth").write_bytes(pickle.dumps(payload))
-    with pytest.raises(ValueError, match=r"w\.pth is damaged or holds more than tensors"):
+    with pytest.raises(ValueError, match=r"w\.pth is damaged or contains more than tensors"):
         load(tmp_path / "w.pth")
     assert not (tmp_path / "was here").exists()
 
@@ -101,9 +100,9 @@ def test_a_truncated_file(tmp_path):
 
 
 @pytest.mark.parametrize("content", [[1, 2], {}, {"model": {"a": 1}}, {"a": "text"}])
-def test_no_state_dict(tmp_path, content):
+def test_a_file_without_a_state_dict(tmp_path, content):
     torch.save(content, tmp_path / "w.pth")
-    with pytest.raises(ValueError, match="holds no state dict"):
+    with pytest.raises(ValueError, match="contains no state dict"):
         load(tmp_path / "w.pth")
 
 

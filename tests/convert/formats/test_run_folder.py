@@ -1,4 +1,4 @@
-"""A run's folder, as the trainer's Orbax leaves it."""
+"""A run folder, as Orbax writes it for the trainer."""
 
 import json
 import shutil
@@ -29,15 +29,15 @@ def state(variables, factor):
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory, tiny):
-    """A run with steps 9 and 10, whose weights are 1 and 2 times the tiny ones."""
+    """A run with the steps 9 and 10; their weights are 1 and 2 times the tiny ones."""
     folder = tmp_path_factory.mktemp("run")
     with ocp.training.Checkpointer(folder / "checkpoints") as checkpointer:
         for step, factor in ((9, 1.0), (10, 2.0)):
             checkpointer.save_checkpointables(step, {"state": state(tiny, factor)})
-    facts = Provenance(
+    provenance = Provenance(
         reference.TINY, 10, "same", 1e-3, preprocessing="v2", eval_size=64, class_names=tuple("abcdefghij")
     )
-    (folder / "model.json").write_text(json.dumps(facts.to_metadata()))
+    (folder / "model.json").write_text(json.dumps(provenance.to_metadata()))
     return folder
 
 
@@ -57,16 +57,16 @@ def test_the_newest_step_or_the_one_asked_for(run, tiny, where, moving_average, 
     assert weights.provenance.averaging == ("averaged" if moving_average else "raw")
 
 
-def test_a_relative_path_is_a_path_too(run, tiny, monkeypatch):
+def test_a_path_may_be_relative(run, tiny, monkeypatch):
     monkeypatch.chdir(run.parent)
     weights = load_weights(run.name, reference.TINY)
     assert reference.equal(weights.variables, tiny)
 
 
-def test_the_run_says_what_it_is(run):
-    facts = load_weights(run).provenance
-    assert (facts.spec, facts.preprocessing, facts.eval_size) == (reference.TINY, "v2", 64)
-    assert facts.class_names == tuple("abcdefghij")
+def test_a_run_records_its_provenance(run):
+    provenance = load_weights(run).provenance
+    assert (provenance.spec, provenance.preprocessing, provenance.eval_size) == (reference.TINY, "v2", 64)
+    assert provenance.class_names == tuple("abcdefghij")
 
 
 def test_a_run_without_averages_gives_its_raw_weights(tmp_path, tiny):
@@ -76,7 +76,7 @@ def test_a_run_without_averages_gives_its_raw_weights(tmp_path, tiny):
     weights = load_weights(tmp_path, reference.TINY)
     assert reference.equal(weights.variables, tiny)
     assert weights.provenance.averaging == "raw"
-    with pytest.raises(ValueError, match="does not say which variant"):
+    with pytest.raises(ValueError, match="does not record its variant"):
         load_weights(tmp_path)
 
 
@@ -84,7 +84,7 @@ def test_a_damaged_checkpoint(tmp_path, run):
     shutil.copytree(run, tmp_path / "run")
     for file in (tmp_path / "run/checkpoints/10/state").rglob("d/*"):
         file.write_bytes(file.read_bytes()[:100])
-    with pytest.raises(ValueError, match="is damaged or no checkpoint of ours"):
+    with pytest.raises(ValueError, match="is damaged or not a checkpoint of a run"):
         load_weights(tmp_path / "run")
 
 
@@ -96,8 +96,8 @@ def test_a_damaged_card(tmp_path, run, card):
         load_weights(tmp_path / "run")
 
 
-@pytest.mark.parametrize("where", ["nowhere", "empty"])
-def test_no_run_there(tmp_path, where):
+@pytest.mark.parametrize(("where", "message"), [("nowhere", "does not exist"), ("empty", "no checkpoint of a run")])
+def test_a_folder_without_a_run(tmp_path, where, message):
     (tmp_path / "empty").mkdir()
-    with pytest.raises(FileNotFoundError, match="no checkpoint of a run"):
+    with pytest.raises(FileNotFoundError, match=message):
         load_weights(tmp_path / where, reference.TINY)

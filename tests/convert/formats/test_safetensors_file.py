@@ -1,4 +1,4 @@
-"""Safetensors: what is written is what the library reads, and damage is noticed."""
+"""Safetensors files: the library reads what is written, and damage is detected."""
 
 import ml_dtypes
 import numpy as np
@@ -33,7 +33,7 @@ def test_the_library_reads_what_is_written(tmp_path):
         np.testing.assert_array_equal(loaded[name], expected)
 
 
-def test_there_and_back(tmp_path):
+def test_a_round_trip_changes_nothing(tmp_path):
     tensors, metadata = read(write(tmp_path / "w.safetensors", counters=["n"]))
     assert tensors.keys() == ARRAYS.keys()
     assert all(np.array_equal(tensors[name], ARRAYS[name]) for name in ARRAYS)
@@ -58,7 +58,7 @@ def test_a_missing_file(tmp_path):
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
-def test_corruption_is_noticed_or_harmless(tmp_path, data):
+def test_corruption_is_detected_or_harmless(tmp_path, data):
     path = write(tmp_path / "w.safetensors")
     content = path.read_bytes()
     position = data.draw(st.integers(0, len(content) - 1))
@@ -70,6 +70,6 @@ def test_corruption_is_noticed_or_harmless(tmp_path, data):
     except ValueError:
         return
     assert not cut
-    if "tensors_sha256" in metadata:  # else its own key was hit, and nothing can be compared
+    if "tensors_sha256" in metadata:  # otherwise the key itself is damaged, and nothing can be compared
         for name in tensors.keys() & ARRAYS.keys():
             assert np.array_equal(tensors[name], ARRAYS[name])

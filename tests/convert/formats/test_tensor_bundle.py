@@ -1,4 +1,4 @@
-"""TensorFlow's checkpoints: what its own reader reads, and nothing that is damaged."""
+"""TensorFlow's checkpoints: the tensors are those that TensorFlow reads, and damage is detected."""
 
 import shutil
 
@@ -47,7 +47,7 @@ def test_every_type_of_number_and_scalars(tmp_path):
         "int64": np.arange(3),
         "brain": tf.cast(tf.constant([1.5, 2.0]), tf.bfloat16),
         "text": tf.constant(["a"]),
-        **{f"many/{i:04d}": np.float32(i) for i in range(2000)},  # more than a block of the index holds
+        **{f"many/{i:04d}": np.float32(i) for i in range(2000)},  # more than fit into one block of the index
     }
     names = sorted(values)
     tf.raw_ops.SaveV2(
@@ -60,7 +60,7 @@ def test_every_type_of_number_and_scalars(tmp_path):
     assert list(bundle.entries) == names
     for name in set(names) - {"text"}:
         np.testing.assert_array_equal(bundle.read(name), np.asarray(values[name]))
-    with pytest.raises(ValueError, match="text is of the type 7"):
+    with pytest.raises(ValueError, match="text has the TensorFlow type 7"):
         bundle.read("text")
 
 
@@ -72,7 +72,7 @@ def copy(folder):
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
-def test_corruption_of_the_index_is_always_noticed(tmp_path, data):
+def test_corruption_of_the_index_is_always_detected(tmp_path, data):
     prefix = copy(tmp_path)
     index = tmp_path / FILES[0]
     content = index.read_bytes()
@@ -85,12 +85,12 @@ def test_corruption_of_the_index_is_always_noticed(tmp_path, data):
         entries = TensorBundle(prefix).entries
     except ValueError:
         return
-    assert entries == TensorBundle(reference.TINY_CHECKPOINT / NAME).entries  # unused bytes of the end
+    assert entries == TensorBundle(reference.TINY_CHECKPOINT / NAME).entries  # the damaged bytes are not used
 
 
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
-def test_corruption_of_a_tensor_is_always_noticed(tmp_path, data):
+def test_corruption_of_a_tensor_is_always_detected(tmp_path, data):
     bundle = TensorBundle(copy(tmp_path))
     entry = bundle.entries[KERNEL]
     content = bytearray((tmp_path / FILES[1]).read_bytes())
@@ -116,9 +116,9 @@ def test_a_part_that_is_missing(tmp_path):
 
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(noise=st.binary(max_size=300))
-def test_noise_is_no_index(tmp_path, noise):
+def test_noise_is_not_an_index(tmp_path, noise):
     magic = (0xDB4775248B80FB57).to_bytes(8, "little")
     for content in (noise, noise + magic):
         (tmp_path / "c.index").write_bytes(content)
-        with pytest.raises(ValueError, match=r"c\.index is damaged or no index"):
+        with pytest.raises(ValueError, match=r"c\.index is damaged or not the index"):
             TensorBundle(tmp_path / "c")

@@ -1,4 +1,4 @@
-"""Official checkpoints in every form, whole and damaged."""
+"""Official checkpoints in every form, intact and damaged."""
 
 import dataclasses
 import shutil
@@ -13,8 +13,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from effnetv2_jax import VARIANTS
-from effnetv2_jax.convert.layouts import LAYOUTS
-from effnetv2_jax.convert.names import tensor_rows
 from effnetv2_jax.convert.weights import load_variables, load_weights
 
 AVERAGE = "/ExponentialMovingAverage"
@@ -22,12 +20,12 @@ FILES = ("model.ckpt-0.index", "model.ckpt-0.data-00000-of-00001")
 
 
 def load(path, **options):
-    return load_weights(path, reference.TINY, source="official", **options)
+    return load_weights(path, reference.TINY, framework="official", **options)
 
 
 @pytest.fixture(scope="module")
 def forms(tmp_path_factory):
-    """The tiny checkpoint in every form that a source may have."""
+    """The tiny checkpoint in every form."""
     path = tmp_path_factory.mktemp("forms") / "efficientnetv2-tiny.tgz"
     with tarfile.open(path, "w:gz") as archive:
         archive.add(reference.TINY_CHECKPOINT, "efficientnetv2-tiny")
@@ -40,8 +38,8 @@ def test_every_form_gives_the_averages_bit_for_bit(forms, form):
     weights = load(forms[form])
     assert reference.equal(weights.variables, reference.official_variables(reference.TINY, 10, moving_average=True))
     assert weights.provenance.averaging == "averaged"
-    assert weights.provenance.source == f"official:{forms[form].name}"
-    assert len(weights.provenance.source_sha256) == 64
+    assert weights.provenance.read_from == f"official:{forms[form].name}"
+    assert len(weights.provenance.read_from_sha256) == 64
 
 
 @pytest.mark.parametrize(("moving_average", "key"), [(True, "logits_moving_average"), (False, "logits")])
@@ -53,8 +51,8 @@ def test_logits_of_the_checkpoint_equal_the_official_ones(moving_average, key):
 
 
 def test_another_variant_is_refused_with_names():
-    with pytest.raises(ValueError, match=r"missing: blocks_\d.*misshapen: .* in place of"):
-        load_weights(reference.TINY_CHECKPOINT, "efficientnetv2-b0", source="official")
+    with pytest.raises(ValueError, match=r"missing: blocks_\d.*misshapen: .* instead of"):
+        load_weights(reference.TINY_CHECKPOINT, "efficientnetv2-b0", framework="official")
 
 
 def write(folder: Path, values: dict) -> Path:
@@ -72,11 +70,9 @@ def write(folder: Path, values: dict) -> Path:
 
 
 def checkpoint(spec, num_classes, model="efficientnetv2-b0") -> dict:
-    """A checkpoint's tensors by the rule: raw, averaged, an optimiser's slot and the step."""
+    """The tensors of a checkpoint: for each variable its value by the rule, its average and a slot; and the step."""
     values = {"global_step": np.int64(7)}
-    for row in tensor_rows(spec, num_classes):
-        name = row.name("official")
-        shape = LAYOUTS["official"][row.kind].shape(row.shape)
+    for name, shape in reference.framework_shapes("official", spec, num_classes).items():
         values[f"{model}/{name}"] = official_value(name, shape)
         values[f"{model}/{name}{AVERAGE}"] = moving_average_value(name, shape)
         values[f"{model}/{name}/RMSProp_1"] = np.zeros(shape, np.float32)
@@ -88,12 +84,12 @@ def values():
     return checkpoint(reference.TINY, 10)
 
 
-def test_slots_and_the_step_are_no_weights(tmp_path, values):
+def test_slots_and_the_step_are_not_weights(tmp_path, values):
     loaded = load(write(tmp_path / "c", values), moving_average=False).variables
     assert reference.equal(loaded, reference.official_variables(reference.TINY, 10))
 
 
-def test_the_other_keras_calls_the_classifier_head(tmp_path, values):
+def test_another_version_of_keras_names_the_classifier_head(tmp_path, values):
     renamed = {name.replace("/head_1/dense/", "/head/dense/"): value for name, value in values.items()}
     assert reference.equal(load(write(tmp_path / "c", renamed)).variables, load(reference.TINY_CHECKPOINT).variables)
 
@@ -108,7 +104,7 @@ def test_a_missing_average_is_named(tmp_path, values):
     name = "efficientnetv2-b0/blocks_2/conv2d/kernel"
     raw = {key: value for key, value in values.items() if key != name + AVERAGE}
     folder = write(tmp_path / "c", raw)
-    with pytest.raises(ValueError, match=f"no moving average of {name}; the raw weights"):
+    with pytest.raises(ValueError, match=f"no moving average of {name}; it may have raw weights"):
         load(folder)
     assert load(folder, moving_average=False).provenance.averaging == "raw"
 
@@ -121,7 +117,7 @@ def test_a_missing_average_is_named(tmp_path, values):
             "1 missing: stem/.*/beta",
         ),
         (lambda v: v.update({"efficientnetv2-b0/blocks_99/conv2d/kernel": np.zeros(3)}), "1 unknown: blocks_99/conv2d"),
-        (lambda v: v.update({"efficientnetv2-b0/head_1/dense/kernel": np.zeros((7, 10))}), r"is \[7, 10\] in place of"),
+        (lambda v: v.update({"efficientnetv2-b0/head_1/dense/kernel": np.zeros((7, 10))}), r"is \[7, 10\] instead of"),
     ],
 )
 def test_missing_unknown_and_misshapen_variables_are_named(tmp_path, values, change, message):
@@ -131,16 +127,16 @@ def test_missing_unknown_and_misshapen_variables_are_named(tmp_path, values, cha
         load(write(tmp_path / "c", changed), moving_average=False)
 
 
-def test_the_official_code_s_own_rounding_is_recognised_and_said(tmp_path):
+def test_the_official_code_s_own_rounding_is_recognised_and_noted(tmp_path):
     published = VARIANTS["efficientnet-b3"].scaled(depth=0.1)
     rounded = dataclasses.replace(published, rounding="nearest")
     assert [block.features for block in published.blocks()] != [block.features for block in rounded.blocks()]
     folder = write(tmp_path / "c", checkpoint(rounded, 3, "efficientnet-b3"))
-    weights = load_weights(folder, published, source="official")
+    weights = load_weights(folder, published, framework="official")
     assert weights.provenance.spec == rounded
     assert "rounding='nearest'" in weights.notes[0]
     with pytest.warns(UserWarning, match="rounding='nearest'"):
-        load_variables(folder, published, source="official")
+        load_variables(folder, published, framework="official")
 
 
 @pytest.mark.parametrize("num_classes", [3, 0])
@@ -156,17 +152,31 @@ def test_a_new_head_takes_the_place_of_the_old(num_classes):
         assert 0.5 < np.abs(fresh["kernel"]).max() * num_classes**0.5 <= 1.0
 
 
-@pytest.mark.parametrize("path", ["nowhere", "nowhere.tgz", "."])
-def test_no_checkpoint_there(tmp_path, path):
-    with pytest.raises(FileNotFoundError, match="checkpoint"):
+def test_the_framework_is_found_from_the_format(forms):
+    for path in forms.values():
+        assert load_weights(path, reference.TINY).provenance.read_from == f"official:{path.name}"
+
+
+@pytest.mark.parametrize("name", ["", FILES[0]])
+def test_a_path_may_contain_brackets(tmp_path, name):
+    shutil.copytree(reference.TINY_CHECKPOINT, tmp_path / "[v1]")
+    assert load(tmp_path / "[v1]" / name).loaded
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [("nowhere", "does not exist"), ("nowhere.tgz", "does not exist"), (".", "contains no official weights")],
+)
+def test_a_path_without_a_checkpoint(tmp_path, path, message):
+    with pytest.raises(FileNotFoundError, match=message):
         load(tmp_path / path)
 
 
-def test_the_folder_s_own_word_decides_between_checkpoints(tmp_path):
+def test_the_file_checkpoint_names_the_latest_of_several(tmp_path):
     for name in FILES:
         for step in (0, 5):
             shutil.copy(reference.TINY_CHECKPOINT / name, tmp_path / name.replace("-0.", f"-{step}."))
-    with pytest.raises(FileNotFoundError, match=r"it has model\.ckpt-0, model\.ckpt-5"):
+    with pytest.raises(FileNotFoundError, match=r"found model\.ckpt-0, model\.ckpt-5"):
         load(tmp_path)
     (tmp_path / "checkpoint").write_text('model_checkpoint_path: "/elsewhere/model.ckpt-5"\n')
     assert load(tmp_path).loaded
@@ -174,7 +184,7 @@ def test_the_folder_s_own_word_decides_between_checkpoints(tmp_path):
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
-def test_corruption_of_a_checkpoint_is_noticed_or_harmless(tmp_path_factory, data):
+def test_corruption_of_a_checkpoint_is_detected_or_harmless(tmp_path_factory, data):
     folder = tmp_path_factory.mktemp("case")
     name = data.draw(st.sampled_from(FILES))
     for file in FILES:

@@ -1,11 +1,13 @@
+"""AutoAugment v0: its policy and its probabilities."""
+
 import collections
 
 import numpy as np
 import pytest
 
 from effnetv2_jax.data.augment.autoaugment import POLICY_V0, autoaugment
-from effnetv2_jax.data.augment.operations import AUTOAUGMENT_SCALES, Draws, operation_set
-from effnetv2_jax.data.augment.randaugment import OPERATION_NAMES
+from effnetv2_jax.data.augment.kernels import Draws
+from effnetv2_jax.data.augment.operations import AUTOAUGMENT_SCALES, OPERATION_NAMES, operation_set
 from effnetv2_jax.data.cpu_tensorflow import tf
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (16, 20, 3), dtype=np.uint8)
@@ -16,7 +18,7 @@ def seed(index: int) -> tf.Tensor:
 
 
 def outcomes(pair) -> dict[bytes, float]:
-    """What may become of IMAGE under a pair of steps, with its probability."""
+    """Returns each image that a pair of steps can make of IMAGE, with its probability."""
     results = {IMAGE.tobytes(): 1.0}
     for name, probability, magnitude in pair:
         operation = operation_set("official")[name]
@@ -50,7 +52,7 @@ def test_images_follow_the_policys_probabilities():
     count = 1000
     images = tf.data.Dataset.range(count).map(lambda index: augment(tf.constant(IMAGE), tf.stack([index, 9])))
     found = collections.Counter(image.tobytes() for image in images.batch(count).get_single_element().numpy())
-    assert set(found) <= set(expected)  # nothing that the policy cannot do
+    assert set(found) <= set(expected)  # no image that the policy cannot make
     for content, likelihood in expected.items():
         deviation = abs(found[content] - count * likelihood)
         assert deviation < 5 * np.sqrt(count * likelihood * (1 - likelihood)) + 1
@@ -64,5 +66,5 @@ def test_the_same_seed_gives_the_same_image():
 
 
 def test_an_unknown_set_is_refused():
-    with pytest.raises(ValueError, match="unknown operations"):
+    with pytest.raises(ValueError, match="'mine'; allowed: official, corrected"):
         autoaugment(operations="mine")

@@ -1,3 +1,5 @@
+"""The table of data sets and their splits."""
+
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
@@ -6,14 +8,14 @@ from hypothesis import strategies as st
 
 from effnetv2_jax.data.sources.datasets import DATASETS, dataset_spec, ranges, resolve_splits
 
-SHARED = "share \\d+ examples"
+SHARED = r"share \d+ examples"
 
 
 @pytest.mark.parametrize("name", DATASETS)
 def test_every_row_trains_and_evaluates_on_different_examples(name):
     spec = DATASETS[name]
     train, evaluation = resolve_splits(spec)
-    if spec.kind == "folder":  # which image goes where is test_folder's business
+    if spec.kind == "folder":  # test_folder covers the split of its images
         assert train != evaluation
         return
     seen = {stored: np.zeros(size, np.int8) for stored, size in spec.split_sizes.items()}
@@ -25,7 +27,7 @@ def test_every_row_trains_and_evaluates_on_different_examples(name):
 
 
 @pytest.mark.parametrize("name", sorted(set(DATASETS) - {"folder"}))
-def test_every_row_knows_its_classes_and_sizes(name):
+def test_every_row_has_classes_and_sizes(name):
     spec = DATASETS[name]
     assert spec.num_classes > 1
     assert all(size > 0 for size in spec.split_sizes.values())
@@ -61,7 +63,7 @@ def test_the_official_codes_overlapping_splits_are_refused(name, train, evaluati
 
 @given(st.lists(st.integers(0, 100), min_size=4, max_size=4))
 @settings(deadline=None, max_examples=50)
-def test_two_parts_of_a_split_are_accepted_exactly_if_they_share_nothing(bounds):
+def test_two_parts_of_a_split_are_accepted_only_if_they_share_nothing(bounds):
     spec = dataset_spec("tf_flowers")
     train, evaluation = (f"train[{first}%:{end}%]" for first, end in (bounds[:2], bounds[2:]))
     parts = [

@@ -1,3 +1,5 @@
+"""The built-in digits, and how TFDS prepares them."""
+
 import subprocess
 import sys
 from pathlib import Path
@@ -8,7 +10,8 @@ import tensorflow_datasets as tfds
 from sklearn.datasets import load_digits
 
 from effnetv2_jax.data.config import DataConfig
-from effnetv2_jax.data.pipeline import dataset_facts, eval_batches
+from effnetv2_jax.data.dataset import dataset_info
+from effnetv2_jax.data.pipeline import eval_batches
 from effnetv2_jax.data.sources.digits import held_out_rows
 
 
@@ -20,7 +23,7 @@ def stored(digits_dir: str) -> dict[str, list[dict[str, np.ndarray]]]:
     return {split: list(tfds.as_numpy(builder.as_dataset(split=split))) for split in ("train", "test")}
 
 
-def test_the_two_splits_hold_every_digit_of_scikit_learn_once(stored):
+def test_the_two_splits_contain_every_digit_of_scikit_learn_once(stored):
     def as_bytes(image):
         return np.rint(np.asarray(image, np.float64)).astype(np.uint8).tobytes()
 
@@ -42,20 +45,20 @@ def test_a_fifth_of_each_class_is_held_out():
     assert max(abs(share - 0.2) for share in shares) < 1 / 174  # the smallest class has 174
 
 
-def test_facts(digits_dir):
-    facts = dataset_facts(DataConfig(data_dir=digits_dir))
-    assert (facts.num_classes, facts.train_examples, facts.eval_examples) == (10, 1437, 360)
-    assert facts.class_names == tuple("0123456789")
-    assert facts.origin == "tfds:digits/1.0.0[train] tfds:digits/1.0.0[test]"
+def test_dataset_info(digits_dir):
+    info = dataset_info(DataConfig(data_dir=digits_dir))
+    assert (info.num_classes, info.train_examples, info.eval_examples) == (10, 1437, 360)
+    assert info.class_names == tuple("0123456789")
+    assert info.origin == "tfds:digits/1.0.0[train] tfds:digits/1.0.0[test]"
 
 
-def test_the_pictures_are_grey_and_show_their_digit(digits):
+def test_images_are_grey_and_show_their_digit(digits):
     batch = next(eval_batches(digits, image_size=8, batch_size=360))
     assert (batch["image"] == batch["image"][..., :1]).all()
-    # Each class's mean picture is closest to most of its own members: labels belong to their images.
-    pictures = batch["image"][..., 0].astype(np.float64)
-    means = np.stack([pictures[batch["label"] == digit].mean(0) for digit in range(10)])
-    nearest = np.argmin(((pictures[:, None] - means) ** 2).sum((2, 3)), axis=1)
+    # Most images are closest to the mean image of their own class, so labels belong to their images.
+    images = batch["image"][..., 0].astype(np.float64)
+    means = np.stack([images[batch["label"] == digit].mean(0) for digit in range(10)])
+    nearest = np.argmin(((images[:, None] - means) ** 2).sum((2, 3)), axis=1)
     assert np.mean(nearest == batch["label"]) > 0.85
 
 
@@ -73,19 +76,19 @@ def test_two_processes_may_prepare_at_once(tmp_path):
     assert other.stdout.readline() == "ready\n"
     other.stdin.write("\n")
     other.stdin.flush()
-    ours = prepared_builder("digits", str(tmp_path))
-    theirs, _ = other.communicate(timeout=60)
-    assert (ours.info.splits["train"].num_examples, theirs.split()[-1]) == (1437, "1437")
+    own = prepared_builder("digits", str(tmp_path))
+    output, _ = other.communicate(timeout=60)
+    assert (own.info.splits["train"].num_examples, output.split()[-1]) == (1437, "1437")
     assert [path.name for path in (tmp_path / "digits").iterdir()] == ["1.0.0"]
 
 
-def test_the_loser_of_a_race_uses_what_the_winner_left(tmp_path, monkeypatch):
+def test_a_process_that_prepares_too_late_uses_the_folder_of_the_first(tmp_path, monkeypatch):
     from effnetv2_jax.data.sources.digits import Digits
     from effnetv2_jax.data.sources.tfds_source import prepared_builder
 
     prepare = Digits.download_and_prepare
 
-    def another_process_was_faster(self, **options):
+    def another_process_was_faster(_self, **_options):
         prepare(Digits(data_dir=str(tmp_path)))
         raise OSError("Directory not empty")
 

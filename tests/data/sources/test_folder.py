@@ -1,3 +1,5 @@
+"""Folders of images."""
+
 import dataclasses
 import itertools
 import logging
@@ -6,7 +8,8 @@ import numpy as np
 import pytest
 from data.pictures import encoded, picture
 
-from effnetv2_jax.data.pipeline import dataset_facts, eval_batches, train_batches
+from effnetv2_jax.data.dataset import dataset_info
+from effnetv2_jax.data.pipeline import eval_batches, train_batches
 from effnetv2_jax.data.sources.folder import list_folder
 
 
@@ -15,8 +18,8 @@ def listing(config):
 
 
 def one_epoch(config, size=16):
-    """Labels of one epoch of training and the mean colour of each image."""
-    count = dataset_facts(config).train_examples
+    """Returns the labels and images of one epoch of training."""
+    count = dataset_info(config).train_examples
     batch = next(train_batches(config, image_size=size, magnitude=0.0, batch_size=count, start_step=0, seed=0))
     return batch["label"].tolist(), batch["image"]
 
@@ -34,16 +37,16 @@ def test_classes_are_the_sorted_folders_and_labels_belong_to_their_images(make_f
         },
         preprocessing="finetune",
     )
-    facts = dataset_facts(config)
-    assert facts.class_names == ("Mole", "ant", "zebra")
-    assert (facts.num_classes, facts.train_examples, facts.eval_examples) == (3, 9, 9)
+    info = dataset_info(config)
+    assert info.class_names == ("Mole", "ant", "zebra")
+    assert (info.num_classes, info.train_examples, info.eval_examples) == (3, 9, 9)
     labels, images = one_epoch(config)
     assert sorted(labels) == [0, 0, 0, 1, 1, 1, 2, 2, 2]
     for label, image in zip(labels, images, strict=True):
-        np.testing.assert_array_equal(image.reshape(-1, 3).mean(0), colours[facts.class_names[label]])
+        np.testing.assert_array_equal(image.reshape(-1, 3).mean(0), colours[info.class_names[label]])
 
 
-def test_every_kind_of_file_is_read_and_others_are_not(make_folder, pets, caplog):
+def test_every_image_format_is_read_and_other_files_are_ignored(make_folder, pets, caplog):
     kinds = {"a.JPEG": "JPEG", "b.png": "PNG", "c.WebP": "WEBP", "d.bmp": "BMP", "e.gif": "GIF", "png.jpeg": "PNG"}
     config = make_folder(
         pets
@@ -51,8 +54,9 @@ def test_every_kind_of_file_is_read_and_others_are_not(make_folder, pets, caplog
         | {"train/dog/notes.txt": b"text", "train/dog/.hidden.jpg": b"", "train/.cache/x.jpg": b"", "train/README": b""}
     )
     with caplog.at_level(logging.WARNING):
-        assert dataset_facts(config).train_examples == 12 + len(kinds)
-    assert "ignored 1 files that are no images by their name, such as train/dog/notes.txt" in caplog.text
+        assert dataset_info(config).train_examples == 12 + len(kinds)
+    assert "ignored 1 files" in caplog.text
+    assert "train/dog/notes.txt" in caplog.text
     batches = train_batches(config, image_size=16, magnitude=0.0, batch_size=18, start_step=0, seed=0)
     assert len({image.tobytes() for image in next(batches)["image"]}) == 18
     assert batches.broken.skipped == 0
@@ -70,20 +74,20 @@ def test_without_an_evaluation_folder_a_seeded_part_of_each_class_is_held_out(ma
     assert splits.rule == "0.3 of each class of train/ held out with seed 0"
 
 
-def test_another_image_leaves_the_held_out_ones_alone(make_folder, pets):
+def test_adding_an_image_keeps_the_others_in_their_splits(make_folder, pets):
     only_train = {name: data for name, data in pets.items() if name.startswith("train")}
     before = listing(make_folder(only_train, holdout=0.34))
     after = listing(make_folder({"train/cat/new.jpg": encoded(picture(900))}, holdout=0.34))
     assert len(set(before.evaluation) - set(after.evaluation)) <= 1  # at most displaced by the new one
 
 
-def test_the_origin_tells_one_set_of_files_from_another(make_folder, pets):
+def test_the_origin_identifies_the_files(make_folder, pets):
     config = make_folder(pets)
-    before = dataset_facts(config).origin
-    assert before == dataset_facts(config).origin
+    before = dataset_info(config).origin
+    assert before == dataset_info(config).origin
     assert before.startswith("folder: 12 + 4 images, train/ and val/, sha256 ")
     make_folder({"val/cat/more.jpg": encoded(picture(901))})
-    assert dataset_facts(config).origin != before
+    assert dataset_info(config).origin != before
 
 
 def test_parts_and_hosts_get_images_of_every_class(make_folder, pets):
@@ -118,41 +122,41 @@ def test_batches_resume(make_folder, pets):
 # --- refusals -------------------------------------------------------------------------------------------------------
 
 
-def test_what_cannot_be_trained_on_is_refused_with_the_reason(make_folder, pets, tmp_path):
+def test_unusable_folders_are_refused_with_the_reason(make_folder, pets, tmp_path):
     config = make_folder(pets)
 
     def refused(kind, message, **changes):
         list_folder.cache_clear()
         with pytest.raises(kind, match=message):
-            dataset_facts(dataclasses.replace(config, **changes))
+            dataset_info(dataclasses.replace(config, **changes))
 
-    refused(FileNotFoundError, r"no directory .*data_dir must hold train/<class>/<image>", data_dir="")
-    refused(FileNotFoundError, "no directory", data_dir=str(tmp_path / "elsewhere"))
+    refused(FileNotFoundError, r"train.* does not exist; data_dir must contain train/<class>/<image>", data_dir="")
+    refused(FileNotFoundError, "elsewhere/train' does not exist", data_dir=str(tmp_path / "elsewhere"))
     refused(ValueError, r"'\.\./train' is not the plain name of a folder", train_split="../train")
     refused(ValueError, "cannot be both the training and the evaluation split", eval_split="train")
-    refused(ValueError, r"there is no test/ and holdout 0.0", eval_split="test", holdout=0.0)
+    refused(ValueError, r"test/ does not exist, and holdout 0\.0", eval_split="test", holdout=0.0)
 
     (tmp_path / "val" / "fox").mkdir()
-    refused(ValueError, "class 'fox' in .*val holds no images")
+    refused(ValueError, "class 'fox' in .*val contains no images")
     (tmp_path / "val" / "fox" / "1.jpg").write_bytes(b"")
     refused(ValueError, "val/ has classes that train/ lacks: fox")
     (tmp_path / "train" / "CAT").mkdir()
     refused(ValueError, "classes 'CAT' and 'cat' in .*train differ only by case")
     (tmp_path / "train" / "CAT").rmdir()
     (tmp_path / "train" / "empty").mkdir()
-    refused(ValueError, r"class 'empty' in .*train holds no images \(\.jpg, ")
+    refused(ValueError, r"class 'empty' in .*train contains no images \(\.jpg, ")
 
 
 def test_a_class_of_one_image_has_none_to_hold_out(make_folder):
     config = make_folder({"train/one/1.jpg": encoded(picture(1))})
     with pytest.raises(ValueError, match="class 'one' has one image, too few to hold one out"):
-        dataset_facts(config)
+        dataset_info(config)
 
 
 def test_a_folder_without_classes_is_refused(make_folder):
     config = make_folder({"train/1.jpg": encoded(picture(1))})
-    with pytest.raises(ValueError, match="train holds no class folders"):
-        dataset_facts(config)
+    with pytest.raises(ValueError, match="train contains no class folders"):
+        dataset_info(config)
 
 
 def test_more_hosts_than_images_are_refused(make_folder, pets):

@@ -13,8 +13,8 @@ import jax
 import numpy as np
 
 from effnetv2_jax.cli.config_file import load_config
-from effnetv2_jax.model.initializers import init_variables
 from effnetv2_jax.model.layers import BatchNorm
+from effnetv2_jax.model.variables import init_variables
 from effnetv2_jax.train.devices.sharding import batch_sharded, global_batch, make_mesh, replicate, replicated
 from effnetv2_jax.train.experiment import make_experiment
 from effnetv2_jax.train.recipe.step import make_train_step

@@ -1,8 +1,9 @@
-"""Losses against their definitions."""
+"""Losses against TensorFlow's."""
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from effnetv2_jax.train.recipe.losses import LossConfig, is_decayed, l2_penalty, make_loss, one_hot
 
@@ -10,32 +11,35 @@ LOGITS = np.array([[2.0, -1.0, 0.5], [0.1, 0.2, 3.0]], np.float32)
 LABELS = np.array([0, 1])
 
 
-def log_softmax(x):
-    return x - np.log(np.exp(x).sum(-1, keepdims=True))
+MULTI_HOT = np.array([[1, 0, 1], [0, 0, 1]], np.float32)
 
 
 def loss(targets, **fields):
     return np.asarray(make_loss(LossConfig(**fields))(jnp.asarray(LOGITS), jnp.asarray(targets)))
 
 
-def test_softmax_with_label_smoothing():
+def tensorflow_loss(name, targets, smoothing):
+    """TensorFlow 1's loss of each value, which the official code calls."""
+    function = getattr(tf.compat.v1.losses, name)
+    return function(targets, LOGITS, label_smoothing=smoothing, reduction=tf.compat.v1.losses.Reduction.NONE).numpy()
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_softmax_is_tensorflow_s(smoothing):
     targets = np.eye(3, dtype=np.float32)[LABELS]
-    smoothed = 0.9 * targets + 0.1 / 3
-    np.testing.assert_allclose(loss(targets), -(smoothed * log_softmax(LOGITS)).sum(-1), rtol=1e-6)
+    expected = tensorflow_loss("softmax_cross_entropy", targets, smoothing)
+    np.testing.assert_allclose(loss(targets, label_smoothing=smoothing), expected, rtol=1e-6)
 
 
-def test_sigmoid_smooths_towards_a_half_and_takes_the_mean_over_classes():
-    targets = np.array([[1, 0, 1], [0, 0, 1]], np.float32)
-    smoothed = 0.8 * targets + 0.1
-    p = 1 / (1 + np.exp(-LOGITS))
-    expected = -(smoothed * np.log(p) + (1 - smoothed) * np.log(1 - p)).mean(-1)
-    np.testing.assert_allclose(loss(targets, kind="sigmoid", label_smoothing=0.2), expected, rtol=1e-5)
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_sigmoid_is_the_mean_of_tensorflow_s_over_the_classes(smoothing):
+    expected = tensorflow_loss("sigmoid_cross_entropy", MULTI_HOT, smoothing).mean(-1)
+    np.testing.assert_allclose(loss(MULTI_HOT, kind="sigmoid", label_smoothing=smoothing), expected, rtol=1e-6)
 
 
 def test_multi_hot_is_softmax_against_labels_of_sum_1():
-    targets = np.array([[1, 0, 1], [0, 0, 1]], np.float32)
-    expected = -(targets / targets.sum(-1, keepdims=True) * log_softmax(LOGITS)).sum(-1)
-    np.testing.assert_allclose(loss(targets, kind="multi_hot", label_smoothing=0.0), expected, rtol=1e-5)
+    expected = tensorflow_loss("softmax_cross_entropy", MULTI_HOT / MULTI_HOT.sum(-1, keepdims=True), 0.1)
+    np.testing.assert_allclose(loss(MULTI_HOT, kind="multi_hot", label_smoothing=0.1), expected, rtol=1e-6)
 
 
 def test_the_l2_penalty_takes_kernels_only():

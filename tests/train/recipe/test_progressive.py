@@ -111,7 +111,7 @@ def test_stages_cover_every_step_once_and_are_equal(total_steps, count):
         ),
         ("efficientnetv2-s", {"preset": "custom"}, "needs progressive.image_size"),
         ("efficientnetv2-s", {"stages": 0}, "stages must be between 1 and"),
-        ("efficientnetv2-s", {"image_size": (16, 64)}, "at least 17 px, progressive.image_size has 16"),
+        ("efficientnetv2-s", {"image_size": (16, 64)}, "at least 17 px, got progressive.image_size 16"),
         ("efficientnetv2-s", {"image_size": (32, 48, 64)}, "takes 2 values .* or one for each of 4 stages"),
         ("efficientnetv2-s", {"dropout_rate": (0.0, 1.0)}, r"progressive.dropout_rate must lie in \[0, 1\), got 1"),
         ("efficientnetv2-s", {"mixup_alpha": (-1.0, 0.0)}, "progressive.mixup_alpha must lie in"),

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from effnetv2_jax.train.recipe.schedule import ScheduleConfig, make_schedule
 
@@ -26,11 +27,12 @@ def test_the_golden_rates(golden):
     np.testing.assert_allclose(got, expected, rtol=1e-6)
 
 
-def test_an_epoch_of_imagenet_is_306_and_a_fraction_steps():
-    per_epoch = 1_256_144 / 4096
-    step = int(350 * per_epoch)
-    expected = 0.256 * 0.97 ** np.floor(step / (2.4 * per_epoch))
-    assert rates([step], steps_per_epoch=per_epoch, total_steps=step + 1) == pytest.approx([expected], rel=1e-5)
+def test_after_the_warm_up_imagenet_s_rates_are_those_of_tensorflow_s_staircase():
+    per_epoch = 1_256_144 / 4096  # no whole number of steps
+    decay = tf.keras.optimizers.schedules.ExponentialDecay(0.256, 2.4 * per_epoch, 0.97, staircase=True)
+    steps = np.random.default_rng(0).integers(5 * per_epoch + 1, 350 * per_epoch, 50).tolist()
+    got = rates(steps, steps_per_epoch=per_epoch, total_steps=int(350 * per_epoch))
+    np.testing.assert_allclose(got, [decay(step) for step in steps], rtol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -52,7 +54,7 @@ def test_warm_up_in_steps_and_a_floor():
     ("fields", "message"),
     [
         ({"kind": "step"}, "unknown schedule 'step'; known schedules: exponential, cosine, linear, constant"),
-        ({"warmup_steps": 3}, "warmup_epochs or as warmup_steps"),
+        ({"warmup_steps": 3}, "one of warmup_epochs and warmup_steps must be 0"),
         ({"base_rate": -1.0}, "schedule.base_rate must not be negative, got -1.0"),
         ({"decay_epochs": 0.0}, "needs decay_epochs above 0"),
     ],

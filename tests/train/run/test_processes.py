@@ -20,9 +20,10 @@ from effnetv2_jax.data.pipeline import train_batches
 from effnetv2_jax.train.devices.sharding import check_batch_size, check_group_size, make_mesh, replicated, with_sharding
 from effnetv2_jax.train.experiment import make_experiment
 from effnetv2_jax.train.report.metrics import read_metrics
-from effnetv2_jax.train.run.checkpoint import FOLDER, Checkpoints
+from effnetv2_jax.train.run.checkpoint import Checkpoints
 from effnetv2_jax.train.run.preemption import Stopped, StopSignal
 from effnetv2_jax.train.run.processes import announced_processes
+from effnetv2_jax.train.run.workdir import CHECKPOINTS
 from effnetv2_jax.train.trainer import train
 
 STEPS, STOP = 12, 4
@@ -70,7 +71,7 @@ def alone(tmp_path_factory):
 
 def final_state(workdir):
     experiment = make_experiment(smoke_config(), jax.device_count())
-    with Checkpoints(epath.Path(workdir) / FOLDER) as checkpoints:
+    with Checkpoints(epath.Path(workdir) / CHECKPOINTS) as checkpoints:
         state = checkpoints.restore(with_sharding(experiment.abstract_state(), replicated(make_mesh())))
     return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(state)}
 
@@ -100,14 +101,14 @@ def test_a_run_of_two_processes_told_to_stop_one_by_one_goes_on_in_one_and_is_th
     """One process gets SIGTERM; both save the same step and stop. Then this process goes on, to the end."""
     workdir = tmp_path / "run"
     with Children("train", *SMOKE, f"--workdir={workdir}") as children:
-        children.wait_until((workdir / FOLDER).exists)
+        children.wait_until((workdir / CHECKPOINTS).exists)
         children.signal(1, signal.SIGTERM)
         first, second = children.ended()
     assert [first[0], second[0]] == [75, 75], (first[2], second[2])
     assert [line for line in second[1].splitlines() if not line.startswith("[Gloo]")] == []
     assert "after saving" in first[2]
     assert "after saving" not in second[2]
-    steps = [int(path.name) for path in (workdir / FOLDER).iterdir() if path.name.isdigit()]
+    steps = [int(path.name) for path in (workdir / CHECKPOINTS).iterdir() if path.name.isdigit()]
     assert len(steps) == 1
     assert 1 <= steps[0] < STEPS
     assert f"stopped at step {steps[0]} " in first[2]
@@ -159,13 +160,13 @@ def test_eight_devices_of_any_number_of_processes_are_the_same_run(eight, tmp_pa
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
 def test_a_process_that_dies_or_falls_silent_takes_the_others_with_it(tmp_path, number):
     with Children("train", *SMOKE, f"--workdir={tmp_path}") as children:
-        children.wait_until((tmp_path / FOLDER).exists)
+        children.wait_until((tmp_path / CHECKPOINTS).exists)
         children.signal(1, number)
         assert children.processes[0].wait(150) not in (0, 75)
 
 
 @pytest.mark.slow
-def test_evaluate_runs_on_two_processes(alone, capfd):
+def test_evaluate_runs_on_two_processes(alone):
     with Children("evaluate", *SMOKE, f"--workdir={alone[0]}", "--json") as children:
         first, second = children.ended()
     assert (first[0], second[0]) == (0, 0), (first[2], second[2])
@@ -177,9 +178,7 @@ def test_a_run_does_not_go_on_with_other_data(alone, tmp_path):
     workdir = tmp_path / "run"
     shutil.copytree(alone[1], workdir)
     (workdir / "data.json").write_text('{"origin": "tfds:digits/0.9.0[train]"}')
-    with pytest.raises(
-        ValueError, match=r"a run on other data; .* It was: tfds:digits/0.9.0.*; now: tfds:digits/1.0.0"
-    ):
+    with pytest.raises(ValueError, match=r"a run on other data; .* Then: tfds:digits/0.9.0.*; now: tfds:digits/1.0.0"):
         train(smoke_config(), str(workdir))
 
 
@@ -246,5 +245,5 @@ def test_a_batch_that_does_not_divide_names_the_nearest():
 def test_groups_lie_on_whole_devices_or_within_one():
     for size in (0, 1, 2, 4, 8, 16, 32, 64):
         check_group_size(size, 32, 8)
-    with pytest.raises(ValueError, match=r"bn_group_size 8 does not divide 24 images on 8 devices .*: 6 or 12"):
+    with pytest.raises(ValueError, match=r"bn_group_size 8 does not fit 24 images on 8 devices.*: 6 or 12"):
         check_group_size(8, 24, 8)

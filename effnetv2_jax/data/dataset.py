@@ -1,0 +1,63 @@
+"""The data set that a configuration names: opening it, and finding its classes and sizes."""
+
+from effnetv2_jax.data.config import DataConfig, DatasetInfo, check_config
+from effnetv2_jax.data.sources.datasets import dataset_spec, ranges, resolve_splits
+from effnetv2_jax.data.sources.source import Source
+
+
+def open_source(config: DataConfig, *, evaluation: bool, host_index: int = 0, host_count: int = 1) -> Source:
+    """Opens one host's share of the training or the evaluation split.
+
+    Raises:
+      ValueError: if a field of the configuration is wrong, the splits share examples, the data is malformed, or there
+        are fewer examples than hosts.
+      FileNotFoundError: if the data does not exist.
+    """
+    check_config(config)
+    spec = dataset_spec(config.dataset)
+    splits = resolve_splits(spec, config.train_split, config.eval_split)
+    if spec.kind == "folder":
+        from effnetv2_jax.data.sources.folder import list_folder, open_folder
+
+        listed = list_folder(config.data_dir, *splits, holdout=config.holdout, holdout_seed=config.holdout_seed)
+        return open_folder(listed, config.data_dir, host_index, host_count, evaluation=evaluation)
+    if spec.kind == "tfrecords":
+        from effnetv2_jax.data.sources.tfrecords import open_tfrecords as open_records
+    else:
+        from effnetv2_jax.data.sources.tfds_source import open_tfds as open_records
+    return open_records(spec, splits[evaluation], config.data_dir, host_index, host_count)
+
+
+def dataset_info(config: DataConfig) -> DatasetInfo:
+    """Opens the data set of `config` and returns its classes and sizes.
+
+    Raises:
+      ValueError: if a field of the configuration is wrong, the splits share examples, or the data is malformed.
+      FileNotFoundError: if the data does not exist.
+    """
+    train, evaluation = (open_source(config, evaluation=side) for side in (False, True))
+    return DatasetInfo(
+        num_classes=len(train.class_names),
+        train_examples=train.num_examples,
+        eval_examples=evaluation.num_examples,
+        class_names=train.class_names,
+        origin=train.origin if train.origin == evaluation.origin else f"{train.origin} {evaluation.origin}",
+        multi_hot=dataset_spec(config.dataset).multi_hot,
+    )
+
+
+def recorded_info(config: DataConfig) -> DatasetInfo | None:
+    """Returns the classes and sizes that `DATASETS` records for the data set of `config`, without opening it.
+
+    Returns None for a data set without recorded classes and sizes, such as a folder.
+
+    Raises:
+      ValueError: if a split is unknown or malformed, or the two share an example.
+    """
+    spec = dataset_spec(config.dataset)
+    if not (spec.split_sizes and spec.num_classes):
+        return None
+    splits = resolve_splits(spec, config.train_split, config.eval_split)
+    train, evaluation = (sum(end - first for _, first, end in ranges(spec, s, spec.split_sizes)) for s in splits)
+    names = tuple(str(label) for label in range(spec.num_classes))
+    return DatasetInfo(spec.num_classes, train, evaluation, names, f"{spec.name}, not opened", spec.multi_hot)

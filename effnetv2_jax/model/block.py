@@ -1,0 +1,34 @@
+"""A block: its layers in turn, and the residual around them."""
+
+from __future__ import annotations
+
+import functools
+
+from flax import linen as nn
+from jax import Array
+
+from effnetv2_jax.model.layers import BatchNorm, Conv, apply_layer, drop_path
+from effnetv2_jax.model.specs import BlockSpec
+
+
+class Block(nn.Module):
+    """MBConv or Fused-MBConv, as `spec` describes: `[N, H, W, C]` → `[N, H', W', features]`.
+
+    `drop_path_rate` is the probability that an image skips the block in training.
+    """
+
+    spec: BlockSpec
+    conv: functools.partial[Conv]
+    norm: functools.partial[BatchNorm]
+    drop_path_rate: float
+
+    @nn.compact
+    def __call__(self, x: Array, *, train: bool) -> Array:
+        y = x
+        for layer in self.spec.layers():
+            y = apply_layer(layer, y, conv=self.conv, norm=self.norm, train=train)
+        if not self.spec.has_residual:
+            return y
+        if train and self.drop_path_rate > 0.0:
+            y = drop_path(y, self.drop_path_rate, self.make_rng("dropout"))
+        return x + y

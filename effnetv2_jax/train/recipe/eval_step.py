@@ -1,0 +1,41 @@
+"""One evaluation step, as a function of variables and batch that is compiled once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from effnetv2_jax.data.families import PreprocessingFamily
+from effnetv2_jax.model.efficientnetv2 import EfficientNetV2
+from effnetv2_jax.model.variables import Variables
+from effnetv2_jax.train.recipe.losses import Loss, one_hot
+from effnetv2_jax.train.recipe.step import Batch, normalize
+
+EvalStep = Callable[[Variables, Batch], dict[str, Array]]
+
+
+def make_eval_step(model: EfficientNetV2, family: PreprocessingFamily, loss: Loss) -> EvalStep:
+    """Returns (variables, batch) → sums over the batch's images: `top1`, `top5`, `loss` and their `count`.
+
+    The batch has `image` uint8 `[N, H, W, 3]`, `label` `[N]` and `mask` `[N]`. Labels may be multi-hot `[N, classes]`:
+    any of an image's classes then counts as right. Images with a mask of 0 are padding and are not counted.
+    """
+
+    def eval_step(variables: Variables, batch: Batch) -> dict[str, Array]:
+        logits: Any = model.apply(variables, normalize(batch["image"], family), train=False)
+        targets = one_hot(batch["label"], model.num_classes)
+        mask = batch["mask"].astype(jnp.float32)
+        _, best = jax.lax.top_k(logits, min(5, model.num_classes))
+        hits = jnp.take_along_axis(targets, best, axis=-1) > 0  # [N, 5]
+        return {
+            "top1": jnp.sum(mask * hits[:, 0]),
+            "top5": jnp.sum(mask * hits.any(-1)),
+            "loss": jnp.sum(mask * loss(logits, targets)),
+            "count": jnp.sum(mask),
+        }
+
+    return eval_step

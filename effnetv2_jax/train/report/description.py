@@ -1,0 +1,50 @@
+"""The properties of a run that its reports show."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from effnetv2_jax.data.config import DatasetInfo
+from effnetv2_jax.model.specs import ModelSpec
+from effnetv2_jax.train.recipe.progressive import Stage
+from effnetv2_jax.train.recipe.step import Recipe
+
+
+@dataclasses.dataclass(frozen=True)
+class RunDescription:
+    """What a report shows of a run besides its results.
+
+    Attributes:
+      recipe: the model, and how a batch becomes an update.
+      stages: the stages, in order.
+      dataset: name of the data set.
+      dataset_info: its classes and sizes.
+      augmentation: name of the augmentation.
+      batch_size: images in a step, on all devices together.
+      steps_per_epoch: steps that go once over the training split.
+      reported_weights: `raw` or `averaged`, the weights that the best checkpoint is chosen by.
+    """
+
+    recipe: Recipe
+    stages: tuple[Stage, ...]
+    dataset: str
+    dataset_info: DatasetInfo
+    augmentation: str
+    batch_size: int
+    steps_per_epoch: float
+    reported_weights: str
+
+    @property
+    def spec(self) -> ModelSpec:
+        """The network's architecture."""
+        return self.recipe.model.spec
+
+    @property
+    def total_steps(self) -> int:
+        """Number of steps in the whole run."""
+        return self.stages[-1].end_step
+
+    @property
+    def epochs(self) -> float:
+        """Number of epochs in the whole run."""
+        return self.total_steps / self.steps_per_epoch
