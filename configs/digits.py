@@ -1,13 +1,14 @@
-"""EfficientNetV2 on scikit-learn's handwritten digits, which come with the package: four progressive stages.
+"""EfficientNetV2 on the handwritten digits that scikit-learn contains, in four progressive stages.
 
     effnetv2 train --config configs/digits.py --workdir runs/digits
 
 The network is B0 with half the width and a third of the depth, so that a run takes minutes on two CPU cores. Compiling
-takes most of the first run. With image sizes from 36 to 48 px, the last feature maps have 3×3 and 2×2 pixels in every
-stage; if a stage changed that, BatchNorm's statistics from one stage would not fit the next. RandAugment's translations
-are relative to the image size.
+takes most of the time of the first run. With image sizes from 36 to 48 px, the last feature maps have 3×3 and 2×2
+pixels in every stage; if a stage changed that, BatchNorm's statistics from one stage would not fit the next.
+RandAugment's translations are relative to the image size.
 
-Should reach 98.0 % top-1 on the 360 test images with the averaged weights: seeds 0, 1 and 2 gave 98.3, 98.3 and 98.9 %.
+The averaged weights should reach 98.0 % top-1 on the 360 evaluation images. Seeds 0, 1 and 2 gave 98.3, 98.3 and
+98.9 %.
 """
 
 from effnetv2_jax.data.config import DataConfig

@@ -5,9 +5,10 @@
 
 The argument is VARIANT[,official|paper]: the stages of the official code (the default) or of the paper's Table 6.
 
-Should reach, top-1 on the validation split with the averaged weights: S 83.9 %, M 85.2 %, L 85.7 % (the paper's
-Table 7, in 7.1, 13 and 24 hours on 32 TPU v3 cores); B0 78.7 %, B1 79.8 %, B2 80.5 %, B3 82.1 % (google/automl). Other
-users of the official code report 83.46 % for S and 84.46 % for M. This project itself has not trained on ImageNet yet.
+The averaged weights should reach these top-1 accuracies on the validation split: S 83.9 %, M 85.2 % and L 85.7 % (the
+paper's Table 7, after 7.1, 13 and 24 hours on 32 TPU v3 cores); B0 78.7 %, B1 79.8 %, B2 80.5 % and B3 82.1 %
+(google/automl). Other users of the official code report 83.46 % for S and 84.46 % for M. This project itself has not
+trained on ImageNet yet.
 """
 
 from effnetv2_jax.data.config import DataConfig

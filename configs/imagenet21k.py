@@ -3,12 +3,12 @@
     effnetv2 train --config configs/imagenet21k.py:efficientnetv2-l --workdir gs://bucket/runs/l-21k \
         --config.data.data_dir=gs://bucket/imagenet21k
 
-One stage without augmentation: 224 px for 60 epochs. An image may have several classes; its labels are normalised to
-the sum 1, or treated as independent with `--config.loss.kind=sigmoid`. Source: google/automl
-efficientnetv2/datasets.py, Imagenet21k.
+The run has a single stage of 60 epochs at 224 px, without augmentation. An image may have several classes; its labels
+are normalised to the sum 1, or treated as independent with `--config.loss.kind=sigmoid`.
+Source: google/automl efficientnetv2/datasets.py, Imagenet21k.
 
-Should reach, after fine-tuning on ImageNet-1k (configs/finetune.py), top-1: S 84.9 %, M 86.2 %, L 86.9 %, XL 87.2 %
-(google/automl). This project itself has not trained on ImageNet-21k yet.
+After fine-tuning on ImageNet-1k (configs/finetune.py), the weights should reach these top-1 accuracies: S 84.9 %,
+M 86.2 %, L 86.9 %, XL 87.2 % (google/automl). This project itself has not trained on ImageNet-21k yet.
 """
 
 from effnetv2_jax.data.config import DataConfig

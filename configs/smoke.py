@@ -1,8 +1,8 @@
-"""A check that everything works, in a minute: a very small network, two stages, a few steps on the built-in digits.
+"""A check that everything works, in a minute: a few steps of a very small network on the digits, in two stages.
 
     effnetv2 train --config configs/smoke.py --workdir runs/smoke
 
-Should reach no particular accuracy: it trains for a few steps only.
+The run should reach no particular accuracy, since it trains for a few steps only.
 """
 
 from effnetv2_jax.data.config import DataConfig

@@ -2,7 +2,9 @@
 
 from effnetv2_jax.convert.weights import load_variables, load_weights, save_variables
 from effnetv2_jax.model.efficientnetv2 import EfficientNetV2, create_model
+from effnetv2_jax.model.nnx_module import to_nnx
 from effnetv2_jax.model.specs import BlockSpec, ModelSpec, RowSpec
+from effnetv2_jax.model.variables import init_variables
 from effnetv2_jax.model.variants import VARIANTS
 from effnetv2_jax.version import __version__
 
@@ -14,7 +16,9 @@ __all__ = [
     "RowSpec",
     "__version__",
     "create_model",
+    "init_variables",
     "load_variables",
     "load_weights",
     "save_variables",
+    "to_nnx",
 ]

@@ -15,5 +15,5 @@ export TF_CPP_MIN_LOG_LEVEL="${TF_CPP_MIN_LOG_LEVEL:-2}"
 # Writes each line to the log at once, so that the log shows the current step.
 export PYTHONUNBUFFERED="${PYTHONUNBUFFERED:-1}"
 
-# LIBTPU_INIT_ARGS and XLA_FLAGS are not set: JAX adds the flags that it needs, and no other flag has been measured to
-# make these networks faster. A new flag belongs here, with its measurement.
+# LIBTPU_INIT_ARGS and XLA_FLAGS are not set. JAX adds the flags that it needs, and no other flag has made these
+# networks faster in a measurement. A new flag belongs here, together with its measurement.

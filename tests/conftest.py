@@ -1,14 +1,14 @@
-"""Strictness for every test: no accelerator, two devices, no silent broadcasting, and compiled programs kept."""
+"""Settings for every test: two CPU devices, no implicit broadcasting of ranks, and a compilation cache."""
 
 import os
 from pathlib import Path
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-# OpenMP and tf.data threads of parallel test processes would fight over the cores.
+# Otherwise the OpenMP threads of parallel test processes would compete for the cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-# oneDNN adds a convolution's terms in an order that differs between processors, so that the official Sharpness, which
-# cuts a float sum off to a uint8, differs by one grey level; TensorFlow's own kernel has one order everywhere: ours.
+# The official Sharpness truncates the float sum of a convolution to uint8. oneDNN adds the terms in an order that
+# depends on the processor, which may change a pixel by one grey level. TensorFlow's own kernel always uses our order.
 os.environ["TF_ENABLE_ONEDNN_OPTS"] = "0"
 
 import jax

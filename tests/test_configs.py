@@ -57,7 +57,7 @@ def test_every_config_documents_its_command_and_expected_result(file):
 def recorded_sizes(monkeypatch):
     """Takes the sizes of a data set from `DATASETS`, instead of opening its files."""
 
-    def from_row(config):
+    def from_row(config, **_):
         row = DATASETS[config.dataset]
         resolve_splits(row, config.train_split, config.eval_split)
         classes = row.num_classes or 5

@@ -1,4 +1,4 @@
-"""The compiler's cost estimates in the HLO text of a compiled TPU program.
+"""Reads the compiler's cost estimates from the HLO text of a compiled TPU program.
 
 The optimised HLO has `"estimated_cycles"` in the `backend_config` of each instruction that the compiler has scheduled,
 and the name of the layer in its metadata. JAX's `cost_analysis()` of the same program gives no times.
@@ -26,7 +26,7 @@ _GROUP_MESH = re.compile(r"replica_groups=mesh\[([^\]]*)\]\s*\{([^}]*)\}")
 _BETWEEN_SLICES = "xla_megascale_runtime"
 _LAYER = re.compile(r"EfficientNetV2\)*/([\w.]+(?:/[\w.]+(?=/))?)")
 
-# Opcode → kind of operation. A fused computation is of the kind of the first of these opcodes that it contains.
+# Opcode → kind of operation. A fusion has the kind of the first of these opcodes that it contains.
 _KINDS = (
     ("convolution", "convolution"),
     ("dot", "convolution"),
@@ -52,7 +52,7 @@ class AllReduce:
     """A collective sum.
 
     Attributes:
-      bytes: of its result on one device.
+      bytes: size of the result on one device.
       group_size: number of devices that sum together; 0 means all devices.
     """
 
@@ -65,12 +65,12 @@ class HloCost:
     """The estimated cost of one call of a program on one device.
 
     Attributes:
-      cycles: the compiler's estimate, without communication and asynchronous copies.
+      cycles: the compiler's estimate; it excludes communication and asynchronous copies.
       by_kind: cycles by kind of operation.
-      by_layer: cycles by layer; the backward pass of a layer has "(gradient)" after its name.
-      all_reduces: the all-reduces of the program, with loops unrolled.
-      sends: bytes of each message to another slice. A sum over slices is a reduce-scatter within each slice, a message
-        between slices and an all-gather within each slice.
+      by_layer: cycles by layer; " (gradient)" after the name marks the backward pass of a layer.
+      all_reduces: every all-reduce of the call; one in a loop appears once for each iteration.
+      sends: bytes of each message to another slice, counted in the same way. XLA sums over slices by a reduce-scatter
+        within each slice, a message between slices and an all-gather within each slice.
     """
 
     cycles: int
@@ -81,7 +81,7 @@ class HloCost:
 
 
 def read_cost(text: str) -> HloCost:
-    """Returns the cost of an optimised HLO module's entry computation, with the computations that it calls.
+    """Returns the cost of an optimised HLO module: its entry computation and the computations that this calls.
 
     Raises:
       ValueError: if the text has no entry computation.
@@ -98,7 +98,7 @@ def read_cost(text: str) -> HloCost:
         if instruction.opcode in ("all-reduce", "all-reduce-start"):
             all_reduces += [AllReduce(_bytes(instruction.shape), _group_size(instruction.rest))] * times
         if instruction.opcode == "send" and _BETWEEN_SLICES in instruction.rest:
-            sends += [_bytes(instruction.shape.replace("u32[]", ""))] * times  # u32[] is a context, which is not sent
+            sends += [_bytes(instruction.shape.replace("u32[]", ""))] * times  # u32[] is a context, not data
     return HloCost(sum(by_kind.values()), dict(by_kind), dict(by_layer), tuple(all_reduces), tuple(sends))
 
 

@@ -1,4 +1,4 @@
-"""The expected cost of a run: its programs, and for a TPU slice the compiler's estimates of their memory and time."""
+"""Plans a run: lists its programs and, for a TPU slice, the compiler's estimates of their memory and time."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import functools
 import math
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from effnetv2_jax.analysis.program_cost import CACHE, ProgramCost, program_cost
 from effnetv2_jax.analysis.topology import Topology, make_mesh
@@ -33,9 +33,9 @@ class PlannedProgram:
     Attributes:
       name: name of the program.
       steps: number of calls in the whole run.
-      image_size: side in pixels.
+      image_size: height and width in pixels.
       batch_size: images per call, over all chips.
-      flops_per_image: of a forward pass, computed from the spec; a multiply-add counts as two.
+      flops_per_image: operations of a forward pass, computed from the spec; a multiply-add counts as two.
       microbatches: number of microbatches per call.
       cost: cost of one call on one device of the slice; None without a slice, or if the program does not fit.
       needed_bytes: memory needed on one device, if the program does not fit; otherwise 0.
@@ -53,7 +53,7 @@ class PlannedProgram:
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """The programs of a run, training stages first, and the slice that they were compiled for, if any."""
+    """The programs of a run, with evaluation last, and the slice that they were compiled for, if any."""
 
     experiment: Experiment
     topology: Topology | None
@@ -66,7 +66,7 @@ class Plan:
 
     @property
     def hours(self) -> float:
-        """The estimated hours of the whole run, evaluation included. Every program must fit."""
+        """The estimated hours of the run, including evaluation. The plan must have a slice that all programs fit."""
         return sum(self.hours_of(program) for program in self.programs)
 
     def hours_of(self, program: PlannedProgram) -> float:
@@ -80,7 +80,7 @@ class Plan:
         return program.cost.estimated_cycles / self.topology.chip.clock
 
     def figures(self, program: PlannedProgram) -> dict[str, Any]:
-        """Returns the figures of a program, ready for JSON; those of a slice only for a plan with a slice."""
+        """Returns the figures of a program as JSON values. Only a plan with a slice gives memory and time."""
         figures: dict[str, Any] = {
             "variant": self.experiment.spec.name,
             "program": program.name,
@@ -123,11 +123,13 @@ class Plan:
 
 
 def planned_experiment(config: TrainConfig, devices: int) -> Experiment:
-    """Returns the experiment of a config. Opens the data set only if `DATASETS` does not record its sizes."""
+    """Returns the experiment of a config, and opens the data set only if `DATASETS` does not record its sizes."""
     return make_experiment(config, devices, info=recorded_info(config.data) or dataset_info(config.data))
 
 
-def config_of_variant(variant: str, sizes: Sequence[int], batch_per_chip: int, chips: int, dtype: str) -> TrainConfig:
+def config_of_variant(
+    variant: str, sizes: Sequence[int], batch_per_chip: int, chips: int, dtype: Literal["float32", "bfloat16"]
+) -> TrainConfig:
     """Returns a config that trains a variant on ImageNet with one stage for each image size."""
     return TrainConfig(
         model=ModelConfig(variant=variant, dtype=dtype),
@@ -145,10 +147,10 @@ def make_plan(
     cache: str = CACHE,
     report: Callable[[str], None] = lambda _: None,
 ) -> Plan:
-    """Returns the plan of a run. With a slice, every program is compiled for it, which takes minutes for each.
+    """Returns the plan of a run. With a slice, it compiles every program for the slice, which takes minutes for each.
 
     Args:
-      experiment: the run, on the slice's number of devices.
+      experiment: the run, made for the slice's number of devices.
       topology: the slice; None for a plan without memory and time.
       cache: folder that stores the costs of compiled programs; "" for no cache.
       report: called with a line of text after each program.

@@ -1,4 +1,4 @@
-"""A picture of a plan: the time of a run by program and kind of operation."""
+"""Draws the time that a plan estimates, by program and kind of operation."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from effnetv2_jax.analysis.plan import Plan
 def draw_plan(path: Path, plan: Plan) -> None:
     """Writes a PNG file with the hours of each program in a run and the time of one call, by kind of operation.
 
-    The plan must have a slice, and every program must fit.
+    The plan must have a slice that every program fits.
     """
     assert plan.topology is not None
     figure = Figure(figsize=(11, 4.5), layout="constrained")

@@ -1,4 +1,4 @@
-"""The cost of a program on a TPU that need not exist, found by compiling the program for it."""
+"""Finds the cost of a program on a TPU slice by compiling for the slice, which this machine need not have."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ class ProgramCost:
     """The estimated cost of one call of a compiled program on one device.
 
     Attributes:
-      hbm_bytes: memory for the arguments, results and temporaries that live at once, and for the code.
-      flops: of all operations; a multiply-add counts as two.
+      hbm_bytes: memory for the code, and for the arguments, results and temporaries that are alive at the same time.
+      flops: floating-point operations; a multiply-add counts as two.
       bytes_accessed: bytes read and written, in HBM and in the fast on-chip memory.
-      estimated_cycles: the compiler's estimate, without communication.
+      estimated_cycles: the compiler's estimate; it excludes communication and asynchronous copies.
       cycles_by_kind: cycles by kind of operation.
       cycles_by_layer: cycles by layer.
       all_reduce_count: number of all-reduces.
       all_reduce_bytes: bytes of the results of all all-reduces.
-      all_reduce_groups: number of devices that sum together → number of all-reduces.
-      compile_seconds: time that compiling took; for a cost from the cache, the time it took originally.
+      all_reduce_groups: number of devices that sum together, as a string → number of such all-reduces.
+      compile_seconds: time that compiling took; a cost from the cache keeps the time of the original compilation.
       dcn_transfers: number of messages to other slices, over the data-centre network.
       dcn_bytes: bytes of all these messages.
     """
@@ -66,7 +66,7 @@ def program_cost(program: Program, topology: Topology, cache: str = CACHE) -> Pr
     """Compiles a program for a slice and returns its cost, or reads the cost from the cache.
 
     Args:
-      program: the program, on a mesh of the slice.
+      program: the program, made for the mesh of the slice.
       topology: the slice.
       cache: folder that stores costs by the hash of the lowered program, the slice and the compiler's version; ""
         for no cache.

@@ -1,4 +1,4 @@
-"""TPU slices by name: an accelerator type such as v4-32, or a grid of chips such as v5e:2x4."""
+"""TPU slices, named by an accelerator type such as v4-32 or by a grid of chips such as v5e:2x4."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from effnetv2_jax.train.devices.chips import CHIPS, Chip
 _ALIASES = MappingProxyType({"v5litepod": "v5e", "v5lite": "v5e"})
 
 # Options that the TPU compiler needs for some slices, by generation and grid; "" stands for every grid. Without
-# "megacore", v4 would have two devices for each chip, unlike a real v4. A slice on one host of one or eight chips needs
-# that host's bounds.
+# "megacore", v4 would have two devices for each chip, unlike a real v4. A slice of one or eight chips on one host needs
+# the bounds of that host.
 _COMPILER_OPTIONS: Mapping[tuple[str, str], Mapping[str, Any]] = MappingProxyType(
     {
         ("v4", ""): {"chip_config_name": "megacore"},
@@ -60,7 +60,7 @@ class Topology:
 
     @property
     def name(self) -> str:
-        """The generation and the grid, as in v5e:2x4; several slices have their number in front, as in 2xv5e:2x4."""
+        """The generation and the grid, as in v5e:2x4, after the number of slices if there are several: 2xv5e:2x4."""
         several = f"{self.slices}x" if self.slices > 1 else ""
         return f"{several}{self.chip.name}:{self.shape}"
 
@@ -73,8 +73,8 @@ class Topology:
 def parse_topology(name: str) -> Topology:
     """Returns the slice for an accelerator type (v3-32, v4-8, v5litepod-16, v5p-8, v6e-8) or a grid (v5e:2x4).
 
-    A number in front means several slices: 2xv5e-16, 2xv5e:4x4. An accelerator type means the most compact grid, as on
-    Cloud TPU.
+    A number before the name means several slices: 2xv5e-16, 2xv5e:4x4. An accelerator type stands for the most compact
+    grid, as on Cloud TPU.
 
     Raises:
       ValueError: for an unknown generation, a number of chips that no slice has, or a malformed name.
@@ -107,7 +107,7 @@ def describe(topology: Topology) -> Any:
       RuntimeError: if the TPU compiler is not installed, or does not support the slice.
     """
     if importlib.util.find_spec("libtpu") is None:
-        raise RuntimeError("compiling for a TPU needs its compiler: pip install 'effnetv2_jax[aot]' (Linux, x86-64)")
+        raise RuntimeError("compiling for a TPU needs the extra 'aot' (Linux, x86-64): pip install 'effnetv2_jax[aot]'")
     for variable, value in _ENVIRONMENT.items():
         os.environ.setdefault(variable, value)
     if not any(any(Path("/dev").glob(pattern)) for pattern in _TPU_FILES):

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import difflib
 import functools
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from absl import flags
+
+from effnetv2_jax.cli.own_configs import config_path, own_configs
+from effnetv2_jax.config_fields import config_fields, enumerations
 
 
 class UsageError(ValueError):
@@ -21,18 +24,26 @@ def add_config_argument(parser: argparse.ArgumentParser, *, default: str = "", r
 
     Args:
       parser: the command's parser.
-      default: what the command uses without the argument, for the help text.
+      default: what the command uses without the argument, as the help text describes it.
       required: whether the command needs it.
     """
     parser.add_argument(
         "--config",
         required=required,
-        metavar="FILE[:ARGUMENT]",
-        help="config file, with the argument that it takes: configs/digits.py, configs/imagenet1k.py:efficientnetv2-s"
-        + (f" (default: {default})" if default else ""),
+        metavar="CONFIG[:ARGUMENT]",
+        help=config_help() + (f" (default: {default})" if default else ""),
     )
     parser.set_defaults(takes_overrides=True)
     parser.epilog = "--config.FIELD=VALUE replaces a field of the config, as in --config.optimizer.clip_norm=1.0"
+
+
+def config_help() -> str:
+    """Returns the help text of an argument that names a config."""
+    return (
+        f"one of the project's own configs ({', '.join(own_configs())}) or a path, as in my_configs/mine.py; then "
+        "the config's argument if it takes one, as in imagenet1k:efficientnetv2-s. A path such as configs/digits.py "
+        "means your file if it exists, and otherwise the project's own config"
+    )
 
 
 def load_config(arguments: argparse.Namespace) -> Any:
@@ -43,8 +54,12 @@ def load_config(arguments: argparse.Namespace) -> Any:
     """
     from ml_collections import config_flags
 
-    path, colon, argument = arguments.config.partition(":")
-    command_line = ["effnetv2", f"--config={_config_path(path)}{colon}{argument}", *arguments.overrides]
+    name, colon, argument = arguments.config.partition(":")
+    try:
+        path = config_path(name)
+    except FileNotFoundError as error:
+        raise UsageError(str(error)) from error
+    command_line = ["effnetv2", f"--config={path}{colon}{argument}", *arguments.overrides]
     config = _parsed(functools.partial(config_flags.DEFINE_config_file, "config"), command_line)
     if not dataclasses.is_dataclass(config):
         raise UsageError(f"{path}: get_config must return a TrainConfig")
@@ -64,14 +79,20 @@ def with_overrides(config: Any, arguments: argparse.Namespace) -> Any:
 
 
 def _parsed(define: Callable[..., object], command_line: Sequence[str]) -> Any:
-    """Returns the config of a command line, whose flag `config` the function `define` defines."""
+    """Returns the config that a command line gives; `define` defines its flag `config`."""
+    from ml_collections import config_flags
+
+    from effnetv2_jax.train.config import TrainConfig
+
+    for enumeration in enumerations(TrainConfig()):
+        config_flags.register_flag_parser_for_type(enumeration, flags.EnumParser(list(get_args(enumeration))))
     values = flags.FlagValues()
     try:
         define(flag_values=values, sys_argv=command_line)
         rest = values(command_line, known_only=True)[1:]
         config = values.config
     except KeyError as error:
-        raise UsageError(f"{error.args[0]}; see the fields of TrainConfig in effnetv2_jax/train/config.py") from error
+        raise UsageError(_unknown_field(command_line, error)) from error
     except (flags.Error, TypeError, AttributeError) as error:
         raise UsageError(_reason(error)) from error
     if rest:
@@ -79,18 +100,22 @@ def _parsed(define: Callable[..., object], command_line: Sequence[str]) -> Any:
     return config
 
 
+def _unknown_field(command_line: Sequence[str], error: KeyError) -> str:
+    """Returns a message about the first override of an unknown field, with the fields of similar names."""
+    from effnetv2_jax.train.config import TrainConfig
+
+    known = [field.name for field in config_fields(TrainConfig())]
+    for argument in command_line:
+        name = argument.partition("=")[0].removeprefix("--config.")
+        if argument.startswith("--config.") and name not in known:
+            last = [field for field in known if field.rpartition(".")[2] == name.rpartition(".")[2]]
+            near = last or difflib.get_close_matches(name, known, n=3)
+            suggestion = f"did you mean {' or '.join(near)}? " if near else ""
+            return f"unknown field {name!r}; {suggestion}`effnetv2 config FILE` lists all fields"
+    return str(error.args[0])
+
+
 def _reason(error: Exception) -> str:
-    """Returns one line of an error's message. If the config file itself failed, that is the end of its traceback."""
+    """Returns one line of an error's message; if the config file itself failed, the last line of its traceback."""
     lines = str(error).strip().splitlines()
     return lines[-1].partition(": ")[2] if "Traceback (most recent call last):" in lines else lines[0]
-
-
-def _config_path(path: str) -> Path:
-    """Returns the path of a config file, relative to the current folder or to the project."""
-    package = Path(__file__).parent.parent
-    candidates: Sequence[Path] = [Path(path), package.parent / path, package / path]
-    for candidate in candidates:
-        if candidate.is_file():
-            return candidate
-    own = sorted(file.name for folder in (package.parent, package) for file in (folder / "configs").glob("*.py"))
-    raise UsageError(f"config file {path} not found; the project's own: {', '.join(f'configs/{name}' for name in own)}")

@@ -1,4 +1,4 @@
-"""`--framework`: the framework that the weights in a file follow."""
+"""`--framework`: the framework that the weights in a file are made for."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from effnetv2_jax.convert.frameworks.table import framework_names
 
 
 def add_framework_argument(parser: argparse.ArgumentParser) -> None:
-    """Declares `--framework`, which is None if it is not given."""
+    """Declares `--framework`. Its value is None if it is not given."""
     parser.add_argument(
         "--framework",
         choices=framework_names(),

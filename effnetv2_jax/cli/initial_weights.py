@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def initial_variables(config: TrainConfig) -> InitialVariables | None:
-    """Returns the function that gives a new run its variables; None for fresh ones.
+    """Returns the function that gives a new run its variables, or None if they are fresh.
 
     Raises:
       ValueError: if `init_from` is still the placeholder, or `init_framework` is unknown.
@@ -35,7 +35,10 @@ def initial_variables(config: TrainConfig) -> InitialVariables | None:
 
 
 def _loaded(config: TrainConfig, model: EfficientNetV2) -> dict[str, Any]:
-    """Returns the averaged weights, with a new classifier if the number of classes differs, and prints their origin."""
+    """Returns the averaged weights, or the raw ones if there are no others, and prints where they come from.
+
+    The classifier is fresh if the number of classes differs.
+    """
     from effnetv2_jax.train.run.processes import is_first
 
     framework: Any = config.init_framework or None

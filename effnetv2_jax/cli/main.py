@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from effnetv2_jax.cli.config_file import UsageError
+from effnetv2_jax.cli.missing_extra import missing_extra
+from effnetv2_jax.version import __version__
 
 # Command → what it does. Each command is a module in `commands/` with two functions: `add_arguments(parser)`, and
 # `run(arguments)`, which returns the exit code.
@@ -21,8 +23,9 @@ COMMANDS = {
     "convert": "convert weights between Flax, official TensorFlow and PyTorch, and verify them",
     "plan": "estimate what a run will cost, also on a TPU that you do not have",
     "bench": "time the input pipeline and the training step on this machine",
+    "config": "list every field of a config with its value, type and meaning",
     "data": "check a data set, or draw the images that a network is trained on",
-    "info": "list the variants, or the layers of one",
+    "info": "list the variants, or the blocks of one",
 }
 
 FAILED, USAGE = 1, 2
@@ -52,6 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="effnetv2", description="EfficientNetV2 in JAX/Flax, TPU first.")
     debug: dict[str, Any] = {"action": "store_true", "help": "show the whole traceback of an error"}
+    parser.add_argument("--version", action="version", version=f"effnetv2_jax {__version__}")
     parser.add_argument("--debug", **debug)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, text in COMMANDS.items():
@@ -71,14 +75,15 @@ def _silence_libraries() -> None:
     # only convolutions and matrix products, which the input pipeline does not use.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
-    for name in ("absl", "tensorflow", "orbax"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
+    for name in ("absl", "orbax"):  # Orbax logs the traceback of an error through absl, and then raises the error
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     logging.basicConfig(format="%(message)s")
     logging.getLogger("effnetv2_jax").setLevel(logging.INFO)
 
 
 def _reported_errors() -> tuple[type[Exception], ...]:
-    """Returns the exceptions that are reported in one line; others are bugs and keep their traceback.
+    """Returns the exceptions that are reported in one line. Others are bugs and keep their traceback.
 
     TensorFlow's own exceptions, such as that of a missing bucket, are among them once TensorFlow has been imported.
     """
@@ -90,7 +95,8 @@ def _reported_errors() -> tuple[type[Exception], ...]:
 def _fail(arguments: argparse.Namespace, error: Exception, code: int) -> int:
     if arguments.debug:
         raise error
-    print(f"effnetv2 {arguments.command}: {' '.join(str(error).split())}", file=sys.stderr)
+    message = missing_extra(error, arguments.command) or " ".join(str(error).split())
+    print(f"effnetv2 {arguments.command}: {message}", file=sys.stderr)
     return code
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 
 def whole(least: int) -> Callable[[str], int]:
-    """Returns the argument type of whole numbers not below `least`."""
+    """Returns an argument type that accepts whole numbers of at least `least`."""
 
     def parse(text: str) -> int:
         if not text.isdecimal() or int(text) < least:
@@ -19,7 +19,7 @@ def whole(least: int) -> Callable[[str], int]:
 
 
 def above_zero(text: str) -> float:
-    """The argument type of finite numbers above zero."""
+    """An argument type that accepts finite numbers above 0."""
     try:
         number = float(text)
     except ValueError:

@@ -10,11 +10,12 @@ import rich.table
 from effnetv2_jax.analysis.plan import Plan
 from effnetv2_jax.cli.tables import Columns, make_table
 from effnetv2_jax.train.report.console import make_console
+from effnetv2_jax.train.report.description import RunDescription
 from effnetv2_jax.train.report.progress import stage_table
 
 _ESTIMATES = (
-    "These are estimates of the TPU compiler, not measurements: they leave out communication, input and idle time. "
-    "hbm %: all bytes read and written, in the fast on-chip memory too, as a share of HBM's bandwidth."
+    "These are estimates by the TPU compiler, not measurements: they leave out communication, input and idle time. "
+    "hbm %: bytes read and written per second, including those of the fast on-chip memory, relative to HBM's bandwidth."
 )
 
 # The tables of a plan: column title → the key of a program's figures, its format and a factor to multiply it by.
@@ -46,7 +47,7 @@ _TIME: Columns = {
     "mxu %": ("mxu_fraction", "{:.1f}", 1e2),
     "hbm %": ("hbm_fraction", "{:.0f}", 1e2),
 }
-# Title → table. All tables except the first need a slice.
+# Title → columns. All tables except the first need a slice.
 _TABLES = {
     "the run": _WORK,
     "memory and communication per chip": _MEMORY,
@@ -60,17 +61,16 @@ def print_plans(plans: Mapping[str, Plan], price: float | None = None, layers: i
     Args:
       plans: name → plan.
       price: price of a chip for one hour.
-      layers: number of layers to list, those that take the most time; 0 for none.
+      layers: number of layers to list, slowest first; 0 for none.
     """
     console = make_console()
     first = next(iter(plans.values()))
-    experiment = first.experiment
-    console.print(
-        f"{experiment.spec.name}, {experiment.total_steps:,} steps of {experiment.config.batch_size:,} images"
-        f" ({experiment.total_steps / experiment.steps_per_epoch:.4g} epochs of {experiment.config.data.dataset})"
-    )
-    console.print(stage_table(experiment.stages, experiment.config.data.augmentation))
-    for plan in plans.values():
+    shown = None
+    for plan_name, plan in plans.items():
+        if plan.experiment.config is not shown:
+            shown = plan.experiment.config
+            console.print(f"{plan_name}: {_summary(plan.experiment.description())}")
+            console.print(stage_table(plan.experiment.description()))
         name = f"{plan.topology.chips} chips, {plan.topology.name}" if plan.topology else ""
         for title, columns in _TABLES.items():
             if plan.topology or columns is _WORK:
@@ -88,6 +88,11 @@ def print_plans(plans: Mapping[str, Plan], price: float | None = None, layers: i
         console.print(comparison_table(plans))
     if first.topology:
         console.print(_ESTIMATES)
+
+
+def _summary(run: RunDescription) -> str:
+    images = f"{run.total_steps:,} steps of {run.batch_size:,} images"
+    return f"{run.spec.name}, {images} ({run.epochs:.4g} epochs of {run.dataset})"
 
 
 def _total(plan: Plan, price: float | None) -> str:

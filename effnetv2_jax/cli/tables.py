@@ -1,4 +1,4 @@
-"""Tables of the objects that a command would print as JSON, one for each line."""
+"""Tables with a line for each of the objects that a command would print as JSON."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files and folders that appear complete or not at all."""
+"""Writes files and folders so that they appear complete or not at all."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ class Contents:
             num_classes=num_classes,
             padding=architecture.padding,
             bn_epsilon=architecture.bn_epsilon,
-            averaging=cast("Averaging", file.metadata.get("averaging", "unknown")),  # written by the reader
+            averaging=cast("Averaging", file.metadata.get("averaging", "unknown")),  # set by the format's reader
             preprocessing=special[0] if special else architecture.preprocessing,
             eval_size=architecture.eval_size,
             label_set=self.framework.label_sets.get(num_classes, ""),
@@ -118,7 +118,7 @@ def _framework(file: TensorFile, format_name: FormatName, spec: ModelSpec) -> Fr
 def _as_rounded(
     file: TensorFile, spec: ModelSpec, framework: Framework, recorded: Provenance | None
 ) -> tuple[ModelSpec, tuple[str, ...]]:
-    """Returns the spec with the framework's own rounding if only that fits the file, and a note on it."""
+    """Returns the spec, with the framework's own rounding and a note on it if only that rounding fits the file."""
     if framework.rounding is None or recorded is not None or _fits(file, spec, framework):
         return spec, ()
     rounded = dataclasses.replace(spec, rounding=framework.rounding)

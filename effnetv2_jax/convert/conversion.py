@@ -1,4 +1,4 @@
-"""A conversion from file to file, which is verified before the new file appears."""
+"""Converts a file of weights to another framework, and verifies the new file before it appears."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from effnetv2_jax.convert.atomic_write import replacing
 from effnetv2_jax.convert.frameworks.table import FrameworkName, TargetName, target_named
-from effnetv2_jax.convert.provenance_overrides import with_overrides
+from effnetv2_jax.convert.provenance_overrides import override_provenance
 from effnetv2_jax.convert.verification import Verification, verify
 from effnetv2_jax.convert.weight_file import PathLike
 from effnetv2_jax.convert.weight_writer import check_target, is_folder, write_weights
@@ -47,24 +47,27 @@ def convert(
 ) -> Conversion:
     """Converts the weights in a file to the file of another framework and verifies the logits.
 
-    If it fails, nothing is written. `class_names`, `preprocessing` and `eval_size` replace those of the
-    weights; see `load_weights` and `save_variables` for the other arguments.
+    If it fails, nothing is written. `class_names`, `preprocessing` and `eval_size` replace those of the weights. The
+    other arguments are those of `load_weights` and `save_variables`.
 
     Raises:
-      ValueError: as `load_weights` and `save_variables`; also if the number of names is not the number of classes, if
-        the preprocessing is unknown, or if logits that should agree do not.
+      ValueError: as `load_weights` and `save_variables`; also if the number of names is not the number of classes, the
+        preprocessing is unknown, the size is too small, or the logits should agree but do not.
+      ImportError: as `load_weights`.
+      OSError: as `load_weights` and `save_variables`.
     """
     path, known = Path(output_path), target_named(target)
     if variant is not None:
         check_target(path, get_spec(variant), known)  # fails before the weights are read
     weights = load_weights(input_path, variant, framework=framework, moving_average=moving_average, new_head=new_head)
-    provenance = with_overrides(
+    provenance = override_provenance(
         weights.provenance, class_names=class_names, preprocessing=preprocessing, eval_size=eval_size
     )
     check_target(path, provenance.spec, known)
     with replacing(path) as temporary:
-        file = write_weights(temporary, weights.variables, provenance, known, folder=is_folder(path))
-        verification = verify(weights.variables, provenance, file, known)
+        folder = is_folder(path)
+        file = write_weights(temporary, weights.variables, provenance, known, folder=folder)
+        verification = verify(weights.variables, provenance, file, known, folder=folder)
         if not verification.exact and not verification.deviation:
             raise ValueError(f"nothing was written: {verification}")
     return Conversion(provenance, verification, weights.notes)

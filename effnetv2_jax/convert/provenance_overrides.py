@@ -6,14 +6,14 @@ from effnetv2_jax.data.families import preprocessing_family
 from effnetv2_jax.model.provenance import Provenance
 
 
-def with_overrides(
+def override_provenance(
     provenance: Provenance,
     *,
     class_names: tuple[str, ...] = (),
     preprocessing: str | None = None,
     eval_size: int | None = None,
 ) -> Provenance:
-    """Returns the provenance with the values that a user gives; empty ones and None change nothing.
+    """Returns the provenance with the values that a user gives. An empty value or None changes nothing.
 
     Raises:
       ValueError: if the number of names is not the number of classes, the preprocessing is unknown, or the size is too

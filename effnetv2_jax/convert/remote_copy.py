@@ -21,7 +21,7 @@ def local_copy(path: epath.Path, files: Sequence[epath.Path]) -> Iterator[Path]:
 
     Args:
       path: a remote file, a folder, or a prefix of the names of files.
-      files: the remote files that reading `path` needs; all of one folder.
+      files: the remote files that reading `path` needs; all are in one folder.
 
     Raises:
       OSError: if a file cannot be copied.

@@ -1,4 +1,4 @@
-"""Tensors of a file against those of a network: each must exist exactly once, in its shape and as a float."""
+"""Checks the tensors of a file: every tensor of the network, and no other, in its shape and with a floating type."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from effnetv2_jax.convert.formats.tensor_file import TensorFile
 from effnetv2_jax.convert.frameworks.framework import Framework
 from effnetv2_jax.convert.tensors import Tensor
 
-_NAMED = 6  # the number of tensors that an error names for each fault
+_NAMED = 6  # greatest number of tensors that an error names for each fault
 
 
 def check_names(shapes: Mapping[str, tuple[int, ...]], tensors: Sequence[Tensor], framework: Framework) -> None:
-    """Checks that there is each tensor of a network, in its shape, and no other.
+    """Checks that `shapes` has every tensor of a network in its shape, and no other.
 
-    PyTorch's step counters may exist or not.
+    PyTorch's step counters are optional.
 
     Args:
       shapes: the shapes of the tensors by the framework's names.
@@ -45,7 +45,7 @@ def check_names(shapes: Mapping[str, tuple[int, ...]], tensors: Sequence[Tensor]
 
 
 def read_tensors(file: TensorFile, tensors: Sequence[Tensor], framework: Framework) -> dict[str, np.ndarray]:
-    """Reads tensors: see `read_tensor`. Returns them by their paths."""
+    """Reads tensors as `read_tensor` does, and returns them by path."""
     return {tensor.path: read_tensor(file, tensor, framework) for tensor in tensors}
 
 
@@ -53,7 +53,7 @@ def read_tensor(file: TensorFile, tensor: Tensor, framework: Framework) -> np.nd
     """Reads a tensor and returns it in the layout of our variables, as float32.
 
     Raises:
-      ValueError: if it is not of a floating type of at most 32 bits.
+      ValueError: if its type is not float32, float16 or bfloat16.
     """
     name = framework.name_of(tensor)
     value = file.read(name)

@@ -12,7 +12,7 @@ from effnetv2_jax.model.specs import LayerSpec, ModelSpec
 
 Kind = Literal["conv", "depthwise", "squeeze", "dense", "vector"]
 Leaf = Literal["kernel", "depthwise_kernel", "bias", "scale", "offset", "mean", "variance"]
-Part = Literal["stem", "block", "head", "classifier"]
+Component = Literal["stem", "block", "head", "classifier"]
 
 # The tensors of a BatchNorm.
 _NORM: tuple[tuple[str, Leaf], ...] = (
@@ -28,7 +28,7 @@ class Place:
     """Where a layer is in the network.
 
     Attributes:
-      part: the stem, a block, the head or the classifier.
+      component: the stem, a block, the head or the classifier.
       layer: name of the layer, such as `expand`.
       layers: names of all layers of its block in order; empty outside of blocks.
       block: index of its block in the network.
@@ -36,7 +36,7 @@ class Place:
       repeat: index of its block in the row.
     """
 
-    part: Part
+    component: Component
     layer: str
     layers: tuple[str, ...] = ()
     block: int = 0
@@ -68,7 +68,7 @@ class Tensor:
 
 @functools.lru_cache(maxsize=64)
 def network_tensors(spec: ModelSpec, num_classes: int) -> tuple[Tensor, ...]:
-    """Returns every parameter and statistic of a network in order; with 0 classes, there is no classifier."""
+    """Returns every parameter and statistic of a network in order. With 0 classes, there is no classifier."""
     return tuple(_network(spec, num_classes))
 
 

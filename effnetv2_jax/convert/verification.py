@@ -1,4 +1,4 @@
-"""Proof of a conversion: the logits of the file that was written, compared with those of the weights that were read."""
+"""Verifies a conversion: compares the logits of the file that was written with those of the weights that were read."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from flax import traverse_util
 from jax import Array
 
 from effnetv2_jax.convert.formats.safetensors_file import open_safetensors
-from effnetv2_jax.convert.frameworks.framework import Framework
+from effnetv2_jax.convert.frameworks.flax import FLAX
+from effnetv2_jax.convert.frameworks.framework import Architecture, Framework, NoNetwork
 from effnetv2_jax.convert.tensor_check import read_tensor
 from effnetv2_jax.convert.tensors import network_tensors
 from effnetv2_jax.model.efficientnetv2 import EfficientNetV2, create_model
@@ -22,7 +23,7 @@ from effnetv2_jax.model.provenance import Provenance
 from effnetv2_jax.model.specs import ModelSpec
 
 TOLERANCE = 2e-5
-"""Largest difference, relative to the largest logit, that another order of float32 operations may make."""
+"""Largest difference, relative to the largest logit, that a different order of float32 operations may cause."""
 
 _IMAGES = 2
 
@@ -32,16 +33,19 @@ class Verification:
     """The result of a comparison.
 
     Attributes:
-      difference: largest absolute difference between the two sets of logits, on fixed images.
+      difference: largest absolute difference between the logits of the two, on fixed images.
       largest_logit: largest absolute value of the logits of the weights that were read.
-      against: the network that computed the logits of the file that was written.
-      deviation: how the framework's computation differs from the one that the weights were trained with; empty if both
-        are the same function.
+      against: what gave the logits of the file that was written: the framework's own network with its version, or the
+        file read back by this project, with the reason why not the framework's network.
+      computed_by: the framework that computed them; `flax` is this project.
+      deviation: how the framework's computation differs from the one that the weights were trained with; empty if they
+        compute the same.
     """
 
     difference: float
     largest_logit: float
     against: str
+    computed_by: str
     deviation: str
 
     @property
@@ -58,7 +62,7 @@ class Verification:
         verdict = "exact" if self.exact else f"NOT exact: {self.deviation or 'they should agree'}"
         return (
             f"largest difference of logits: {self.difference:.3g} ({self.relative:.2g} of the largest logit), "
-            f"compared with {self.against}: {verdict}"
+            f"against {self.against}: {verdict}"
         )
 
 
@@ -68,41 +72,53 @@ def fixed_images(spec: ModelSpec) -> np.ndarray:
     return np.random.default_rng(0).uniform(-1.0, 1.0, (_IMAGES, size, size, 3)).astype(np.float32)
 
 
-def verify(variables: Mapping[str, Any], provenance: Provenance, file: Path, framework: Framework) -> Verification:
+def verify(
+    variables: Mapping[str, Any], provenance: Provenance, file: Path, framework: Framework, *, folder: bool = False
+) -> Verification:
     """Compares variables with the safetensors file that was written from them for a framework.
 
-    If the framework's own network is installed, it computes the logits of the file. Otherwise, the file is read back,
-    and our network computes the logits with the framework's padding and epsilon.
+    If the framework's own network can be run here, it computes the logits of the file. Otherwise, the file is read
+    back, and our network computes the logits with the framework's padding and epsilon.
+
+    Args:
+      variables: the variables that were read.
+      provenance: their provenance.
+      file: the safetensors file that was written.
+      framework: the framework that it was written for.
+      folder: whether it was written as part of a Hugging Face folder.
     """
-    trained_with, computed_with = provenance.model_fields, framework.model_fields(provenance)
+    architecture = framework.written_architecture(provenance, folder=folder)
+    trained_with, computed_with = provenance.model_fields, architecture.model_fields
     images = fixed_images(provenance.spec)
     expected = _logits(variables, provenance, trained_with, images)
-    result = framework_logits(framework, provenance, file, images)
-    if result is None:
-        against = "the file read back"
-        if computed_with != trained_with:
-            against += f" and computed as {framework.name} does"
-        result = against, _logits(_read_back(file, provenance, framework, variables), provenance, computed_with, images)
-    against, logits = result
+    try:
+        against, logits = framework_logits(framework, architecture, provenance, file, images)
+        computed_by = framework.name
+    except NoNetwork as error:
+        computed_by, against = FLAX.name, "the file read back"
+        against += f" and computed as {framework.name} does" if computed_with != trained_with else ""
+        against += f" ({error})" if framework is not FLAX else ""
+        logits = _logits(_read_back(file, provenance, framework, variables), provenance, computed_with, images)
     return Verification(
         difference=float(np.abs(logits - expected).max()),
         largest_logit=float(np.abs(expected).max()),
         against=against,
+        computed_by=computed_by,
         deviation=_deviation(framework, trained_with, computed_with),
     )
 
 
 def framework_logits(
-    framework: Framework, provenance: Provenance, file: Path, images: np.ndarray
-) -> tuple[str, np.ndarray] | None:
-    """Returns the result of `Framework.run` on a file; None if there is no such network or it is not installed."""
-    name = framework.architecture(provenance.spec).name
-    if framework.run is None or name is None:
-        return None
-    try:
-        return framework.run(name, provenance.num_classes, file, images)
-    except ImportError:
-        return None
+    framework: Framework, architecture: Architecture, provenance: Provenance, file: Path, images: np.ndarray
+) -> tuple[str, np.ndarray]:
+    """Returns the result of `Framework.run` on a file.
+
+    Raises:
+      NoNetwork: if the framework has no network of its own to run, or it is not installed.
+    """
+    if framework.run is None:
+        raise NoNetwork(f"there is no package of the {framework.name} networks")
+    return framework.run(provenance.spec, architecture, provenance.num_classes, file, images)
 
 
 @functools.lru_cache(maxsize=2)
@@ -132,7 +148,7 @@ def _read_back(
 def _deviation(framework: Framework, trained_with: Mapping[str, Any], computed_with: Mapping[str, Any]) -> str:
     words = {"padding": "padding", "bn_epsilon": "a BatchNorm epsilon of"}
     faults = [
-        f"{framework.name} uses {words[key]} {computed_with[key]}, these weights were trained with {value}"
+        f"{framework.name} uses {words[key]} {computed_with[key]}, but these weights were trained with {value}"
         for key, value in trained_with.items()
         if computed_with[key] != value
     ]

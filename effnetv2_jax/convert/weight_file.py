@@ -1,4 +1,4 @@
-"""A path of weights, local or remote, and the reader that opens it."""
+"""Finds the format of weights at a local or remote path, and opens them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from etils import epath
 
 from effnetv2_jax.convert.formats.huggingface_folder import WEIGHTS
 from effnetv2_jax.convert.formats.pth_file import PTH_SUFFIXES, open_pth
-from effnetv2_jax.convert.formats.run_folder import open_run
+from effnetv2_jax.convert.formats.run_folder import is_run, open_run
 from effnetv2_jax.convert.formats.safetensors_file import open_safetensors
 from effnetv2_jax.convert.formats.tensor_file import TensorFile
 from effnetv2_jax.convert.formats.tensorflow_checkpoint import checkpoint_files, is_checkpoint, open_checkpoint
@@ -31,13 +31,15 @@ class Format:
     Attributes:
       name: its name.
       description: its name in error messages.
+      in_folder: what a folder with such weights contains; empty if the format is that of a file.
       matches: whether an existing path, or the prefix of existing files, is of this format.
-      open: opens a path, local except for formats without `files`.
-      files: the files that `open` reads; None if it reads remote paths itself.
+      open: opens a local path, and also a remote one if `files` is None.
+      files: the files that `open` reads, which are copied from a remote path; None if `open` reads remote paths itself.
     """
 
     name: FormatName
     description: str
+    in_folder: str
     matches: Callable[[epath.Path], bool]
     open: Callable[[Any, bool], AbstractContextManager[TensorFile]]
     files: Callable[[epath.Path], Sequence[epath.Path]] | None
@@ -47,6 +49,7 @@ _FORMATS = (
     Format(
         "huggingface",
         f"a folder with {WEIGHTS}",
+        WEIGHTS,
         lambda path: (path / WEIGHTS).exists(),
         lambda path, _: open_safetensors(path / WEIGHTS),
         lambda path: [path / WEIGHTS],
@@ -54,6 +57,7 @@ _FORMATS = (
     Format(
         "checkpoint",
         "a TensorFlow checkpoint (an archive, a folder or a prefix)",
+        "a TensorFlow checkpoint (NAME.index)",
         is_checkpoint,
         lambda path, moving_average: open_checkpoint(path, moving_average=moving_average),
         checkpoint_files,
@@ -61,13 +65,15 @@ _FORMATS = (
     Format(
         "run",
         "the folder of a training run",
-        lambda path: path.is_dir(),
+        "a training run (checkpoints/)",
+        is_run,
         lambda path, moving_average: open_run(path, moving_average=moving_average),
         None,
     ),
     Format(
         "safetensors",
         "a .safetensors file",
+        "",
         lambda path: path.suffix == ".safetensors",
         lambda path, _: open_safetensors(path),
         lambda path: [path],
@@ -75,6 +81,7 @@ _FORMATS = (
     Format(
         "pth",
         f"a {' or '.join(PTH_SUFFIXES)} file",
+        "",
         lambda path: path.suffix in PTH_SUFFIXES,
         lambda path, moving_average: open_pth(path, moving_average=moving_average),
         lambda path: [path],
@@ -88,7 +95,7 @@ def open_weight_file(
 ) -> Iterator[tuple[FormatName, TensorFile]]:
     """Opens weights and yields their format and the open file.
 
-    Remote files are copied to a temporary folder first, except for those of runs.
+    Remote files are copied to a temporary folder first. Only the run format is read in place.
 
     Args:
       path: a file, a folder or the prefix of a TensorFlow checkpoint; `gs://` paths work too.
@@ -97,7 +104,7 @@ def open_weight_file(
 
     Raises:
       FileNotFoundError: if `path` does not exist, or is a folder without weights of the framework.
-      ValueError: for an unknown format, one that the framework does not use, or a damaged file.
+      ValueError: for an unknown format, a format that the framework does not use, or a damaged file.
     """
     place = epath.Path(path) if is_remote(path) else Path(path).expanduser()
     if not (place.exists() or is_checkpoint(place)):
@@ -114,8 +121,11 @@ def _format_of(path: epath.Path, framework: Framework | None) -> Format:
     found = next((known for known in _FORMATS if known.matches(path)), None)
     if found is not None and (framework is None or found.name in framework.formats):
         return found
-    allowed = [known.description for known in _FORMATS if framework is None or known.name in framework.formats]
+    allowed = [known for known in _FORMATS if framework is None or known.name in framework.formats]
     owner = f"{framework.name} weights" if framework else "weights"
     if path.is_dir():
-        raise FileNotFoundError(f"{path} contains no {owner}, which come as {', '.join(allowed)}")
-    raise ValueError(f"{path}: {owner} come as {', '.join(allowed)}")
+        sought = ", ".join(known.in_folder for known in allowed if known.in_folder)
+        files = sorted(file.name for file in path.iterdir() if file.suffix in (".safetensors", *PTH_SUFFIXES))
+        hint = f"; give the path of a file in it, such as {files[0]}" if files else ""
+        raise FileNotFoundError(f"{path} contains no {owner}; looked for {sought}{hint}")
+    raise ValueError(f"{path}: {owner} come as {', '.join(known.description for known in allowed)}")

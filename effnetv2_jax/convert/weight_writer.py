@@ -1,4 +1,4 @@
-"""The files that weights are written to."""
+"""Writes weights to a framework's file or folder."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from etils import epath
 from flax import traverse_util
 
 from effnetv2_jax.convert.formats.huggingface_folder import WEIGHTS, write_config
+from effnetv2_jax.convert.formats.run_folder import is_run
 from effnetv2_jax.convert.formats.safetensors_file import write_safetensors
 from effnetv2_jax.convert.frameworks.flax import FLAX
 from effnetv2_jax.convert.frameworks.framework import Framework
@@ -33,19 +35,21 @@ def check_target(path: Path, spec: ModelSpec, framework: Framework) -> None:
     if not is_folder(path):
         if path.suffix != ".safetensors":
             raise ValueError(f"{path}: weights are written to .safetensors files, not to {path.suffix} files")
+    elif is_run(epath.Path(path)):
+        raise ValueError(f"{path} is the folder of a run, which has its own config.json; write to another folder")
     elif framework.folder_config is None:
         raise ValueError(f"{path}: {framework.name} weights are written to a .safetensors file, not to a folder")
-    elif framework.architecture(spec).name is None:
+    elif reason := framework.architecture(spec).reason:
         raise ValueError(
-            f"{path}: {framework.name} has no name for {spec.name}, so its weights are written to a .safetensors file, "
-            "not to a folder"
+            f"{path}: {framework.name} cannot build {spec.name} from a folder, so its weights are written to a "
+            f".safetensors file: {reason}"
         )
 
 
 def write_weights(
     path: Path, variables: Mapping[str, Any], provenance: Provenance, framework: Framework, *, folder: bool
 ) -> Path:
-    """Writes variables as a framework's file, or folder, and returns the safetensors file.
+    """Writes variables as a framework's file or folder, and returns the path of the safetensors file.
 
     Raises:
       ValueError: if the variables are not those of the provenance's architecture.
@@ -56,21 +60,21 @@ def write_weights(
     file = path / WEIGHTS if folder else path
     file.parent.mkdir(parents=True, exist_ok=True)
     entries = {framework.name_of(tensor): _entry(tensor, flat[tensor.path], framework) for tensor in tensors}
-    write_safetensors(file, entries, _metadata(provenance, framework), framework.counter_names(tensors))
-    name = framework.architecture(provenance.spec).name
-    if folder and framework.folder_config and name:
-        write_config(path, framework.folder_config(provenance, name))
+    architecture = framework.written_architecture(provenance, folder=folder)
+    metadata = _metadata(provenance, framework, exact=architecture.model_fields == provenance.model_fields)
+    write_safetensors(file, entries, metadata, framework.counter_names(tensors))
+    if folder and framework.folder_config:
+        write_config(path, framework.folder_config(provenance, architecture))
     return file
 
 
 def _entry(tensor: Tensor, leaf: Any, framework: Framework) -> tuple[tuple[int, ...], Callable[[], np.ndarray]]:
-    """Returns the framework's shape of a leaf and a function that converts it."""
+    """Returns the shape of a leaf in the framework's layout, and a function that converts the leaf to it."""
     layout = framework.layout_of(tensor)
     return layout.shape(tensor.shape), lambda: layout.from_flax(np.asarray(leaf).astype(np.float32, copy=False))
 
 
-def _metadata(provenance: Provenance, framework: Framework) -> dict[str, str]:
-    exact = framework.model_fields(provenance) == provenance.model_fields
+def _metadata(provenance: Provenance, framework: Framework, *, exact: bool) -> dict[str, str]:
     return dataclasses.replace(provenance, exact=exact).to_metadata() | {
         FRAMEWORK_KEY: framework.name,
         "writer": f"effnetv2_jax {__version__}",

@@ -1,4 +1,4 @@
-"""Reading and writing weights: the file of any framework to variables, and back."""
+"""Reads weights of any framework as variables, and writes variables for any framework."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def load_variables(
     moving_average: bool = True,
     new_head: int | None = None,
 ) -> Variables:
-    """Returns the variables of a file: `load_weights` without provenance and with notes as warnings."""
+    """Returns the variables of a file. Works like `load_weights`, but issues the notes as warnings."""
     weights = load_weights(path, variant, framework=framework, moving_average=moving_average, new_head=new_head)
     for note in weights.notes:
         warnings.warn(note, stacklevel=2)
@@ -90,19 +90,20 @@ def load_weights(
     Args:
       path: local or remote (`gs://…`). For `official`: a `.tgz`, a folder, or the prefix of a checkpoint. For `timm`,
         `torchvision` and `article`: a `.safetensors` or `.pth` file, or a folder with `model.safetensors`. For `flax`:
-        a `.safetensors` file that this project wrote, or the folder of a run.
+        a `.safetensors` file that this project wrote, a folder with one as `model.safetensors`, or the folder of a run.
       variant: a name of `VARIANTS` or a spec; None if the file records it.
       framework: the framework of the file; None finds it from the file.
       moving_average: whether to read averaged weights if the file has averaged and raw ones.
       new_head: None keeps the file's classifier; N replaces it with a fresh one of N classes; 0 leaves it out.
       num_classes: the number of classes that is needed, in place of `new_head`: the file's classifier is kept if it has
         this number of classes, and replaced otherwise.
-      default_variant: the architecture of a file that does not record its own, in place of `variant`.
+      default_variant: the architecture to assume if `variant` is None and the file does not record its own.
       seed: seed of a fresh classifier.
 
     Raises:
-      ValueError: for a damaged file, one of another architecture (the message names missing, unknown and misshapen
-        tensors), an unknown variant or framework, or if the file does not record its own and none is given.
+      ValueError: for a damaged file, a file of another architecture (the message names missing, unknown and misshapen
+        tensors), an unknown variant or framework, or a file that does not record a variant or framework that is not
+        given.
       ImportError: if the format needs a package that is not installed.
       OSError: if the file does not exist or cannot be read.
     """
@@ -154,7 +155,7 @@ def _check(file: TensorFile, format_name: FormatName, contents: Contents, *, hea
 
 
 def _new_head(spec: ModelSpec, num_classes: int, seed: int) -> dict[str, np.ndarray]:
-    """Returns a fresh classifier's leaves by path; none for 0 classes."""
+    """Returns the leaves of a fresh classifier by path; none for 0 classes."""
     if not num_classes:
         return {}
     draw = create_model(spec, num_classes=num_classes).classifier_init.draw
@@ -170,7 +171,7 @@ def save_variables(
     target: TargetName = "flax",
     provenance: Provenance | None = None,
 ) -> None:
-    """Writes variables for a framework; the file appears complete or not at all.
+    """Writes variables for a framework. The file appears complete or not at all.
 
     Args:
       path: a `.safetensors` file. For `timm` also a folder, which gets `model.safetensors` and the `config.json` that
@@ -178,11 +179,13 @@ def save_variables(
       variables: `{"params": …, "batch_stats": …}`, float32 or narrower.
       variant: a name of `VARIANTS` or a spec.
       target: the framework that will read the file.
-      provenance: the provenance to record in the file; None records that of the variant's published weights.
+      provenance: the provenance to record in the file; None records the padding, the BatchNorm epsilon, the
+        preprocessing and the evaluation size of the variant.
 
     Raises:
       ValueError: for variables of another architecture (the message names missing, unknown and misshapen ones), a
-        target without such a network, or a path that the target cannot be written to.
+        provenance of another architecture, a target without such a network, or a path that the target cannot be
+        written to.
       OSError: if the file cannot be written.
     """
     spec = get_spec(variant)
@@ -197,7 +200,7 @@ def save_variables(
 
 
 def default_provenance(variables: Mapping[str, Any], spec: ModelSpec) -> Provenance:
-    """Returns the provenance of variables that nothing but the architecture is known of."""
+    """Returns the provenance of variables of which only the architecture is known."""
     classifier = variables.get("params", {}).get("classifier", {"bias": ()})
     return Provenance(
         spec=spec,

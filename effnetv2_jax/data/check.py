@@ -24,12 +24,13 @@ class SplitReport:
 
     Attributes:
       examples: number of examples.
-      class_counts: number of images of each class, in the order of the labels.
+      class_counts: number of labels of each class, in the order of the labels. Broken images count too, but a label
+        outside the classes does not.
       smallest: height and width of the image with the fewest pixels; (0, 0) if none can be decoded.
       largest: height and width of the image with the most pixels.
       mean_bytes: mean size of an encoded image, without broken ones.
       broken: name → reason, for each image that cannot be decoded and each label outside the classes.
-      duplicates: number of examples with the same bytes as an earlier example of the split.
+      duplicates: number of examples that can be decoded and have the same bytes as an earlier one of the split.
     """
 
     examples: int
@@ -68,11 +69,11 @@ def _no_progress(_done: int, _total: int) -> None:
 
 
 def check_dataset(config: DataConfig, progress: Callable[[int, int], None] = _no_progress) -> DataReport:
-    """Decodes every image of both splits once.
+    """Decodes every image of both splits and returns what was found.
 
     Args:
       config: which data; its augmentation does not matter.
-      progress: called after each batch with the number of examples seen so far and the number of all examples.
+      progress: called after each batch with the number of examples checked so far and the total number.
 
     Raises:
       ValueError: if the configuration is wrong or the data is malformed.
@@ -134,10 +135,11 @@ def _outside(source: Source) -> str:
 
 
 def _observations(source: Source, threads: int) -> Iterator[dict[str, Any]]:
-    """Returns batches of the findings in each entry.
+    """Returns an iterator over batches with these findings for each entry.
 
-    `shape`, `bytes` and `content` (a hash) describe an image that is `good`. `entry` holds the entry's `image` if it is
-    broken. `fits` is False if its label is outside the classes. `classes` has the number of its labels in each class.
+    `fits` tells whether the labels are within the classes; `classes` counts them by class. `good` tells whether the
+    image can be decoded as well. If so, `shape`, `bytes` and `content` (a hash) describe it; otherwise `entry` holds
+    the entry's `image`.
     """
     classes = len(source.class_names)
 

@@ -2,9 +2,9 @@
 
 import dataclasses
 import os
+from typing import Literal
 
-AUGMENTATIONS = ("randaugment", "autoaugment", "none")
-EVAL_CROPS = ("", "centre", "whole")
+from effnetv2_jax.config_fields import check_choices
 
 
 @dataclasses.dataclass
@@ -54,11 +54,11 @@ class DataConfig:
     holdout: float = 0.1
     holdout_seed: int = 0
     preprocessing: str = "v2"
-    eval_crop: str = ""
+    eval_crop: Literal["", "centre", "whole"] = ""
     min_crop_area: float = 0.0
     flip: bool = True
-    augmentation: str = "randaugment"
-    operations: str = "official"
+    augmentation: Literal["randaugment", "autoaugment", "none"] = "randaugment"
+    operations: Literal["official", "corrected"] = "official"
     layers: int = 2
     size_relative: bool = False
     cutout: bool = False
@@ -97,9 +97,7 @@ def check_config(config: DataConfig) -> None:
     Raises:
       ValueError: if a field is out of range; the message names the field, its value and the allowed values.
     """
-    for field, allowed in (("augmentation", AUGMENTATIONS), ("eval_crop", EVAL_CROPS)):
-        if getattr(config, field) not in allowed:
-            raise ValueError(f"unknown {field} {getattr(config, field)!r}; allowed: {', '.join(map(repr, allowed))}")
+    check_choices(config, "data.")
     for field, least, greatest in (
         ("min_crop_area", 0.0, 1.0),
         ("max_broken", 0.0, 1.0),

@@ -1,8 +1,14 @@
-"""The data set that a configuration names: opening it, and finding its classes and sizes."""
+"""Opens the data set that a configuration names, and finds its classes and sizes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 from effnetv2_jax.data.config import DataConfig, DatasetInfo, check_config
 from effnetv2_jax.data.sources.datasets import dataset_spec, ranges, resolve_splits
-from effnetv2_jax.data.sources.source import Source
+
+if TYPE_CHECKING:
+    from effnetv2_jax.data.sources.source import Source
 
 
 def open_source(config: DataConfig, *, evaluation: bool, host_index: int = 0, host_count: int = 1) -> Source:
@@ -28,14 +34,24 @@ def open_source(config: DataConfig, *, evaluation: bool, host_index: int = 0, ho
     return open_records(spec, splits[evaluation], config.data_dir, host_index, host_count)
 
 
-def dataset_info(config: DataConfig) -> DatasetInfo:
+def dataset_info(config: DataConfig, *, for_training: bool = False) -> DatasetInfo:
     """Opens the data set of `config` and returns its classes and sizes.
 
+    Args:
+      config: which data.
+      for_training: whether to look at the headers of images first, see `check_headers`. This takes about a second at
+        most.
+
     Raises:
-      ValueError: if a field of the configuration is wrong, the splits share examples, or the data is malformed.
+      ValueError: if a field of the configuration is wrong, the splits share examples, the data is malformed, or too
+        many images are broken.
       FileNotFoundError: if the data does not exist.
     """
     train, evaluation = (open_source(config, evaluation=side) for side in (False, True))
+    if for_training:
+        from effnetv2_jax.data.header_check import check_headers
+
+        check_headers(config)
     return DatasetInfo(
         num_classes=len(train.class_names),
         train_examples=train.num_examples,
@@ -52,7 +68,7 @@ def recorded_info(config: DataConfig) -> DatasetInfo | None:
     Returns None for a data set without recorded classes and sizes, such as a folder.
 
     Raises:
-      ValueError: if a split is unknown or malformed, or the two share an example.
+      ValueError: if the data set or a split is unknown, a split is malformed, or the two share an example.
     """
     spec = dataset_spec(config.dataset)
     if not (spec.split_sizes and spec.num_classes):

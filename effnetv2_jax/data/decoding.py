@@ -1,4 +1,4 @@
-"""Encoded bytes to pixels: the whole image, or only a part of it."""
+"""Decodes encoded bytes to pixels: the whole image, or only a part of it."""
 
 import functools
 import io
@@ -9,6 +9,9 @@ from PIL import Image
 
 from effnetv2_jax.data.cpu_tensorflow import tf
 from effnetv2_jax.data.families import MAX_PIXELS
+from effnetv2_jax.data.image_header import PILLOW_FORMATS, ruled_out
+
+_END_OF_JPEG = b"\xff\xd9"
 
 Window = tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]
 """A part of an image in pixels: top, left, height and width, each int32."""
@@ -22,38 +25,36 @@ def decode(data: tf.Tensor) -> tf.Tensor:
     accurate one by 1 level on average and by up to 14. Orientation tags are ignored, and transparency is dropped.
 
     Raises:
-      tf.errors.OpError: if the bytes are no such image, are cut short, or announce more than `MAX_PIXELS`.
+      tf.errors.OpError: if the bytes are not such an image, are cut short, or announce more than `MAX_PIXELS`.
     """
 
     def jpeg() -> tf.Tensor:
-        shape = tf.io.extract_jpeg_shape(data)
-        _require_allowed_size(shape[0], shape[1])
-        return tf.io.decode_jpeg(data, channels=3)
+        with tf.control_dependencies([_jpeg_shape(data)]):
+            return tf.io.decode_jpeg(data, channels=3)
 
     return tf.cond(tf.io.is_jpeg(data), jpeg, lambda: _decode_other(data))
 
 
 def decode_window(data: tf.Tensor, window: Callable[[tf.Tensor, tf.Tensor], Window], least_size: int = 0) -> tf.Tensor:
-    """Decodes the part of an image that `window(height, width)` returns; of a JPEG, nothing else is decoded.
+    """Decodes the part of an image that `window(height, width)` returns. Only that part of a JPEG is decoded.
 
-    At full size, the pixels equal those of that part of the decoded image.
+    Unless the part is scaled down, its pixels equal those that `decode` gives.
 
     Args:
       data: scalar string, an encoded image.
       window: `(height, width)` of the image → the part to decode.
-      least_size: if not 0, a JPEG is decoded at 1/2, 1/4 or 1/8 of its size where the part then still has this many
-        pixels in both directions.
+      least_size: if not 0, a JPEG is decoded at the smallest of 1/2, 1/4 and 1/8 of its size at which the part still
+        has this many pixels in both directions.
 
     Returns:
-      uint8 `[height, width, 3]`.
+      uint8 `[height, width, 3]`, with the window's height and width, divided by 2, 4 or 8 if it was scaled down.
 
     Raises:
       tf.errors.OpError: as `decode` does.
     """
 
     def jpeg() -> tf.Tensor:
-        shape = tf.io.extract_jpeg_shape(data)
-        _require_allowed_size(shape[0], shape[1])
+        shape = _jpeg_shape(data)
         top, left, height, width = window(shape[0], shape[1])
 
         def exact() -> tf.Tensor:
@@ -80,12 +81,32 @@ def decode_window(data: tf.Tensor, window: Callable[[tf.Tensor, tf.Tensor], Wind
     return tf.cond(tf.io.is_jpeg(data), jpeg, other)
 
 
+def _jpeg_shape(data: tf.Tensor) -> tf.Tensor:
+    """Returns the shape that a JPEG announces, int32 `[3]`, once it is known to be of an allowed size.
+
+    libjpeg prints a line, without a name, about a file that is cut short within its header. So this looks at the header
+    of a file that lacks the marker at its end before libjpeg does.
+    """
+
+    def checked() -> tf.Tensor:
+        refused = tf.numpy_function(lambda data: np.bool_(ruled_out(io.BytesIO(data))), [data], tf.bool)
+        with tf.control_dependencies([tf.debugging.Assert(~refused, ["no JPEG that can be decoded"])]):
+            return tf.identity(data)
+
+    end = tf.strings.substr(data, -2, 2)
+    shape = tf.io.extract_jpeg_shape(tf.cond(end == _END_OF_JPEG, lambda: data, checked))
+    with tf.control_dependencies([_allowed_size(shape[0], shape[1])]):
+        return tf.identity(shape)
+
+
 def _decode_other(data: tf.Tensor) -> tf.Tensor:
     def png() -> tf.Tensor:
-        # The header chunk comes first: width and height are bytes 16..23, big-endian.
-        size = tf.io.decode_raw(tf.strings.substr(data, 16, 8), tf.int32, little_endian=False)
-        _require_allowed_size(size[1], size[0])
-        return tf.io.decode_png(data, channels=3)
+        # The header chunk comes first: width and height are bytes 16..23, big-endian. Of a shorter file TensorFlow would
+        # quote the bytes, and Python would fail to read its message.
+        with tf.control_dependencies([tf.debugging.Assert(tf.strings.length(data) >= 24, ["no whole header"])]):
+            size = tf.io.decode_raw(tf.strings.substr(data, 16, 8), tf.int32, little_endian=False)
+        with tf.control_dependencies([_allowed_size(size[1], size[0])]):
+            return tf.io.decode_png(data, channels=3)
 
     def pillow() -> tf.Tensor:
         image = tf.ensure_shape(tf.numpy_function(_decode_with_pillow, [data], tf.uint8), [None, None, 3])
@@ -101,7 +122,7 @@ def _decode_with_pillow(data: bytes) -> np.ndarray:
     An exception would fail as well, but TensorFlow logs its traceback.
     """
     try:
-        with Image.open(io.BytesIO(data), formats=("GIF", "WEBP", "BMP")) as image:
+        with Image.open(io.BytesIO(data), formats=PILLOW_FORMATS) as image:
             if image.width * image.height <= MAX_PIXELS:
                 return np.asarray(image.convert("RGB"))
     except Exception:  # decoders raise all kinds of exceptions for damaged bytes
@@ -109,6 +130,7 @@ def _decode_with_pillow(data: bytes) -> np.ndarray:
     return np.zeros((0, 0, 3), np.uint8)
 
 
-def _require_allowed_size(height: tf.Tensor, width: tf.Tensor) -> None:
+def _allowed_size(height: tf.Tensor, width: tf.Tensor) -> tf.Operation:
+    """Returns an operation that fails for a size out of range. Decoding must wait for it to spare the memory."""
     pixels = tf.cast(height, tf.int64) * tf.cast(width, tf.int64)
-    tf.debugging.Assert((height > 0) & (width > 0) & (pixels <= MAX_PIXELS), ["too many pixels", height, width])
+    return tf.debugging.Assert((height > 0) & (width > 0) & (pixels <= MAX_PIXELS), ["too many pixels", height, width])

@@ -2,9 +2,9 @@
 
 This module imports no TensorFlow, because the training step and `predict` use it too.
 
-Images travel from the host to the device as uint8 and are normalised there. Resizing yields floats, so evaluation
-images are clipped to 0..255 and rounded. Compared with the official floats, this costs at most half a grey level (0.004
-of V2's range of -1..1), and bicubic overshoot outside 0..255 is lost.
+The input pipeline sends images to the device as uint8, and they are normalised there. Resizing yields floats, so the
+pipeline clips evaluation images to 0..255 and rounds them. The official code keeps the floats. The rounding costs at
+most half a grey level (0.004 of V2's range of -1..1), and bicubic overshoot outside 0..255 is lost.
 """
 
 import dataclasses
@@ -18,7 +18,7 @@ MAX_PIXELS = 89_478_485
 """Larger images are refused. Source: Pillow's MAX_IMAGE_PIXELS, a quarter of a gigabyte of RGB."""
 
 CENTRAL_BORDER = 32
-"""Pixels cut off in evaluation: of a shorter side of `image_size + 32` pixels, the central `image_size` remain.
+"""Pixels that evaluation cuts off: of a shorter side of `image_size + 32` pixels, it keeps the central `image_size`.
 
 Source: google/automl efficientnetv2/preprocessing.py, preprocess_for_eval, and preprocess_legacy.py,
 _decode_and_center_crop.
@@ -29,7 +29,7 @@ _EVERY_SIZE = 1 << 30
 
 @dataclasses.dataclass(frozen=True)
 class PreprocessingFamily:
-    """One way from an encoded image to the network's input.
+    """One way to turn an encoded image into the network's input.
 
     Attributes:
       name: the key in `FAMILIES`.
@@ -75,8 +75,8 @@ class PreprocessingFamily:
     def central_square(self, height: Any, width: Any, image_size: int, library: ModuleType) -> tuple[Any, Any, Any]:
         """Returns the central square of an image: its top, its left and its side, in whole pixels.
 
-        Deviation: the side is at least one pixel. The official crop of an image of one pixel in height is empty, and
-        fails.
+        Deviation: the side is at least one pixel. The official code fails for an image that is one pixel high, because
+        its crop is empty.
 
         Args:
           height: height of the image in pixels, float32.

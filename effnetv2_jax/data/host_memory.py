@@ -1,4 +1,4 @@
-"""The host memory of the input pipeline, and the budget it must fit into."""
+"""The host memory that the input pipeline uses, and the budget that it must fit into."""
 
 import dataclasses
 import logging
@@ -7,6 +7,7 @@ from pathlib import Path
 
 import psutil  # type: ignore[import-untyped]
 
+from effnetv2_jax.byte_size import byte_size
 from effnetv2_jax.data.config import DataConfig
 from effnetv2_jax.data.sources.source import Source
 from effnetv2_jax.data.stream import holds_share
@@ -38,8 +39,8 @@ class MemoryPlan:
     def __str__(self) -> str:
         encoded = "all encoded images" if self.kept else "shuffle buffer"
         return (
-            f"{encoded}: {self.encoded / _GIGABYTE:.3g} GB, batches: {self.batches / _GIGABYTE:.3g} GB, "
-            f"of a budget of {self.budget / _GIGABYTE:.3g} GB"
+            f"{encoded}: {byte_size(self.encoded)}, batches: {byte_size(self.batches)}, "
+            f"of a budget of {byte_size(self.budget)}"
         )
 
 

@@ -7,8 +7,8 @@ class HostRows(NamedTuple):
     """One host's rows of every global batch.
 
     A global batch contains `rows` images of the first part of the training split, then `rows` images of the second, and
-    so on. Host h of H makes the h-th of H equal shares of the batch. So each row holds the same image whatever the
-    number of hosts.
+    so on. Host h of H makes the h-th of H equal shares of the batch. So the number of hosts does not change which image
+    a row holds.
 
     Attributes:
       parts: the parts that the host reads.

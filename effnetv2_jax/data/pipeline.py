@@ -1,4 +1,4 @@
-"""Batches for training and evaluation: a function of (configuration, seed, step) alone, not of threads or restarts."""
+"""Batches for training and evaluation, which depend only on the configuration, the seed and the step."""
 
 from collections.abc import Callable, Iterator
 
@@ -37,8 +37,8 @@ def train_batches(
     Each epoch contains every example once, in an order drawn from `(seed, epoch)`; a batch may span two epochs. An
     image's crop, flip and augmentation are drawn from `(seed, epoch, the example's id)`. Therefore the batches depend
     neither on the step at which a run started nor on the number of threads. Each host makes consecutive rows of the
-    same global batches, whatever the number of hosts (see `HostRows`), except that broken images are replaced from the
-    host's own rows.
+    same global batches, whatever the number of hosts (see `HostRows`), except that a host replaces broken images from
+    its own rows.
 
     With several `config.parts`, each part goes through its epochs by itself; the parts differ in length by at most one
     example. The iterator holds buffers, so drop a stage's iterator before you make the next one.
@@ -52,15 +52,15 @@ def train_batches(
       seed: seed of the order, the crops and the augmentation.
       host_index: index of this host.
       host_count: number of hosts.
-      broken: the broken images of the stage before, which keep being counted; None starts counting.
+      broken: the count of broken images to continue, that of the stage before; None starts a new count.
 
     Returns:
       An iterator over `{"image": uint8 [batch_size, image_size, image_size, 3], "label": int32 [batch_size]}`. Labels
       are float32 `[batch_size, num_classes]` if images have several classes. The arrays are read-only.
 
     Raises:
-      ValueError: if a field of the configuration is wrong, the memory budget is too small, or the batch is not
-        divisible by the hosts or the parts.
+      ValueError: if an argument or a field of the configuration is wrong, the data is malformed, the memory budget is
+        too small, or the batch is not divisible by the hosts or the parts.
       FileNotFoundError: if the data does not exist.
     """
     check_config(config)
@@ -90,8 +90,9 @@ def train_batches(
             guarded=guarded,
         ).prefetch(PREFETCHED_BATCHES)
 
-    allowed = config.max_broken * sum(source.num_examples for source in sources)
-    return TrainBatches(batches_from, start_step, broken or BrokenImages(allowed, sources[0].load))
+    examples = sum(source.num_examples for source in sources)
+    broken = broken or BrokenImages(examples, config.max_broken, sources[0].load)
+    return TrainBatches(batches_from, start_step, broken)
 
 
 def eval_batches(
@@ -99,7 +100,8 @@ def eval_batches(
 ) -> Iterator[Batch]:
     """Returns every example of this host's share of the evaluation split once, in the stored order.
 
-    Every host yields the same number of batches. After the end of a host's share, rows are zero and their `mask` is 0.
+    Every host yields the same number of batches. The rows after the end of a host's share are zero, and so is their
+    `mask`.
 
     Args:
       config: which data, and how it becomes batches.
@@ -113,8 +115,8 @@ def eval_batches(
       float32 [batch_size]}`, with labels as in `train_batches`.
 
     Raises:
-      ValueError: if a field of the configuration is wrong; while iterating, if an image cannot be decoded, with its
-        name.
+      ValueError: if an argument or a field of the configuration is wrong, or the data is malformed; during iteration,
+        if an image cannot be decoded; the message names it.
       FileNotFoundError: if the data does not exist.
     """
     _require(image_size=(image_size, 1), batch_size=(batch_size, 1))
@@ -154,7 +156,7 @@ class TrainBatches(Iterator[Batch]):
         """Returns the next batch.
 
         Guarding each image costs a tenth of the speed, and most data sets contain no broken image. So decoding starts
-        unguarded. At the first failure, the pipeline is rebuilt with guards from the current step.
+        unguarded. At the first failure, the pipeline is rebuilt with guards, starting from the current step.
 
         Raises:
           ValueError: if more images are broken than the configuration allows; the message names them.
@@ -183,7 +185,10 @@ def _padded(batches: tf.data.Dataset, source: Source, batch_size: int) -> Iterat
         batch = next(stored, None)
         if batch is not None:
             for name, entry in zip(batch["id"][~batch["good"]], batch["entry"][~batch["good"]], strict=True):
-                raise ValueError(f"evaluation cannot decode {name.decode()}: it {why_broken(entry, source.load)}")
+                raise ValueError(
+                    f"evaluation cannot decode {name.decode()}: it {why_broken(entry, source.load)}. "
+                    "`effnetv2 data check --config …` lists every broken image"
+                )
             count = len(batch["label"])
             padded["image"][:count], padded["label"][:count], padded["mask"][:count] = batch["image"], batch["label"], 1
         yield padded

@@ -1,4 +1,4 @@
-"""Crops, resizing and flips of one image, as pure functions of their arguments."""
+"""Crops, resizes and flips one image, and covers a part of it with noise. All functions are pure."""
 
 from effnetv2_jax.data.augment.kernels import cutout_mask
 from effnetv2_jax.data.cpu_tensorflow import tf
@@ -6,11 +6,11 @@ from effnetv2_jax.data.decoding import Window, decode_window
 from effnetv2_jax.data.families import PreprocessingFamily
 
 CROP, FLIP, AUGMENTATION, CUTOUT = range(4)
-"""The uses of an image's seed. Each draws from a stream of its own."""
+"""The uses of an image's seed. Each use has a random stream of its own."""
 
 
 def seed_for(seed: tf.Tensor, use: int) -> tf.Tensor:
-    """Returns the stateless seed (int64 `[2]`) for one use of an image's seed."""
+    """Returns the stateless seed, int64 `[2]`, that one use of an image's seed draws with."""
     return seed + tf.constant([0, use], tf.int64)
 
 
@@ -23,7 +23,7 @@ def training_crop(
     min_crop_area: float = 0.0,
     scaled: bool = False,
 ) -> tf.Tensor:
-    """Decodes a random crop of one image, or the whole image if the family does not crop.
+    """Decodes a random crop of one image, or the whole image if the family does not crop and `min_crop_area` is 0.
 
     Args:
       data: scalar string, an encoded image.
@@ -31,8 +31,8 @@ def training_crop(
       family: how to crop.
       image_size: height and width in pixels that the crop will be resized to.
       min_crop_area: least share of the image that a crop covers; 0 for the family's own.
-      scaled: whether to decode a JPEG's crop at 1/2, 1/4 or 1/8 of its size where it then still has `image_size`
-        pixels in both directions.
+      scaled: whether to decode a JPEG's crop at the smallest of 1/2, 1/4 and 1/8 of its size at which it still has
+        `image_size` pixels in both directions.
 
     Returns:
       uint8 `[h, w, 3]`.
@@ -60,7 +60,7 @@ def evaluation_image(image: tf.Tensor, *, family: PreprocessingFamily, image_siz
     """Resizes the central square of a decoded image if `crop`, else squashes the whole image.
 
     Returns:
-      float32 `[image_size, image_size, 3]`, 0..255, beyond which bicubic interpolation may overshoot.
+      float32 `[image_size, image_size, 3]` in 0..255, except where bicubic interpolation overshoots.
     """
     if crop:
         height, width = tf.unstack(tf.shape(image)[:2])
@@ -72,7 +72,7 @@ def evaluation_image(image: tf.Tensor, *, family: PreprocessingFamily, image_siz
 def resize(image: tf.Tensor, image_size: int, family: PreprocessingFamily) -> tf.Tensor:
     """Resizes `[H, W, 3]` to float32 `[image_size, image_size, 3]` as the official code of the family does.
 
-    The values are in 0..255, beyond which bicubic interpolation may overshoot.
+    The values are in 0..255, except where bicubic interpolation overshoots.
     """
     size = [image_size, image_size]
     if family.interpolation == "bicubic":
@@ -106,7 +106,7 @@ def noise_cutout(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
       seed: int64 `[2]`; determines the centre and the noise.
 
     Returns:
-      uint8 `[S, S, 3]`. The noise is uniform in 128..255, which becomes [0, 1) when pixels are normalised to -1..1.
+      uint8 `[S, S, 3]`. The noise is uniform in 128..255, which is about 0..1 after pixels are normalised to -1..1.
     """
     draws = tf.random.stateless_uniform([3], seed, minval=None, maxval=None, dtype=tf.int64, alg="philox")
     size = image.shape[0]

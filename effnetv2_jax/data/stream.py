@@ -1,4 +1,4 @@
-"""The stream of a run: entries in a drawn order, epoch after epoch, then examples, then batches."""
+"""The stream of batches: draws the order of the entries in each epoch, makes examples of them and batches those."""
 
 from collections.abc import Callable, Sequence
 
@@ -12,7 +12,7 @@ from effnetv2_jax.data.transform import Transform
 
 
 def endless_entries(source: Source, *, seed: int, first_epoch: int, shuffle_buffer: int) -> tf.data.Dataset:
-    """Returns the entries of one epoch after another, each with a `seed` for its image, int64 `[2]`.
+    """Returns the entries of one epoch after another, each with an added `seed` for its image, int64 `[2]`.
 
     The order of an epoch is drawn from `(seed, epoch)`, and an image's seed from `(seed, epoch, id)`.
 
@@ -27,9 +27,8 @@ def endless_entries(source: Source, *, seed: int, first_epoch: int, shuffle_buff
 
     @tf.autograph.experimental.do_not_convert
     def of_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
-        tf.compat.v1.set_random_seed(
-            None
-        )  # in this function's graph, so that a global seed of the process has no effect
+        # Only in the graph of this function, so that a global seed of the process has no effect here.
+        tf.compat.v1.set_random_seed(None)
         files, buffer, images = tf.unstack(
             tf.random.stateless_uniform([3], tf.stack([seed, epoch]), None, None, tf.int64, alg="philox")
         )
@@ -41,7 +40,7 @@ def endless_entries(source: Source, *, seed: int, first_epoch: int, shuffle_buff
 
 
 def interleaved_rows(streams: Sequence[tf.data.Dataset], rows: HostRows) -> tf.data.Dataset:
-    """Returns a host's rows of one batch after another.
+    """Returns the entries of a host's rows, batch after batch.
 
     Args:
       streams: the entries of each of the host's parts, each starting with the first row of a batch.
@@ -83,8 +82,8 @@ def batched(
 ) -> tf.data.Dataset:
     """Loads, decodes, transforms and batches entries in their order, on private threads.
 
-    A label outside `0 … classes - 1` raises `tf.errors.InvalidArgumentError`, with the example's name, during
-    iteration.
+    An example without a label, or with one outside `0 … classes - 1`, raises `tf.errors.InvalidArgumentError` with its
+    name during iteration.
 
     Args:
       entries: entries as in `Source`, with `seed` int64 `[2]` added.
@@ -94,7 +93,7 @@ def batched(
       threads: number of threads.
       classes: number of classes.
       multi_hot: whether labels are sets of classes, which become float32 `[classes]`.
-      guarded: whether a placeholder replaces an image that cannot be decoded, instead of an error.
+      guarded: whether an image that cannot be decoded is replaced by a placeholder instead of raising an error.
       drop_remainder: whether to leave out a last, smaller batch.
 
     Returns:

@@ -1,4 +1,4 @@
-"""From an entry's bytes to an image of a batch, as a configuration describes it."""
+"""The transform from the bytes of an entry to an image of a batch, as configured."""
 
 import dataclasses
 import functools
@@ -15,7 +15,7 @@ _Seeded = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
 @dataclasses.dataclass(frozen=True)
 class Transform:
-    """Two steps, of which only the first may fail.
+    """A transform in two steps. Only the first may fail.
 
     Attributes:
       decode: (scalar string, seed) → uint8 `[h, w, 3]`; fails for a broken image.
@@ -37,8 +37,8 @@ def training_transform(config: DataConfig, *, image_size: int, magnitude: float)
 
     def finish(crop: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         resized = preprocess.resize(crop, image_size, family)
-        # The official code drops the fraction before it augments. Without augmentation it keeps the fraction, and
-        # rounding is the nearest to that.
+        # The official code drops the fraction before it augments. Without augmentation it keeps the floats, to which
+        # the rounded values are the nearest.
         image = preprocess.rounded(resized) if augment is None else preprocess.truncated(resized)
         if config.flip:
             image = preprocess.flipped(image, seed)
@@ -68,7 +68,7 @@ def evaluation_transform(config: DataConfig, *, image_size: int) -> Transform:
     crop = family.crops_in_evaluation(image_size, config.eval_crop)
 
     def decode(data: tf.Tensor, _seed: tf.Tensor) -> tf.Tensor:
-        return decoding.decode(data)  # the whole image, even if only its centre is used, so that damage is noticed
+        return decoding.decode(data)  # decodes the whole image even if only its centre is used, to notice any damage
 
     def finish(image: tf.Tensor, _seed: tf.Tensor) -> tf.Tensor:
         return preprocess.rounded(preprocess.evaluation_image(image, family=family, image_size=image_size, crop=crop))

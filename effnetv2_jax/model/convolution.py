@@ -1,7 +1,7 @@
 """The convolutions of the network: each platform gets the form that XLA compiles best for it.
 
-`lax.platform_dependent` chooses between XLA's own operation and the forms for a CPU while a program is lowered, so that
-a program for a TPU or a GPU contains nothing of the other.
+While a program is lowered, `lax.platform_dependent` chooses between XLA's own operation and the forms for a CPU. A
+program for a TPU or a GPU therefore contains none of the CPU forms.
 """
 
 from __future__ import annotations
@@ -31,14 +31,17 @@ def convolve(
     Args:
       x: `[N, H, W, I]`.
       kernel: `[k, k, I, O]`, or `[k, k, 1, I]` if depthwise.
-      stride: in both directions.
-      padding: TensorFlow's `"same"` or PyTorch's `"symmetric"`.
+      stride: stride in both directions.
+      padding: `"same"` as in TensorFlow, or `"symmetric"` as in PyTorch.
       depthwise: whether each channel is convolved by itself.
-      fast_cpu_gradients: whether a CPU computes hand-written gradients, several times faster than the derivative that
-        JAX takes. They allow `jax.grad` and `jax.vjp` only; without them every transformation of JAX works.
+      fast_cpu_gradients: whether a CPU computes hand-written gradients, which are several times faster than JAX's own.
+        They support `jax.grad` and `jax.vjp` only; without them, every transformation of JAX works.
 
     Returns:
       `[N, H', W', O]`, in the dtype of `x`.
+
+    Raises:
+      ValueError: for an unknown padding.
     """
     size = kernel.shape[0]
     height, width = (explicit_padding(length, size, stride, padding) for length in x.shape[1:3])
@@ -65,7 +68,10 @@ _conv_with_fast_gradients.defvjp(_forward, _backward)
 
 
 def _by_platform(cpu: Callable[..., Any], default: Callable[..., Any], geometry: Geometry, *arrays: Array) -> Any:
-    """Calls `cpu` in float32 or wider on a CPU and `default` in the arrays' dtype elsewhere; results in that dtype."""
+    """Calls `cpu` in float32 or wider on a CPU, and `default` in the arrays' dtype elsewhere.
+
+    The results have the arrays' dtype on every platform.
+    """
     dtype = arrays[0].dtype
 
     def widened(*arrays: Array) -> Any:

@@ -1,7 +1,7 @@
-"""The convolutions and their gradients as XLA compiles them best for a CPU.
+"""Convolutions and their gradients, in the forms that run fastest on a CPU.
 
-XLA compiles dense convolutions and their input gradients well for a CPU. Depthwise convolutions and the gradients of
-kernels take it 2 to 30 times longer than the matrix products and sums of shifted images here.
+XLA's own dense convolutions and input gradients are fast on a CPU. Its depthwise convolutions and kernel gradients take
+2 to 30 times longer than the matrix products and the sums of shifted images in this module.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ def cpu_conv(x: Array, kernel: Array, geometry: Geometry) -> Array:
 
 
 def cpu_gradients(x: Array, kernel: Array, g: Array, geometry: Geometry) -> tuple[Array, Array]:
-    """Returns the gradients by `x` and by `kernel` for the cotangent `g` `[N, H', W', O]` of `cpu_conv`."""
+    """Returns the gradients with respect to `x` and `kernel`, for the cotangent `g` `[N, H', W', O]` of `cpu_conv`."""
     if geometry.pointwise:
         return _product_gradients(x, kernel, g)
     return (_depthwise_gradients if geometry.depthwise else _dense_gradients)(x, kernel, g, geometry)
 
 
 def _product(x: Array, kernel: Array) -> Array:
-    """Computes a 1×1 convolution as one two-dimensional matrix product, whose transposes XLA folds into it."""
+    """Computes a 1×1 convolution as one product of two matrices. XLA folds transposes of matrices into products."""
     return (_pixels(x) @ kernel[0, 0]).reshape(*x.shape[:3], -1)
 
 
@@ -51,10 +51,10 @@ def _dense_gradients(x: Array, kernel: Array, g: Array, geometry: Geometry) -> t
 
 
 def _dense_kernel_gradient(x: Array, g: Array, geometry: Geometry) -> Array:
-    """Returns the kernel's gradient: the sum over the rows of `g` `[N, H', W', O]` of a matrix product each.
+    """Returns the kernel's gradient, as a sum of one matrix product for each row of pixels in `g` `[N, H', W', O]`.
 
-    A row of `g` is multiplied by the k² shifted windows of `x` that produced it, side by side. The windows of one row
-    stay in the cache; those of the whole batch would be k² copies of `x` in memory.
+    Each product multiplies the row by the k² shifted windows of `x` that produced it, which are concatenated. The
+    windows of one row stay in the CPU's cache; those of the whole batch would be k² copies of `x` in memory.
     """
     size, stride, ((above, _), beside), _ = geometry
     height, width = x.shape[1], g.shape[2]
@@ -95,13 +95,16 @@ def _depthwise_gradients(x: Array, kernel: Array, g: Array, geometry: Geometry) 
     spread = _spread(g, x.shape[1:3], geometry)
     unpadded = Geometry(size, 1, ((0, 0), (0, 0)), True)
     by_x = _shifted_sum(spread, jnp.flip(kernel, (0, 1)), unpadded)
-    if stride == 1:  # the cotangent is padded already, so shifting it in place of x saves a padded copy of x
+    if stride == 1:  # the cotangent is padded already: shifting it instead of x saves a padded copy of x
         return by_x, jnp.flip(_correlation(spread, x, unpadded), (0, 1))
     return by_x, _correlation(jnp.pad(x, ((0, 0), *pads, (0, 0))), g, geometry)
 
 
 def _spread(g: Array, size: tuple[int, ...], geometry: Geometry) -> Array:
-    """Inserts zeros between and around the pixels of `g`, so that a k×k window holds what one input pixel has fed."""
+    """Inserts zeros between and around the pixels of `g`.
+
+    A k×k window of the result then covers all outputs that one input pixel contributes to.
+    """
     config = [
         (geometry.kernel_size - 1 - before, length + before - (out - 1) * geometry.stride - 1, geometry.stride - 1)
         for length, out, (before, _) in zip(size, g.shape[1:3], geometry.pads, strict=True)
@@ -110,7 +113,7 @@ def _spread(g: Array, size: tuple[int, ...], geometry: Geometry) -> Array:
 
 
 def _correlation(x: Array, y: Array, geometry: Geometry) -> Array:
-    """Returns for each tap the sum of `y` `[N, H, W, C]` times the window of `x` at that tap: `[k, k, 1, C]`."""
+    """Returns `[k, k, 1, C]`: for each tap, the sum of `y` `[N, H, W, C]` times the window of `x` at that tap."""
     size, stride = geometry.kernel_size, geometry.stride
     n, height, width, channels = y.shape
     window = (n, (height - 1) * stride + 1, (width - 1) * stride + 1, channels)

@@ -25,7 +25,7 @@ class EfficientNetV2(nn.Module):
     """The network of a `spec`: EfficientNetV2, EfficientNet or the article's network.
 
     Parameters, BatchNorm's statistics and the logits are float32. Activations are computed in `dtype`. Training needs
-    `mutable=["batch_stats"]` in `apply`, and `rngs={"dropout": key}` if the dropout or the drop path rate is above 0.
+    `mutable=["batch_stats"]` in `apply`, and also `rngs={"dropout": key}` if a dropout or drop path rate is above 0.
     `create_model` documents the fields.
     """
 
@@ -54,11 +54,12 @@ class EfficientNetV2(nn.Module):
             `reduction_5` (the last block at each resolution), `features` (the head's output) and `pooled_features`.
 
         Returns:
-          Float32 logits `[N, num_classes]`, or the pooled features `[N, head_width]` without classes; with
+          Float32 logits `[N, num_classes]`, or the pooled features `[N, head_width]` if there are no classes. With
           `return_endpoints`, a pair of these and the feature maps.
 
         Raises:
-          ValueError: for images of another shape, or smaller than the network can halve.
+          ValueError: for images of another shape or below the spec's `minimum_image_size`, and in training for a batch
+            that does not divide into BatchNorm groups.
         """
         self._check(images)
         conv = functools.partial(Conv, padding=self.padding, fast_cpu_gradients=self.fast_cpu_gradients)
@@ -123,19 +124,20 @@ def create_model(
     Args:
       variant: a name of `VARIANTS` or a spec, such as `VARIANTS["efficientnetv2-b0"].scaled(width=0.5)`.
       num_classes: outputs of the classifier; 0 leaves the classifier out.
-      dtype: of the activations: `float32` or `bfloat16`.
-      padding: `"same"` as TensorFlow's, or `"symmetric"` as PyTorch's.
+      dtype: dtype of the activations, `float32` or `bfloat16`.
+      padding: `"same"` as in TensorFlow, or `"symmetric"` as in PyTorch.
       dropout_rate: probability that a pooled feature is dropped.
-      drop_path_rate: probability that an image skips the last block; it rises linearly from 0 at the first block.
+      drop_path_rate: block i of n, counted from 0, is skipped by an image with the probability drop_path_rate · i / n.
       bn_momentum: share of the old moving average that BatchNorm keeps at each step.
       bn_epsilon: added to BatchNorm's variance.
       bn_group_size: images that BatchNorm normalises together in training; 0 for the whole batch.
-      remat: rows of blocks whose activations are computed again in the backward pass, not kept in memory.
-      fast_cpu_gradients: whether a CPU computes hand-written gradients of the convolutions, several times faster than
-        JAX's. They allow `jax.grad` and `jax.vjp` only; without them `jax.jvp`, `jax.hessian` and all others work too.
+      remat: rows of blocks whose activations are computed again in the backward pass instead of kept in memory.
+      fast_cpu_gradients: whether a CPU computes hand-written gradients of the convolutions, which are several times
+        faster than JAX's own. They support `jax.grad` and `jax.vjp` only; without them, `jax.jvp`, `jax.hessian` and
+        all other transformations work too.
 
     Raises:
-      ValueError: for an unknown variant, dtype or padding, or a number out of its range.
+      ValueError: for an unknown variant, dtype, padding or row in `remat`, or a number out of its range.
     """
     spec = get_spec(variant)
     if num_classes < 0:
@@ -152,6 +154,11 @@ def create_model(
     for name, rate in rates.items():
         if not 0.0 <= rate < 1.0:
             raise ValueError(f"{name} must be at least 0 and less than 1, got {rate}")
+    bn_epsilon = spec.bn_epsilon if bn_epsilon is None else bn_epsilon
+    if not bn_epsilon > 0.0:
+        raise ValueError(f"bn_epsilon must be positive, got {bn_epsilon}")
+    if bn_group_size < 0:
+        raise ValueError(f"bn_group_size must be 0 or more, got {bn_group_size}")
     unknown = sorted(set(remat) - set(range(len(spec.rows))))
     if unknown:
         raise ValueError(f"remat must name rows of {spec.name}, 0 to {len(spec.rows) - 1}, got {unknown}")
@@ -163,8 +170,8 @@ def create_model(
         dropout_rate,
         drop_path_rate,
         bn_momentum,
-        bn_epsilon=spec.bn_epsilon if bn_epsilon is None else bn_epsilon,
-        bn_group_size=bn_group_size,
-        remat=tuple(remat),
-        fast_cpu_gradients=fast_cpu_gradients,
+        bn_epsilon,
+        bn_group_size,
+        tuple(remat),
+        fast_cpu_gradients,
     )

@@ -19,29 +19,30 @@ class Distribution:
 
     Attributes:
       kind: `normal` or `uniform`.
-      spread: shape of the kernel → the standard deviation, or half the width of the uniform distribution around 0.
+      spread: shape of the kernel → the standard deviation, or the largest absolute value of the uniform distribution.
     """
 
     kind: Literal["normal", "uniform"]
     spread: Callable[[Sequence[int]], float]
 
     def __call__(self, key: Array, shape: Sequence[int], dtype: Any = jnp.float32) -> Array:
-        """Draws with JAX, as a Flax initialiser."""
+        """Draws values with JAX, as a Flax initialiser."""
         draw = jax.random.normal if self.kind == "normal" else functools.partial(jax.random.uniform, minval=-1.0)
         return self.spread(shape) * draw(key, tuple(shape), dtype)
 
     def draw(self, rng: np.random.Generator, shape: Sequence[int]) -> np.ndarray:
-        """Draws float32 with NumPy."""
+        """Draws float32 values with NumPy."""
         if self.kind == "normal":
             return np.float32(self.spread(shape)) * rng.standard_normal(shape, np.float32)
         return np.float32(self.spread(shape)) * (2 * rng.random(shape, np.float32) - 1)
 
 
-# Kernels [k, k, in, out]: √(2 / fan-out). Source: conv_kernel_initializer of the official effnetv2_model.py.
+# Kernels [k, k, in, out]: standard deviation √(2 / fan-out).
+# Source: conv_kernel_initializer of the official effnetv2_model.py.
 CONV = Distribution("normal", lambda shape: (2.0 / (shape[0] * shape[1] * shape[3])) ** 0.5)
-# Depthwise kernels [k, k, 1, channels]: the fan-out of a channel is k². Source: the same.
+# Depthwise kernels [k, k, 1, channels]: the same, with a fan-out of k². Source: as for CONV.
 DEPTHWISE = Distribution("normal", lambda shape: (2.0 / (shape[0] * shape[1])) ** 0.5)
-# Classifiers [in, classes]: ±1/√classes. Source: dense_kernel_initializer of the official effnetv2_model.py.
+# Classifiers [in, classes]: within ±1/√classes. Source: dense_kernel_initializer of the official effnetv2_model.py.
 CLASSIFIER = Distribution("uniform", lambda shape: shape[1] ** -0.5)
 # Source: `_initialize_weights` of the article's network.
 ARTICLE_CLASSIFIER = Distribution("normal", lambda _: 0.001)

@@ -14,7 +14,7 @@ Padding = Literal["same", "symmetric"]
 class Geometry(NamedTuple):
     """What defines a convolution besides its arrays; hashable, so that it can be a static argument.
 
-    `pads` are the zeros before and after the rows, and before and after the columns.
+    `pads` are the numbers of zeros added above and below the image, and to its left and right.
     """
 
     kernel_size: int
@@ -29,7 +29,7 @@ class Geometry(NamedTuple):
 
 
 def explicit_padding(size: int, kernel_size: int, stride: int, padding: Padding) -> tuple[int, int]:
-    """Returns the zeros before and after `size` pixels: TensorFlow's SAME, or PyTorch's symmetric `kernel_size // 2`.
+    """Returns the numbers of zeros before and after `size` pixels: as TensorFlow's SAME, or `kernel_size // 2` twice.
 
     Raises:
       ValueError: if `padding` is neither "same" nor "symmetric".
@@ -55,5 +55,5 @@ def lax_conv(x: Array, kernel: Array, geometry: Geometry) -> Array:
 
 
 def lax_gradients(x: Array, kernel: Array, g: Array, geometry: Geometry) -> Any:
-    """Returns the gradients by `x` and by `kernel` for the cotangent `g` of `lax_conv`."""
+    """Returns the gradients with respect to `x` and `kernel`, for the cotangent `g` `[N, H', W', O]` of `lax_conv`."""
     return jax.vjp(partial(lax_conv, geometry=geometry), x, kernel)[1](g)

@@ -43,11 +43,11 @@ class Conv(nn.Module):
 
 
 class BatchNorm(nn.Module):
-    """Batch normalisation over groups of images, with statistics and factors in float32 whatever the dtype.
+    """Batch normalisation over groups of images, with float32 statistics and factors for inputs of any dtype.
 
     In training, each group of `group_size` images is normalised by its own mean and variance E[x²] − E[x]². A size of
-    0, or one larger than the batch, makes the whole batch one group. The moving averages take the mean over the groups
-    and the biased variance.
+    0, or one larger than the batch, makes the whole batch one group. The moving averages are updated with the mean and
+    the biased variance, averaged over the groups.
     Source: the official tpu_normalization.py. TensorFlow's fused CPU kernel stores the unbiased variance instead.
 
     Raises:
@@ -113,7 +113,7 @@ class SqueezeExcite(nn.Module):
 
 
 class Pointwise(nn.Module):
-    """A 1×1 convolution with bias of a feature map that is one pixel: `[N, I]` → `[N, features]`."""
+    """A 1×1 convolution with bias on a feature map of one pixel: `[N, I]` → `[N, features]`."""
 
     features: int
 
@@ -137,8 +137,8 @@ def apply_layer(
     Args:
       layer: what to apply.
       x: `[N, H, W, C]`.
-      conv: makes the convolution, given its features, kernel size and stride.
-      norm: makes the BatchNorm.
+      conv: makes a convolution from its features, kernel size and stride.
+      norm: makes a BatchNorm.
       train: whether BatchNorm uses the batch's statistics.
 
     Returns:

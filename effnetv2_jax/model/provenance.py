@@ -13,38 +13,39 @@ from effnetv2_jax.model.specs import ModelSpec, RowSpec
 from effnetv2_jax.model.variants import VARIANTS
 
 Averaging = Literal["averaged", "raw", "unknown"]
+EvalCrop = Literal["", "centre", "whole"]
 
-# A file may come from anyone, so larger networks than these are not built from its header.
+# A file may come from anyone, so its header cannot make this project build networks or images larger than these.
 _MAX_BLOCKS = 1000
 _MAX_SIDE = 8192
 
 
 CARD = "model.json"
-"""The file in a run's folder that records the provenance of its weights, with the keys of `Provenance.to_metadata`."""
+"""The file in a run folder that records the provenance of its weights, with the keys of `Provenance.to_metadata`."""
 
 FRAMEWORK_KEY = "framework"
-"""The header's key for the framework that a file's names and layouts follow."""
+"""The header's key for the framework that a file's weights are made for."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Provenance:
-    """The architecture, the training and the meaning of weights, as far as they are known.
+    """What is known of weights: their architecture, training, classes and preprocessing.
 
     Attributes:
       spec: the architecture; its name is the variant.
       num_classes: outputs of the classifier; 0 without one.
       padding: the padding that the weights were trained with.
       bn_epsilon: the BatchNorm epsilon that the weights were trained with.
-      averaging: whether they are moving averages over the training steps or the values of one step.
-      preprocessing: name of their preprocessing family in `data.families`.
-      eval_size: image size in pixels at which they are evaluated.
+      averaging: `averaged` over the training steps, `raw` as trained, or `unknown`.
+      preprocessing: name of their preprocessing family in `data.families`; "" if unknown.
+      eval_size: side in pixels of the images that they are evaluated on.
       class_names: the name of each class, if known.
       label_set: the data set that defines the classes, such as `imagenet-1k`, if known.
       read_from: framework and name of the file that they were read from, such as `timm:model.safetensors`.
       read_from_sha256: hexadecimal digest of that file.
       origin: framework and name of the file that the weights were first converted from, if known.
       exact: whether the weights give the same logits in the framework that the file was written for; None if unknown.
-      eval_crop: `centre` or `whole` if their evaluation does not follow the family's rule.
+      eval_crop: `centre` or `whole`, the crop of their evaluation images; "" follows the family's rule.
     """
 
     spec: ModelSpec
@@ -60,15 +61,15 @@ class Provenance:
     read_from_sha256: str = ""
     origin: str = ""
     exact: bool | None = None
-    eval_crop: str = ""
+    eval_crop: EvalCrop = ""
 
     @property
     def model_fields(self) -> dict[str, Any]:
-        """The arguments with which `create_model` makes the network that the weights were trained in."""
+        """The arguments of `create_model` that make the network that the weights were trained in, besides its spec."""
         return {"padding": self.padding, "bn_epsilon": self.bn_epsilon}
 
     def to_metadata(self) -> dict[str, str]:
-        """Returns the strings that a file's header records, without those of unknown values."""
+        """Returns the provenance as strings by key, for a file's header. Unknown values are left out."""
         custom = VARIANTS.get(self.spec.name) != self.spec
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name != "spec"}
         values = {key: value for key, value in values.items() if value not in ("", (), None)}
@@ -83,7 +84,7 @@ def provenance_from_metadata(metadata: Mapping[str, str]) -> Provenance | None:
     """Returns the provenance that a file's header records; None if this project did not write the file.
 
     Raises:
-      ValueError: if the header is damaged: a value has the wrong type, or the variant is unknown.
+      ValueError: if the header is damaged: a value has the wrong type or is out of range, or the variant is unknown.
     """
     if "variant" not in metadata or "num_classes" not in metadata:
         return None
@@ -102,11 +103,14 @@ def _parsed(metadata: Mapping[str, str]) -> Provenance:
         raise ValueError(f"unknown variant {metadata['variant']!r}")
     texts = ("averaging", "preprocessing", "eval_crop", "label_set", "read_from", "read_from_sha256", "origin")
     values: dict[str, Any] = {key: metadata[key] for key in texts if key in metadata}
-    if values.get("averaging", "unknown") not in get_args(Averaging):
-        raise ValueError(f"averaging is {values['averaging']!r}")
     padding = metadata.get("padding", spec.padding)
-    if padding not in get_args(Padding):
-        raise ValueError(f"padding is {padding!r}")
+    for key, value, allowed in (
+        ("averaging", values.get("averaging", "unknown"), Averaging),
+        ("eval_crop", values.get("eval_crop", ""), EvalCrop),
+        ("padding", padding, Padding),
+    ):
+        if value not in get_args(allowed):
+            raise ValueError(f"{key} is {value!r}")
     eval_size = int(metadata.get("eval_size", spec.eval_size))
     if not 0 <= eval_size <= _MAX_SIDE:
         raise ValueError(f"eval_size is {eval_size}")

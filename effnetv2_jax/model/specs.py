@@ -16,16 +16,16 @@ Rounding = Literal["nearest", "divisible"]
 
 @dataclasses.dataclass(frozen=True)
 class RowSpec:
-    """A row of the architecture table, which is a number of blocks.
+    """A row of the architecture table, which describes several blocks.
 
     Attributes:
-      kind: of the blocks: `mbconv` or `fused`.
-      expand_ratio: width inside a block, as a multiple of its input features.
+      kind: kind of the blocks, `mbconv` or `fused`.
+      expand_ratio: channels inside a block, as a multiple of its input features.
       kernel_size: side in pixels of the depthwise or the fused convolution.
-      stride: of the first block; the others have stride 1.
+      stride: stride of the first block; the others have stride 1.
       features: channels of the blocks' outputs, before scaling.
       repeats: number of blocks, before scaling.
-      se_ratio: width of the squeeze relative to a block's input features; 0 means no squeeze and excitation.
+      se_ratio: channels of the squeeze, as a multiple of a block's input features; 0 means no squeeze and excitation.
     """
 
     kind: BlockKind
@@ -42,13 +42,13 @@ class LayerSpec:
     """One layer: a convolution with the BatchNorm after it, or a squeeze and excitation.
 
     Attributes:
-      name: prefix of its parameters: `expand` has `expand_conv` and `expand_norm`.
-      kind: a dense or a depthwise convolution, or `squeeze` for squeeze and excitation.
+      name: prefix of its parameters' names: `expand` has `expand_conv` and `expand_norm`.
+      kind: `conv` for a dense convolution, `depthwise`, or `squeeze` for squeeze and excitation.
       input_features: channels of its input.
       features: channels of its output.
       kernel_size: side of the kernel in pixels.
-      stride: in both directions.
-      activated: whether SiLU follows.
+      stride: stride in both directions.
+      activated: whether SiLU follows the convolution.
       squeezed_features: channels between the two convolutions of a squeeze and excitation.
     """
 
@@ -68,15 +68,15 @@ class BlockSpec:
 
     Attributes:
       kind: `mbconv` or `fused`.
-      row: which row of the architecture it belongs to.
-      expand_ratio: width inside the block, as a multiple of `input_features`.
+      row: index of the row that it belongs to.
+      expand_ratio: channels inside the block, as a multiple of `input_features`.
       kernel_size: side in pixels of the depthwise or the fused convolution.
-      stride: of that convolution.
+      stride: stride of that convolution.
       input_features: channels of its input.
       features: channels of its output.
       se_features: channels of the squeeze; 0 means no squeeze and excitation.
-      has_projection: False for the fused block of expand ratio 1, which is a single convolution (the article's has a
-        projection).
+      has_projection: whether the block ends with a 1×1 projection. A fused block of expand ratio 1 has none and is a
+        single convolution, except in the article's network.
     """
 
     kind: BlockKind
@@ -94,11 +94,6 @@ class BlockSpec:
         """Whether the block adds its input to its output."""
         return self.stride == 1 and self.input_features == self.features
 
-    @property
-    def has_expansion(self) -> bool:
-        """Whether the width inside the block differs from the block's own."""
-        return self.has_projection if self.kind == "fused" else self.expand_ratio != 1
-
     def layers(self) -> Iterator[LayerSpec]:
         """Yields the block's layers in the order of computation.
 
@@ -111,7 +106,7 @@ class BlockSpec:
             width = width if self.has_projection else self.features
             yield LayerSpec("fused", "conv", features, width, size, stride)
         else:
-            if self.has_expansion:
+            if self.expand_ratio != 1:
                 yield LayerSpec("expand", "conv", features, width)
             yield LayerSpec("depthwise", "depthwise", width, width, size, stride)
         if self.se_features:
@@ -132,19 +127,20 @@ class ModelSpec:
       train_size: side of the training images in the last stage, in pixels.
       eval_size: side of the evaluation images in pixels.
       dropout_rate: probability that a pooled feature is dropped in training.
-      width: factor of all widths.
-      depth: factor of all repeats.
+      width: factor that scales all widths.
+      depth: factor that scales all repeats.
       head_features: channels of the last layer, before scaling.
-      drop_path_rate: probability that an image skips the last block in training.
+      drop_path_rate: the drop path rate that `drop_path_rates` distributes over the blocks.
       bn_momentum: share of the old moving average that BatchNorm keeps at each step.
       bn_epsilon: added to BatchNorm's variance.
       padding: `same` or `symmetric`.
-      preprocessing: family of the published weights: `v2` or `legacy`.
-      rounding: how scaled widths become multiples of 8, see `round_features`.
+      preprocessing: preprocessing family of the published weights, `v2` or `legacy`.
+      rounding: `nearest` or `divisible`: how scaled widths become multiples of 8, see `round_features`.
       projects_expand_1: whether a fused block of expand ratio 1 has a 1×1 projection, as in the article's network.
       rounds_se: whether squeeze widths are rounded like other widths, as in the article's network, or truncated.
-      top1: published top-1 accuracy in per cent on ImageNet at `eval_size`, if trained on ImageNet alone.
-      top1_21k: the same if pre-trained on ImageNet-21k.
+      top1: published top-1 accuracy in per cent on ImageNet-1k at `eval_size`, trained on ImageNet-1k alone; None if
+        there is none.
+      top1_21k: the same after pre-training on ImageNet-21k.
     """
 
     name: str
@@ -226,8 +222,9 @@ class ModelSpec:
                 input_features = features
 
     def drop_path_rates(self, rate: float) -> list[float]:
-        """Returns the drop path rate of each block: rate · i / n for block i of n, counting all repeats.
+        """Returns each block's drop path rate, the probability that an image skips it: rate · i / n for block i of n.
 
+        Blocks are counted from 0 through all rows.
         Source: `survival_prob` of the official effnetv2_model.py, which is 1 minus this rate.
         """
         count = sum(1 for _ in self.blocks())
@@ -240,7 +237,7 @@ class ModelSpec:
 
     @property
     def minimum_image_size(self) -> int:
-        """The smallest side of an image, in pixels, whose last strided convolution gets more than one pixel."""
+        """The smallest side of an image in pixels that leaves the last strided convolution more than one pixel."""
         return self.total_stride // 2 + 1
 
     def _se_features(self, input_features: int, se_ratio: float) -> int:
@@ -254,8 +251,8 @@ def round_features(width: float, rounding: Rounding) -> int:
     """Returns the multiple of 8 nearest to `width`, at least 8.
 
     With `divisible`, a result below 0.9 × `width` becomes the next higher multiple.
-    Source: V1's `round_filters` and MobileNet's `make_divisible`. The official V2 code does not apply this rule, and
-    applies none to its V1 networks either, which is a mistake.
+    Source: V1's `round_filters` and MobileNet's `make_divisible`.
+    Deviation: the official V2 code applies `divisible` to no network, not even to V1's, which were published with it.
     """
     rounded = max(8, int(width + 4) // 8 * 8)
     return rounded + 8 if rounding == "divisible" and rounded < 0.9 * width else rounded

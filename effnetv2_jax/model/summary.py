@@ -1,4 +1,4 @@
-"""What a network is made of: sizes, parameters and multiply-adds, computed from its spec."""
+"""The components of a network with their sizes, parameters and multiply-adds, computed from its spec."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from effnetv2_jax.model.specs import BlockSpec, LayerSpec, ModelSpec
 
 
 @dataclasses.dataclass(frozen=True)
-class Part:
-    """A part of the network: the stem, a block, the head or the classifier.
+class Component:
+    """A component of the network: the stem, a block, the head or the classifier.
 
     Attributes:
-      name: as in the parameters' paths.
-      row: which row of the spec a block belongs to; None for the other parts.
-      description: what it is, in words.
-      image_size: height and width of its output, `[image_size, image_size, features]`.
+      name: start of its parameters' paths.
+      row: index of the spec's row that a block belongs to; None for the other components.
+      description: a description in words.
+      image_size: height and width of its output `[image_size, image_size, features]`, in pixels.
       features: channels of its output.
-      parameters: the trainable ones.
-      statistics: BatchNorm's means and variances.
-      multiply_adds: for one image.
+      parameters: number of trainable parameters.
+      statistics: number of BatchNorm's means and variances.
+      multiply_adds: multiply-adds of a forward pass over one image.
     """
 
     name: str
@@ -35,13 +35,13 @@ class Part:
     multiply_adds: int
 
 
-def parts(spec: ModelSpec, image_size: int, num_classes: int = 1000) -> Iterator[Part]:
+def components(spec: ModelSpec, image_size: int, num_classes: int = 1000) -> Iterator[Component]:
     """Yields stem, blocks, head and classifier in order, for square images of the given side in pixels.
 
-    Multiply-adds are those of the convolutions and the classifier, the papers' "FLOPs".
+    Multiply-adds are counted for the convolutions and the classifier. The papers call them "FLOPs".
 
     Raises:
-      ValueError: for images smaller than the network can halve.
+      ValueError: for images below the spec's `minimum_image_size`.
     """
     if image_size < spec.minimum_image_size:
         raise ValueError(f"{spec.name} needs images of at least {spec.minimum_image_size} px, got {image_size}")
@@ -49,35 +49,35 @@ def parts(spec: ModelSpec, image_size: int, num_classes: int = 1000) -> Iterator
     yield stem
     size = stem.image_size
     for number, block in enumerate(spec.blocks()):
-        part = _part(spec, f"block_{number}", block.row, _describe(block), block.layers(), size)
-        yield part
-        size = part.image_size
+        component = _part(spec, f"block_{number}", block.row, _describe(block), block.layers(), size)
+        yield component
+        size = component.image_size
     yield _part(spec, "head", None, "1×1 convolution", [spec.head], size)
     if num_classes:
         weights = spec.head_width * num_classes
-        yield Part("classifier", None, "mean, dropout, dense", 1, num_classes, weights + num_classes, 0, weights)
+        yield Component("classifier", None, "mean, dropout, dense", 1, num_classes, weights + num_classes, 0, weights)
 
 
 def count_parameters(spec: ModelSpec, num_classes: int = 1000) -> int:
     """Returns the number of trainable parameters."""
-    return sum(part.parameters for part in parts(spec, spec.eval_size, num_classes))
+    return sum(component.parameters for component in components(spec, spec.eval_size, num_classes))
 
 
 def count_multiply_adds(spec: ModelSpec, image_size: int, num_classes: int = 1000) -> int:
     """Returns the multiply-adds of a forward pass over one image."""
-    return sum(part.multiply_adds for part in parts(spec, image_size, num_classes))
+    return sum(component.multiply_adds for component in components(spec, image_size, num_classes))
 
 
 def _part(
     spec: ModelSpec, name: str, row: int | None, description: str, layers: Iterable[LayerSpec], image_size: int
-) -> Part:
-    """Adds up the layers of a part whose input has the given side in pixels."""
+) -> Component:
+    """Adds up the layers of a component whose input has the given side in pixels."""
     total = _Counts(0, 0, 0)
     for layer in layers:
         padding = explicit_padding(image_size, layer.kernel_size, layer.stride, spec.padding)
         image_size = (image_size + sum(padding) - layer.kernel_size) // layer.stride + 1
         total = _Counts(*(a + b for a, b in zip(total, _counts(layer, image_size), strict=True)))
-    return Part(name, row, description, image_size, layer.features, *total)
+    return Component(name, row, description, image_size, layer.features, *total)
 
 
 class _Counts(NamedTuple):

@@ -1,4 +1,4 @@
-"""A model's variables: their shapes, and fresh values drawn on the host."""
+"""A model's variables: their shapes, and fresh values that the host draws."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Variables = dict[str, Any]
 
 
 def variable_shapes(model: EfficientNetV2) -> Variables:
-    """Returns the tree of `jax.ShapeDtypeStruct` of the model's variables, without computing any."""
+    """Returns the model's variables as a tree of `jax.ShapeDtypeStruct`, without computing any."""
     size = model.spec.minimum_image_size
     images = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
     return jax.eval_shape(functools.partial(model.init, train=False), jax.random.key(0), images)
@@ -29,7 +29,7 @@ def variable_shapes(model: EfficientNetV2) -> Variables:
 def init_variables(model: EfficientNetV2, seed: int) -> Variables:
     """Returns fresh variables as NumPy arrays, the same for a seed on every machine.
 
-    The host draws them in a second. `model.init` under `jax.jit` takes as long to compile as a training step.
+    The host draws them in about a second. Compiling `model.init` would take as long as compiling a training step.
     """
     flat = traverse_util.flatten_dict(variable_shapes(model), sep="/")
     values = {path: _value(path, leaf.shape, seed, model.classifier_init) for path, leaf in flat.items()}

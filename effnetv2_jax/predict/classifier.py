@@ -1,4 +1,4 @@
-"""Images to classes, with the preprocessing that belongs to the weights."""
+"""Classifies images, with the preprocessing that belongs to the weights."""
 
 from __future__ import annotations
 
@@ -39,13 +39,20 @@ class Prediction:
     guesses: tuple[Guess, ...]
 
 
-def classify(weights: Weights, paths: Sequence[Path], *, top: int = 5) -> Iterator[Prediction]:
+OnBadImage = Callable[[Path, Exception], None]
+
+
+def classify(
+    weights: Weights, paths: Sequence[Path], *, top: int = 5, on_bad_image: OnBadImage | None = None
+) -> Iterator[Prediction]:
     """Yields a prediction for each image file, in order, at the evaluation size of the weights.
 
     Args:
       weights: weights with a classifier.
       paths: image files.
       top: number of classes in a prediction.
+      on_bad_image: called with the path of an image that cannot be read, and the error; the image is left out. None
+        raises the error.
 
     Raises:
       ValueError: if the weights have no classifier, `top` is out of range, or an image is damaged.
@@ -62,9 +69,18 @@ def classify(weights: Weights, paths: Sequence[Path], *, top: int = 5) -> Iterat
     probabilities = _compiled(weights.model())
     batch_size = min(_BATCH, len(paths))
     for start in range(0, len(paths), _BATCH):
-        chunk = paths[start : start + _BATCH]
-        images = [evaluation_image(read_image(path), family, size, eval_crop) for path in chunk]
-        padded = np.stack(images + [images[0]] * (batch_size - len(images)))  # one shape, so that one program does all
+        chunk, images = [], []
+        for path in paths[start : start + _BATCH]:
+            try:
+                images.append(evaluation_image(read_image(path), family, size, eval_crop))
+                chunk.append(path)
+            except (ValueError, OSError) as error:
+                if on_bad_image is None:
+                    raise
+                on_bad_image(path, error)
+        if not images:
+            continue
+        padded = np.stack(images + [images[0]] * (batch_size - len(images)))  # one shape, thus one program
         for path, row in zip(chunk, np.asarray(probabilities(variables, padded)), strict=False):
             best = np.argsort(-row, kind="stable")[:top]
             guesses = (Guess(int(i), names[i] if names else "", float(row[i])) for i in best)

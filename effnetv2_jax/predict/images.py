@@ -1,7 +1,8 @@
-"""An image file to the network's input, as in evaluation but without TensorFlow."""
+"""Turns an image file into the network's input, as in evaluation but without TensorFlow."""
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -10,14 +11,14 @@ from PIL import Image, UnidentifiedImageError
 from effnetv2_jax.data.families import MAX_PIXELS, PreprocessingFamily
 
 _MAX_BYTES = 1 << 28
-_TABLE = 1024  # TensorFlow 1 rounds positions between two pixels to this many steps, for its table of cubic weights
+_TABLE = 1024  # TensorFlow 1 rounds positions between two pixels to this many steps, to look up cubic weights
 
 
 def read_image(path: Path) -> np.ndarray:
     """Decodes an image file to uint8 RGB `[H, W, 3]`.
 
-    Deviation: TensorFlow decodes JPEGs with libjpeg's fast inverse DCT, Pillow with the accurate one, so the pixels of
-    a photograph differ by one grey level on average.
+    Deviation: Pillow decodes JPEGs with libjpeg's accurate inverse DCT, TensorFlow with the fast one. The pixels of a
+    photograph differ by one grey level on average.
 
     Raises:
       ValueError: if the file is damaged, is not an image, or has more than `MAX_PIXELS`.
@@ -27,12 +28,12 @@ def read_image(path: Path) -> np.ndarray:
         raise ValueError(f"{path} has {path.stat().st_size:,} bytes, and the limit is {_MAX_BYTES:,}")
     with path.open("rb") as file:
         try:
-            with Image.open(file) as image:
+            with warnings.catch_warnings(action="ignore"), Image.open(file) as image:
                 width, height = image.size
                 pixels = np.asarray(image.convert("RGB")) if width * height <= MAX_PIXELS else None
         except UnidentifiedImageError as error:
             raise ValueError(f"{path} is not an image") from error
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        except Exception as error:  # the readers of Pillow's many formats fail on damaged files in many ways
             raise ValueError(f"{path} is damaged: {error}") from error
     if pixels is None:
         raise ValueError(f"{path} has {width} × {height} pixels, and the limit is {MAX_PIXELS:,}")
@@ -40,7 +41,9 @@ def read_image(path: Path) -> np.ndarray:
 
 
 def evaluation_image(image: np.ndarray, family: PreprocessingFamily, size: int, eval_crop: str = "") -> np.ndarray:
-    """Crops, resizes and normalises as evaluation does: uint8 `[H, W, 3]` → float32 `[size, size, 3]`.
+    """Crops, resizes and normalises an image: uint8 `[H, W, 3]` → float32 `[size, size, 3]`.
+
+    As in the official evaluation, the resized image keeps its fraction. The input pipeline rounds it to uint8 instead.
 
     An `eval_crop` of "centre" or "whole" overrides the family's rule.
     """
@@ -67,7 +70,7 @@ def _resize(image: np.ndarray, interpolation: str, size: int) -> np.ndarray:
 
 
 def _linear_taps(length: int, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Returns neighbours and weights of TensorFlow 2's bilinear resize: half-pixel centres, no antialiasing."""
+    """Returns indices and weights `[taps, size]` of TensorFlow 2's bilinear resize (half-pixel, no antialiasing)."""
     position = (np.arange(size, dtype=np.float32) + np.float32(0.5)) * np.float32(length / size) - np.float32(0.5)
     below = np.floor(position)
     share = position - below
@@ -76,7 +79,7 @@ def _linear_taps(length: int, size: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _cubic_taps(length: int, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Returns neighbours and weights of TensorFlow 1's `resize_bicubic`: corner-anchored, cubic with a = −0.75."""
+    """Returns indices and weights `[taps, size]` of TensorFlow 1's `resize_bicubic` (corner-anchored, a = −0.75)."""
     position = np.arange(size, dtype=np.float32) * np.float32(length / size)
     below = np.floor(position)
     share = np.rint((position - below) * _TABLE) / _TABLE

@@ -4,8 +4,9 @@ import dataclasses
 import functools
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
+from effnetv2_jax.config_fields import check_choices
 from effnetv2_jax.data.config import DataConfig
 from effnetv2_jax.model.specs import ModelSpec
 from effnetv2_jax.model.variants import get_spec
@@ -15,7 +16,7 @@ from effnetv2_jax.train.recipe.progressive import ProgressiveConfig
 from effnetv2_jax.train.run.checkpoint import CheckpointConfig
 
 WEIGHTS_TO_NAME = "<weights>"
-"""A placeholder for `init_from` that the user has to replace."""
+"""The placeholder for `init_from` in a config whose user has to name the weights."""
 
 
 @dataclasses.dataclass
@@ -23,11 +24,11 @@ class ModelConfig:
     """The network.
 
     Attributes:
-      variant: name of an architecture, as `effnetv2 info` lists them.
+      variant: name of an architecture; `effnetv2 info` lists them.
       width: factor by which the variant's widths are multiplied.
       depth: factor by which the variant's depths are multiplied.
-      dtype: of the activations: `float32` or `bfloat16`.
-      padding: `same` as TensorFlow's or `symmetric` as PyTorch's; "" for the variant's own.
+      dtype: dtype of the activations, `float32` or `bfloat16`.
+      padding: `same` as in TensorFlow, `symmetric` as in PyTorch, or "" for the variant's own.
       bn_momentum: share of the old moving average that BatchNorm keeps at each step; None for the variant's own.
       bn_epsilon: added to BatchNorm's variance; None for the variant's own.
       bn_group_size: images that BatchNorm normalises together in training; 0 for the whole batch or microbatch.
@@ -38,8 +39,8 @@ class ModelConfig:
     variant: str = "efficientnetv2-b0"
     width: float = 1.0
     depth: float = 1.0
-    dtype: str = "float32"
-    padding: str = ""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    padding: Literal["", "same", "symmetric"] = ""
     bn_momentum: float | None = None
     bn_epsilon: float | None = None
     bn_group_size: int = 0
@@ -55,16 +56,17 @@ class EvaluationConfig:
     """When and how the evaluation split is evaluated.
 
     Attributes:
-      every_epochs: epochs between two evaluations, besides the one at the end; 0 for none.
-      image_size: side of the images in pixels; 0 for the variant's own.
+      every_epochs: epochs between two evaluations; 0 for none. The run is always evaluated at its end.
+      image_size: side of the images in pixels; 0 for that of the last stage with the preset `custom`, and for the
+        variant's own with the others.
       batch_size: images in a step, on all devices together; 0 for the training batch size.
-      weights: `averaged` or `raw`, the weights that the run reports and that the best checkpoint is chosen by.
+      weights: `averaged` or `raw`: the weights whose accuracy the run reports and chooses the best checkpoint by.
     """
 
     every_epochs: float = 1.0
     image_size: int = 0
     batch_size: int = 0
-    weights: str = "averaged"
+    weights: Literal["averaged", "raw"] = "averaged"
 
 
 @dataclasses.dataclass
@@ -84,15 +86,15 @@ class TrainConfig:
         the devices' memory in each stage. BatchNorm normalises at most a microbatch.
       device_memory_gib: memory that a program may use on each device, in GiB; 0 for all that the device has.
       epochs: length of the run in epochs.
-      min_steps: the run has at least this many steps.
+      min_steps: lowest number of steps in the run, if `epochs` gives fewer.
       steps: length of the run in steps; above 0 it replaces `epochs` and `min_steps`.
       ema_decay: highest decay of the moving averages over the weights; 0 keeps no averages.
-      seed: of everything that is drawn at random.
+      seed: seed of all random numbers.
       log_every_steps: steps between two rows of training metrics.
-      platform: `tpu`, `gpu`, `cpu`, or `accelerator` for anything but a CPU: the run refuses to start elsewhere. "" for
-        any.
-      init_from: a file or folder of weights to start from, a path or `gs://…`; "" for fresh weights. The classifier is
-        new if the number of classes differs.
+      platform: the platform that the run needs to start: `tpu`, `gpu`, `cpu`, or `accelerator` for any but a CPU; ""
+        for any.
+      init_from: a file or folder of weights to start from, a path or `gs://…`; "" for fresh weights. If the number of
+        classes differs, the classifier is fresh.
       init_framework: the framework of those weights; "" to find it from the file.
       compilation_cache: folder that keeps compiled programs between runs, a path or `gs://…`; "" for none.
     """
@@ -113,7 +115,7 @@ class TrainConfig:
     ema_decay: float = 0.9999
     seed: int = 0
     log_every_steps: int = 100
-    platform: str = ""
+    platform: Literal["", "accelerator", "tpu", "gpu", "cpu"] = ""
     init_from: str = ""
     init_framework: str = ""
     compilation_cache: str = "~/.cache/effnetv2_jax/compiled"
@@ -156,11 +158,12 @@ def unflatten(fields: Mapping[str, Any]) -> TrainConfig:
 
 
 def check_config(config: TrainConfig) -> None:
-    """Checks the fields that depend on no others.
+    """Checks the fields that can be checked without any other.
 
     Raises:
       ValueError: if one is out of range; the message names it, its value and what is allowed.
     """
+    check_choices(config)
     least = {
         "batch_size": 1, "device_memory_gib": 0, "epochs": 0, "min_steps": 0, "steps": 0, "ema_decay": 0,
         "log_every_steps": 1, "evaluation.every_epochs": 0, "evaluation.image_size": 0, "evaluation.batch_size": 0,
@@ -172,5 +175,3 @@ def check_config(config: TrainConfig) -> None:
             raise ValueError(f"{name} must be at least {minimum}, got {value}")
     if config.ema_decay >= 1:
         raise ValueError(f"ema_decay must be less than 1, got {config.ema_decay}")
-    if config.evaluation.weights not in ("averaged", "raw"):
-        raise ValueError(f"evaluation.weights must be 'averaged' or 'raw', got {config.evaluation.weights!r}")

@@ -20,15 +20,12 @@ from effnetv2_jax.train.config import TrainConfig, unflatten
 from effnetv2_jax.train.devices import sharding
 from effnetv2_jax.train.devices.compiler import enable_cache
 from effnetv2_jax.train.experiment import evaluation_sizes, make_model
-from effnetv2_jax.train.recipe.eval_step import EvalStep, make_eval_step
+from effnetv2_jax.train.recipe.eval_step import EvalStep, Results, make_eval_step
 from effnetv2_jax.train.recipe.losses import make_loss
 from effnetv2_jax.train.recipe.step import Batch
 from effnetv2_jax.train.run import processes
 from effnetv2_jax.train.run.checkpoint import Checkpoints
 from effnetv2_jax.train.run.workdir import CHECKPOINTS, CONFIG, run_folder
-
-Results = dict[str, dict[str, float]]
-"""Name of the weights → `top1` and `top5` in per cent, mean `loss`, and `count` of images."""
 
 
 def evaluate_split(
@@ -49,8 +46,11 @@ def evaluate_split(
       data: the configuration of the data.
       image_size: side of the images in pixels.
       batch_size: images in a step, on all hosts together.
-      examples: number of images in the split, which is checked.
+      examples: number of images that the split must have.
       mesh: the devices that the batches are divided over.
+
+    Raises:
+      RuntimeError: if the split has another number of images.
     """
     batches = eval_batches(
         data,
@@ -65,7 +65,7 @@ def evaluate_split(
 def evaluate(
     eval_step: EvalStep, variables: Mapping[str, Variables], batches: Iterable[Batch], examples: int
 ) -> Results:
-    """Evaluates each set of variables on the batches; an object with several names is evaluated once.
+    """Evaluates each set of variables on the batches; an object that has several names is evaluated only once.
 
     Returns:
       For each name, `top1` and `top5` in per cent, the mean `loss`, and the `count` of images.
@@ -105,7 +105,8 @@ def evaluate_run(config: TrainConfig, workdir: str, step: int | None = None) -> 
 
     Raises:
       FileNotFoundError: if there is no such checkpoint.
-      ValueError: if the checkpoint is not of the config's network, or a batch does not divide over the devices.
+      ValueError: if the checkpoint belongs to another network than the config's, or a batch does not divide over the
+        devices.
     """
     folder = run_folder(workdir) / CHECKPOINTS
     if not folder.exists():
@@ -123,7 +124,7 @@ def run_config(workdir: str) -> TrainConfig:
 
     Raises:
       FileNotFoundError: if it records none.
-      ValueError: if it is damaged, or has fields that this version does not know.
+      ValueError: if the record is damaged, or has fields that this version does not know.
     """
     path = run_folder(workdir) / CONFIG
     if not path.exists():
@@ -149,7 +150,7 @@ def evaluate_weights(config: TrainConfig, model: EfficientNetV2, variables: Mapp
 
 
 def _opened(config: TrainConfig) -> DatasetInfo:
-    """Opens the data set on processes that have joined."""
+    """Opens the data set, on the first process before the others, and returns its dataset info."""
     processes.require_joined()
     return processes.first_before_others(lambda: dataset_info(config.data))
 

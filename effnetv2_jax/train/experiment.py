@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from effnetv2_jax.data.config import DatasetInfo
 from effnetv2_jax.data.dataset import dataset_info
+from effnetv2_jax.data.description import describe_training_images
 from effnetv2_jax.data.families import preprocessing_family
 from effnetv2_jax.data.host_rows import host_rows
 from effnetv2_jax.model.efficientnetv2 import EfficientNetV2, create_model
@@ -39,13 +39,13 @@ class Experiment:
       spec: the network's architecture.
       recipe: how a batch becomes an update.
       stages: the stages, in order.
-      steps_per_epoch: steps that go once over the training split.
+      steps_per_epoch: steps in one pass over the training split; not always a whole number.
       total_steps: number of steps in the run.
       accumulation: numbers of microbatches to try, ascending; each stage takes the first that fits the memory.
       eval_size: side of the evaluation images in pixels.
       eval_batch_size: images in an evaluation step, on all devices together.
       evaluate_every: steps between two evaluations; 0 for none before the end.
-      checkpoint_every: steps between two checkpoints; 0 for none besides those at a stage's end.
+      checkpoint_every: steps between two checkpoints; 0 for none besides those after an evaluation or a stage.
     """
 
     config: TrainConfig
@@ -63,7 +63,7 @@ class Experiment:
 
     @property
     def model(self) -> EfficientNetV2:
-        """The network, as evaluated."""
+        """The network. In training, each stage replaces its dropout and drop path rates."""
         return self.recipe.model
 
     def initial_state(self, variables: Variables) -> TrainState:
@@ -107,13 +107,15 @@ class Experiment:
             dataset=self.config.data.dataset,
             dataset_info=self.dataset_info,
             augmentation=self.config.data.augmentation,
+            training_images=describe_training_images(self.config.data),
             batch_size=self.config.batch_size,
             steps_per_epoch=self.steps_per_epoch,
+            eval_size=self.eval_size,
             reported_weights=self.config.evaluation.weights,
         )
 
     def identity(self) -> RunIdentity:
-        """Returns what must not change when the run is resumed."""
+        """Returns what identifies the run: what must not change when it is resumed."""
         return RunIdentity(
             config=flatten(self.config),
             free_fields=FREE_FIELDS,
@@ -131,7 +133,7 @@ def make_experiment(
       config: the configuration.
       devices: number of devices, of all processes together.
       processes: number of processes.
-      info: describes the data set; None opens the data set to find out.
+      info: the dataset info; None reads it from the data set.
 
     Raises:
       ValueError: for a field that is out of range or does not fit the others; the message says what is allowed.
@@ -142,9 +144,14 @@ def make_experiment(
     host_rows(config.batch_size, config.data.parts, 0, processes)
     spec = config.model.spec()
     eval_size, eval_batch_size = evaluation_sizes(config, spec, devices, processes)
-    info = info or dataset_info(config.data)
+    info = info or dataset_info(config.data, for_training=True)
     steps_per_epoch = info.train_examples / config.batch_size
     total_steps = config.steps or max(config.min_steps, int(config.epochs * info.train_examples) // config.batch_size)
+    if total_steps < 1:
+        raise ValueError(
+            f"{config.epochs:g} epochs of {info.train_examples:,} training images do not fill a batch of "
+            f"{config.batch_size:,}: reduce batch_size, or raise epochs or steps"
+        )
     stages = make_stages(config.progressive, spec, total_steps)
     return Experiment(
         config=config,
@@ -168,7 +175,7 @@ def evaluation_sizes(config: TrainConfig, spec: ModelSpec, devices: int, process
     Raises:
       ValueError: if the images are too small for the network, or the batch does not divide over the devices.
     """
-    image_size = config.evaluation.image_size or spec.eval_size
+    image_size = config.evaluation.image_size or _default_eval_size(config, spec)
     if image_size < spec.minimum_image_size:
         raise ValueError(
             f"{spec.name} needs images of at least {spec.minimum_image_size} px, got evaluation.image_size {image_size}"
@@ -178,16 +185,23 @@ def evaluation_sizes(config: TrainConfig, spec: ModelSpec, devices: int, process
     return image_size, batch_size
 
 
+def _default_eval_size(config: TrainConfig, spec: ModelSpec) -> int:
+    """Returns the size of the last stage if the config chooses the stages' sizes, else the variant's own."""
+    own_stages = config.progressive.preset == "custom" and config.progressive.image_size
+    return config.progressive.image_size[-1] if own_stages else spec.eval_size
+
+
 def make_model(config: TrainConfig, num_classes: int) -> EfficientNetV2:
-    """Creates the network of a config, with the convolutions' fast gradients on a CPU."""
-    if config.model.dtype not in ("float32", "bfloat16"):
-        raise ValueError(f"model.dtype must be float32 or bfloat16, got {config.model.dtype!r}")
-    padding: Any = config.model.padding or None
+    """Creates the network of a config, with the fast gradients of convolutions on a CPU.
+
+    Raises:
+      ValueError: for a field of `model` that is out of range.
+    """
     return create_model(
         config.model.spec(),
         num_classes=num_classes,
         dtype=config.model.dtype,
-        padding=padding,
+        padding=config.model.padding or None,
         bn_momentum=config.model.bn_momentum,
         bn_epsilon=config.model.bn_epsilon,
         bn_group_size=config.model.bn_group_size,
@@ -224,20 +238,20 @@ def _accumulation(config: TrainConfig, devices: int) -> tuple[int, ...]:
     choices = accumulation_choices(batch_size, devices)
     if config.accumulation_steps == "auto":
         check_group_size(group_size, batch_size, devices)
-        return tuple(parts for parts in choices if groups_fit(group_size, batch_size // parts, devices))
+        return tuple(count for count in choices if groups_fit(group_size, batch_size // count, devices))
     try:
-        parts = int(config.accumulation_steps)
+        microbatches = int(config.accumulation_steps)
     except ValueError:
         raise ValueError(f"accumulation_steps must be a number or 'auto', got {config.accumulation_steps!r}") from None
-    if parts not in choices:
+    if microbatches not in choices:
         raise ValueError(
-            f"accumulation_steps {parts} does not divide batch_size {batch_size} into whole images on each of "
+            f"accumulation_steps {microbatches} does not divide batch_size {batch_size} into whole images on each of "
             f"{devices} devices; allowed: {', '.join(map(str, choices))}"
         )
-    check_group_size(group_size, batch_size // parts, devices)
-    return (parts,)
+    check_group_size(group_size, batch_size // microbatches, devices)
+    return (microbatches,)
 
 
 def _steps(epochs: float, steps_per_epoch: float) -> int:
-    """Converts a duration from epochs to steps, at least one; 0 epochs mean never and become 0 steps."""
+    """Converts an interval from epochs to steps, at least one; 0 means never and stays 0."""
     return max(1, round(epochs * steps_per_epoch)) if epochs else 0

@@ -14,7 +14,7 @@ from effnetv2_jax.train.recipe.progressive import Stage
 from effnetv2_jax.train.recipe.step import make_train_step
 
 EVALUATION = "evaluation"
-"""The name of the evaluation step."""
+"""The name of the evaluation step's program."""
 
 
 def stage_name(stage: Stage) -> str:
@@ -23,7 +23,7 @@ def stage_name(stage: Stage) -> str:
 
 
 def train_program(experiment: Experiment, stage: Stage, mesh: Mesh, microbatches: int = 1) -> Program:
-    """Returns a stage's step: (state, batch) → (state, metrics), with the state donated."""
+    """Returns the program of a stage's training step: (state, batch) → (state, metrics), with the state donated."""
     recipe = dataclasses.replace(experiment.recipe, accumulation_steps=microbatches)
     whole, divided = sharding.replicated(mesh), sharding.batch_sharded(mesh)
     batch = experiment.abstract_batch(experiment.config.batch_size, stage.image_size)
@@ -35,7 +35,7 @@ def train_program(experiment: Experiment, stage: Stage, mesh: Mesh, microbatches
 
 
 def eval_program(experiment: Experiment, mesh: Mesh) -> Program:
-    """Returns the evaluation step: (variables, batch with mask) → sums over the batch."""
+    """Returns the program of the evaluation step: (variables, batch with mask) → sums over the batch."""
     whole, divided = sharding.replicated(mesh), sharding.batch_sharded(mesh)
     batch = experiment.abstract_batch(experiment.eval_batch_size, experiment.eval_size, masked=True)
     variables = experiment.abstract_state().variables

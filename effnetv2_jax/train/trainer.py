@@ -22,9 +22,10 @@ from effnetv2_jax.train.devices.compiler import BackgroundCompiler, enable_cache
 from effnetv2_jax.train.devices.memory import device_memory
 from effnetv2_jax.train.devices.platform import require_platform
 from effnetv2_jax.train.devices.profile import Trace, check_within, parse_steps
-from effnetv2_jax.train.evaluation import Results, evaluate_split
+from effnetv2_jax.train.evaluation import evaluate_split
 from effnetv2_jax.train.experiment import Experiment, make_experiment
 from effnetv2_jax.train.programs import EVALUATION, eval_program, stage_name, train_program
+from effnetv2_jax.train.recipe.eval_step import Results
 from effnetv2_jax.train.recipe.progressive import Stage, stage_at
 from effnetv2_jax.train.recipe.state import TrainState
 from effnetv2_jax.train.recipe.step import Metrics
@@ -43,22 +44,25 @@ def train(
 ) -> dict[str, Any]:
     """Trains a model, or resumes the run in a run folder, and returns the run's summary.
 
-    On several hosts, each process calls it with the same arguments, after `processes.join`. The rows of a batch, and
-    what is drawn for them on the device, do not depend on the number of devices and processes. Sums over the batch do,
-    by their order, so runs on different numbers of devices agree to rounding but not to the bit.
+    On several hosts, each process calls it with the same arguments, after `processes.join`. The images in a batch and
+    their random numbers do not depend on the number of devices and processes. The order in which a batch is summed
+    does, so runs on different numbers of devices agree to rounding but not to the bit.
 
     Args:
       config: the run.
       workdir: the run folder, a path or `gs://…` that all processes share. It gets `config.json`, `data.json`,
         `model.json`, `checkpoints/`, `metrics.jsonl`, `tensorboard/`, `curves.png`, `stage_*.png` and `summary.json`.
       initial_variables: model → its variables before step 0; None draws fresh ones.
-      profile: START:STOP, the steps to write a profiler trace of into `profile/` in the run folder; "" for none.
+      profile: the steps START:STOP to trace with the profiler, into `profile/` in the run folder; "" for none.
 
     Raises:
       ValueError: for a config that cannot run, a config or data that differ from those of the run in the folder, or
         steps to profile that the run does not have.
-      RuntimeError: without the platform that the config requires, or with processes that have not joined.
-      Diverged: when loss, gradients or state are no longer finite. Checkpoints from before stay.
+      FileNotFoundError: if the data does not exist.
+      RuntimeError: if JAX has not found the platform that the config requires, or processes have not joined.
+      DeviceMemoryError: if a program does not fit the memory of the devices.
+      Diverged: when loss, gradients or state are no longer finite. The latest checkpoint is deleted if the loss of the
+        step after it shows that its state was already useless; all others stay.
       Stopped: at SIGTERM or Ctrl-C, after saving.
     """
     traced_steps = parse_steps(profile)
@@ -96,7 +100,7 @@ def train(
 
 @dataclasses.dataclass
 class _Run:
-    """A run in progress: its parts, and the state after `step` steps, of which `saved_step` was saved last."""
+    """A run in progress: its parts, the state after `step` steps, and `saved_step`, the step that was saved last."""
 
     experiment: Experiment
     mesh: Mesh
@@ -163,7 +167,7 @@ class _Run:
             raise Stopped(step)
 
     def _host_batches(self, stage: Stage) -> TrainBatches:
-        """Returns this host's batches from the current step on; broken images keep being counted across stages."""
+        """Returns this host's batches from the current step on, which continue to count broken images across stages."""
         config = self.experiment.config
         return train_batches(
             config.data,
@@ -191,15 +195,16 @@ def _remaining_stages(experiment: Experiment, step: int) -> tuple[Stage, ...]:
 
 
 def _due(step: int, every: int) -> bool:
-    """Returns whether something that happens every so many steps happens after this one; 0 means never."""
+    """Returns whether an action that is taken every `every` steps is due after this step; 0 means never."""
     return every > 0 and step % every == 0
 
 
 def _compiling(experiment: Experiment, mesh: Mesh, step: int) -> BackgroundCompiler:
     """Lowers the programs that the rest of a run needs, and starts to compile them in the order of their use.
 
-    If the devices' memory is known, the program of the largest stage is compiled first, and this waits for it and for
-    the evaluation, so that a program that does not fit is refused before the first step.
+    If the devices' memory is known, the program of the stage with the largest images is compiled first. The function
+    then waits for it and for the evaluation program, so that a program that does not fit is refused before the first
+    step.
     """
     stages = _remaining_stages(experiment, step)
     largest = max(stages, key=lambda stage: stage.image_size, default=None)

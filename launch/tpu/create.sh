@@ -2,7 +2,7 @@
 # Creates a Cloud TPU and waits until it is ready.
 #   launch/tpu/create.sh NAME --zone ZONE --type v5litepod-8 [--mode on-demand|spot|queued|queued-spot]
 #       [--version RUNTIME] [--project P] [--dry-run]
-# Spot TPUs cost less and may be preempted. In the queued modes the request waits until TPUs are available.
+# Spot TPUs cost less, but may be preempted. In the queued modes, the request waits until TPUs are available.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/machine.sh"
 read_options "type mode version" "$@"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Deletes a Cloud TPU with everything on its disks, and in a queued mode its request too.
+# Deletes a Cloud TPU with everything on its disks. In a queued mode, also deletes its request.
 #   launch/tpu/delete.sh NAME --zone ZONE [--mode on-demand|spot|queued|queued-spot] [--project P] [--dry-run]
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/machine.sh"

@@ -1,5 +1,5 @@
 # shellcheck shell=bash disable=SC2034 # the scripts that source this file use the variables
-# Sourced by the other scripts of this folder and xpk.sh: their options, and calls of `gcloud compute tpus`.
+# Sourced by the other scripts of this folder and by xpk.sh. Reads their options and calls `gcloud compute tpus`.
 
 source "$(dirname "${BASH_SOURCE[0]}")/../explain.sh"
 
@@ -13,7 +13,8 @@ refuse() {
   exit 2
 }
 
-# read_options "OPTION ..." ARGUMENT...: sets the variables above. Refuses options that are not listed, and bad values.
+# read_options "OPTION ..." ARGUMENT...: sets the variables above from the arguments. Refuses bad values, and options
+# that are not listed.
 read_options() {
   local listed=" zone project dry-run${1:+ $1}" option
   local known="$listed "
@@ -57,7 +58,7 @@ check_options() {
   [[ $1 != *" version "* || -n $version ]] || version=$(runtime_version)
 }
 
-# runtime_version: prints the version of the TPU software for a generation. Source: "TPU software versions",
+# runtime_version: prints the version of the TPU software for the generation in --type. Source: "TPU software versions",
 # cloud.google.com/tpu/docs.
 runtime_version() {
   case ${type%-*} in
@@ -85,8 +86,8 @@ tpus() {
   call gcloud compute tpus "$@" "--zone=$zone" ${project:+"--project=$project"} --quiet
 }
 
-# on_workers N|all VERB WORD...: runs worker.sh on one worker, or on all at once. Returns the exit code of the first
-# worker that fails.
+# on_workers N|all VERB WORD...: runs worker.sh on worker N, or on all workers at once. Returns the exit code of the
+# first worker that fails.
 on_workers() {
   tpus tpu-vm ssh "$name" "--worker=$1" "--command=bash effnetv2_jax/launch/tpu/worker.sh$(printf ' %q' "${@:2}")"
 }

@@ -9,8 +9,7 @@ read_options "repository" "$@"
 [[ -z $repository || $repository =~ ^(https://|ssh://|git@)[^[:space:]]+$ ]] ||
   refuse "bad --repository '$repository'; must look like https://host/owner/effnetv2_jax"
 
-# list_files: prints the files to install, each with a null byte at its end. Git also lists deleted files, which are left
-# out.
+# list_files: prints the files to install, each followed by a null byte. Leaves out deleted files, which git also lists.
 list_files() {
   local file
   git ls-files -z --cached --others --exclude-standard -- . ':!tests' | while IFS= read -r -d '' file; do

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Sends SIGTERM to the command on every worker and waits until it has ended: a training run saves and exits with 75. The
-# TPU itself is kept.
+# Sends SIGTERM to the command on every worker and waits until it has ended. A training run then saves and exits with
+# code 75. The TPU itself is kept.
 #   launch/tpu/stop.sh NAME --zone ZONE [--project P] [--dry-run]
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/machine.sh"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs a command on TPUs that may be preempted: creates a TPU, installs the project and runs the command. If the run
-# stops after saving (exit code 75) or the TPU is lost, creates another one and resumes the run. When the command
+# stops after saving (exit code 75) or the TPU is lost, creates another TPU and resumes the run. When the command
 # succeeds, deletes the TPU.
 #   launch/tpu/supervise.sh NAME --zone ZONE --type v5litepod-8 [--mode queued-spot] [--max-restarts 20] [--version RUNTIME]
 #       [--repository URL] [--project P] [--dry-run] -- effnetv2 train --config … --workdir gs://…
@@ -57,7 +57,7 @@ is_lost() {
 # have_machine: creates the TPU unless there is one that is READY.
 have_machine() {
   local state
-  state=$(machine_state) || return ${had_machine:+255} # after the first TPU, treated like a broken connection
+  state=$(machine_state) || return ${had_machine:+255} # once there was a TPU, treated like a broken connection
   if [[ $state != READY ]]; then
     # A lost TPU, and a queued request even without a TPU, keep the name in use until they are deleted.
     [[ $state == ABSENT ]] && ! is_queued || "${delete[@]}" || report "nothing to delete"
@@ -67,7 +67,7 @@ have_machine() {
 }
 
 poll=${POLL_SECONDS:-30}
-had_machine="" # failing to create the first TPU is an error; later ones are tried again
+had_machine="" # set once there was a TPU: a failure to create the first one is an error, but later ones are retried
 restarts=0
 while true; do
   code=0
@@ -82,7 +82,7 @@ while true; do
       "${delete[@]}" || report "nothing to delete"
       ;;
     *)
-      # 255 means a broken connection: if the TPU is not lost, the run continues there and is followed again.
+      # 255 means a broken connection. If the TPU is not lost, the run continues there, and run.sh follows it again.
       if [[ -z $had_machine ]] || { ! is_lost && [[ $code -ne 255 ]]; }; then
         report "failed with exit code $code; $name is kept, delete it with: ${delete[*]}"
         exit "$code"

@@ -11,7 +11,7 @@ is_running() {
   ! flock --nonblock "$state/lock" true
 }
 
-# remove_code: removes the code of an earlier setup. Otherwise, modules that were deleted since could still be imported.
+# remove_code: removes the code of an earlier setup, so that modules that were deleted since cannot be imported.
 remove_code() {
   rm -rf "$project"/{configs,effnetv2_jax,launch,tests}
 }

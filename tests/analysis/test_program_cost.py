@@ -14,7 +14,7 @@ from effnetv2_jax.train.recipe.progressive import ProgressiveConfig
 
 @pytest.mark.parametrize("name", ["v5e:4x4", "v4-32", "2xv5e-8"])
 def test_batch_norm_sums_stay_inside_their_groups(name):
-    """With 4 images on each of 16 chips, a group of 16 images is 4 chips, in the forward and the backward pass."""
+    """With 4 images on each of 16 chips, a group of 16 images spans 4 chips, in the forward and the backward pass."""
     config = TrainConfig(
         model=ModelConfig("efficientnetv2-b0", width=0.25, depth=0.1, bn_group_size=16),
         progressive=ProgressiveConfig(preset="custom", stages=1, image_size=(32,)),

@@ -30,7 +30,7 @@ from effnetv2_jax.train.devices.chips import CHIPS
         ("1xv3-8", "v3:2x2", 8),
     ],
 )
-def test_a_name_means_a_grid(name, full_name, devices):
+def test_a_name_is_parsed_to_a_grid(name, full_name, devices):
     topology = parse_topology(name)
     assert (topology.name, topology.devices) == (full_name, devices)
 
@@ -38,22 +38,22 @@ def test_a_name_means_a_grid(name, full_name, devices):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("v9-8", "unknown TPU 'v9-8'; known: v3-32, v4-32, v5e-8, v5p-32, v6e-8"),
+        ("v9-8", "'v9-8'.* v3-32, v4-32, v5e-8, v5p-32, v6e-8"),
         ("v5e", "unknown TPU"),
         ("", "unknown TPU"),
         ("tpu v4-8", "unknown TPU"),
-        ("v4-1", "'v4-1' is not a slice: v4 takes a number of cores .* power of two from 8 to 8192"),
-        ("v5e-0", "v5e takes a number of chips .* power of two from 1 to 256"),
+        ("v4-1", "'v4-1'.* cores .* from 8 to 8192"),
+        ("v5e-0", "'v5e-0'.* chips .* from 1 to 256"),
         ("v5e-12", "'v5e-12' is not a slice"),
         ("v5e-512", "'v5e-512' is not a slice"),
         ("v5e:64x64", "at most 256 chips"),
-        ("v5e:2x2x2", "'v5e:2x2x2' is not a grid of v5e, .* 2 dimensions and at most 256 chips, as in v5e:4x4"),
+        ("v5e:2x2x2", "'v5e:2x2x2'.* 2 dimensions .* 256 chips, .* v5e:4x4"),
         ("v4:2x2", "3 dimensions"),
         ("v5e:0x4", "is not a grid"),
         ("0xv5e-8", "unknown TPU"),
     ],
 )
-def test_other_names_are_refused_with_what_is_allowed(name, message):
+def test_wrong_names_are_refused_with_the_allowed_ones(name, message):
     with pytest.raises(ValueError, match=message):
         parse_topology(name)
 

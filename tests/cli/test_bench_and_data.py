@@ -1,10 +1,14 @@
 """`effnetv2 bench` and `effnetv2 data`."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from data.test_decoding import BROKEN
 from PIL import Image
 
 from effnetv2_jax.cli.main import main
@@ -21,11 +25,25 @@ def test_bench_times_the_input_of_a_data_set_at_each_stage(capsys):
         assert 0 < row["host_cores"][0] < row["host_cores"][1]
 
 
-def test_bench_compares_the_input_with_the_official_pipeline(capsys):
-    assert main(["bench", "--input", "--generated", "--images", "32", *SMOKE, "--config.progressive.stages=1"]) == 0
-    printed = capsys.readouterr().out
-    assert "ratio" in printed
-    assert "v5e-8 needs" in printed
+def run_command(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Runs `effnetv2` in a process of its own, where TensorFlow has not been imported yet."""
+    settings = {"JAX_PLATFORMS": "cpu", "TF_CPP_MIN_LOG_LEVEL": "2"}
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("TF_")}
+    command = [sys.executable, "-m", "effnetv2_jax", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=inherited | settings)
+
+
+def test_bench_compares_the_input_with_the_official_pipeline_and_says_what_it_times():
+    arguments = ["--input", "--generated", "--images", "32", *SMOKE, "--config.progressive.stages=1"]
+    done = run_command("bench", *arguments)
+    assert done.returncode == 0
+    assert "ratio" in done.stdout
+    assert "v5e-8 needs" in done.stdout
+    pipelines = ("this project's input", "the official input")
+    building = [f"building {name}" for name in pipelines]
+    timing = [f"timing 32 images of {name}, round {k} of 3" for k in (1, 2, 3) for name in pipelines]
+    # These are all lines, so that TensorFlow has printed none.
+    assert done.stderr.splitlines() == [f"stage 1 of 1 (17 px): {text}" for text in building + timing]
 
 
 def test_bench_times_the_training_step_with_its_microbatches(capsys):
@@ -66,18 +84,56 @@ def write_folder(root: Path, *, twin: bool):
         (root / "train" / "dog" / "1.png").write_text("no picture")
 
 
-@pytest.mark.parametrize(("twin", "code", "verdict"), [(False, 0, "sound"), (True, 1, "not sound")])
+@pytest.mark.parametrize(("twin", "code", "verdict"), [(False, 0, "is sound"), (True, 1, "is not sound")])
 def test_data_check_reports_broken_and_shared_images(tmp_path, capsys, twin, code, verdict):
     write_folder(tmp_path, twin=twin)
     folder = ("--config.data.dataset=folder", f"--config.data.data_dir={tmp_path}")
     assert main(["data", "check", *SMOKE, *folder]) == code
     printed = capsys.readouterr().out
-    assert printed.strip().splitlines()[-1] == verdict
+    assert verdict in printed.strip().splitlines()[-1]
     assert "20×30" in printed
     if twin:
         assert "broken training images: 1" in printed
         assert "dog/1.png" in printed
         assert "evaluation images that are also training images: 1" in printed
+
+
+def test_data_check_names_every_broken_image_and_the_libraries_print_nothing(tmp_path):
+    write_folder(tmp_path, twin=False)
+    for name, content in BROKEN.items():
+        (tmp_path / "train" / "dog" / f"{name}.jpg").write_bytes(content)
+    done = run_command("data", "check", *SMOKE, "--config.data.dataset=folder", f"--config.data.data_dir={tmp_path}")
+    assert done.returncode == 1
+    assert all(f"train/dog/{name}.jpg: " in done.stdout for name in BROKEN)
+    assert done.stderr == ""
+
+
+def test_a_folder_with_broken_images_is_refused_before_anything_is_drawn(tmp_path, capsys):
+    write_folder(tmp_path / "images", twin=True)
+    folder = ("--config.data.dataset=folder", f"--config.data.data_dir={tmp_path / 'images'}")
+    assert main(["data", "preview", "--out", str(tmp_path / "pictures"), *SMOKE, *folder]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(
+        "effnetv2 data: 1 of 8 training images is broken (12.5 %), and data.max_broken 0.001 allows "
+    )
+    assert "train/dog/1.png is not an image" in line
+    assert not (tmp_path / "pictures").exists()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["--config.data.train_split=train[:0]"], "training split 'train[:0]' contains no images"),
+        (["--config.data.eval_split=test[9:3]"], "evaluation split 'test[9:3]' contains no images"),
+        (
+            ["--config.steps=0", "--config.epochs=0.01"],
+            "0.01 epochs of 1,437 training images do not fill a batch of 32: reduce batch_size, or raise epochs or steps",
+        ),
+    ],
+)
+def test_data_that_fills_no_batch_is_refused_in_words(overrides, message, tmp_path, capsys):
+    assert main(["data", "preview", "--out", str(tmp_path / "pictures"), *SMOKE, *overrides]) == 1
+    assert capsys.readouterr().err.strip().endswith(message)
 
 
 def test_data_preview_draws_data_that_is_read_in_parts(tmp_path):

@@ -1,6 +1,7 @@
 """`effnetv2 convert`, as a user calls it."""
 
 import json
+import sys
 import tarfile
 
 import pytest
@@ -19,13 +20,14 @@ def convert(*arguments):
 @pytest.fixture
 def flax_file(tmp_path, monkeypatch):
     """A flax file; files converted from it are read back rather than run in PyTorch."""
-    monkeypatch.setattr("effnetv2_jax.convert.verification.framework_logits", lambda *_: None)
+    for package in ("timm", "torchvision"):
+        monkeypatch.setitem(sys.modules, package, None)
     save_variables(tmp_path / "flax.safetensors", reference.official_variables(reference.TINY, 10), reference.TINY)
     return tmp_path / "flax.safetensors"
 
 
 @pytest.mark.usefixtures("flax_file")
-def test_an_official_archive_to_timm_to_flax(tmp_path, capsys):
+def test_an_official_archive_is_converted_to_timm_and_to_flax(tmp_path, capsys):
     downloaded = tmp_path / "efficientnetv2-tiny.tgz"
     with tarfile.open(downloaded, "w:gz") as archive:
         archive.add(reference.TINY_CHECKPOINT, "efficientnetv2-tiny")
@@ -33,7 +35,7 @@ def test_an_official_archive_to_timm_to_flax(tmp_path, capsys):
     assert convert(downloaded, timm, *TINY, "--to", "timm") == 0
     output = capsys.readouterr().out
     assert "10 classes, averaged weights, from official:efficientnetv2-tiny.tgz" in output
-    assert output.rstrip().endswith("exact")
+    assert output.rstrip().endswith("against the file read back (timm is not installed): exact")
     assert "largest difference of logits: 0 " in output
     assert convert(timm, flax, "--to", "flax") == 0
     weights = load_weights(flax)
@@ -48,11 +50,13 @@ def test_json_reports_that_torchvision_is_not_exact(tmp_path, flax_file, capsys)
     result = json.loads(capsys.readouterr().out)
     assert result["exact"] is False
     assert "torchvision uses padding symmetric" in result["deviation"]
+    assert "torchvision is not installed" in result["against"]
+    assert result["computed_by"] == "flax"
     assert result["relative_difference"] > 1e-3
     assert result["provenance"]["variant"] == reference.TINY.name
 
 
-def test_a_new_head_with_names(tmp_path, flax_file):
+def test_a_new_head_and_its_class_names_are_written(tmp_path, flax_file):
     (tmp_path / "names.txt").write_text("cat\ndog\nhen\n")
     head = ("--new-head", 3, "--class-names", tmp_path / "names.txt")
     evaluation = ("--eval-size", 96, "--preprocessing", "finetune")
@@ -62,7 +66,7 @@ def test_a_new_head_with_names(tmp_path, flax_file):
     assert (provenance.eval_size, provenance.preprocessing) == (96, "finetune")
 
 
-def test_a_dropped_head(tmp_path, flax_file):
+def test_a_dropped_head_is_not_written(tmp_path, flax_file):
     assert convert(flax_file, tmp_path / "w.safetensors", "--to", "timm", "--drop-head") == 0
     assert "classifier" not in load_weights(tmp_path / "w.safetensors").variables["params"]
 
@@ -77,7 +81,7 @@ def test_a_dropped_head(tmp_path, flax_file):
         (["{flax_file}", "w.safetensors", "--framework", "timm", "--to", "flax"], 1, "its names are those of flax"),
         (["{flax_file}", "w.pth", "--to", "timm"], 1, "not to .pth"),
         (["{flax_file}", "w.safetensors", "--to", "article"], 1, "article has no network"),
-        (["{flax_file}", "folder", "--to", "timm"], 1, "timm has no name for"),
+        (["{flax_file}", "folder", "--to", "flax"], 1, "not to a folder"),
         (["{flax_file}", "w.safetensors", "--to", "timm", "--variant", "x"], 1, "unknown variant 'x'"),
         (["{flax_file}", "w.safetensors", "--to", "timm", "--width", "2"], 2, "multiply the sizes of a --variant"),
         (["{flax_file}", "w.safetensors", "--to", "timm", "--new-head", "0"], 2, "whole number of at least 1"),
@@ -85,7 +89,7 @@ def test_a_dropped_head(tmp_path, flax_file):
         (["{flax_file}", "w.safetensors", "--to", "timm", "--framework", "x"], 2, "invalid choice: 'x'"),
     ],
 )
-def test_one_clear_line_for_what_is_wrong(tmp_path, flax_file, capsys, monkeypatch, arguments, code, message):
+def test_errors_are_reported_and_nothing_is_written(tmp_path, flax_file, capsys, monkeypatch, arguments, code, message):
     monkeypatch.chdir(tmp_path)
     before = sorted(tmp_path.rglob("*"))
     try:

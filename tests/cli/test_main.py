@@ -1,4 +1,4 @@
-"""The console command: exit codes, and errors in one line."""
+"""The console command, its exit codes and its errors of one line."""
 
 import subprocess
 import sys
@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from effnetv2_jax.cli.main import COMMANDS, main
+from effnetv2_jax.version import __version__
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -44,11 +45,11 @@ def test_train_refuses_bad_overrides(capsys, monkeypatch, tmp_path, overrides, c
     assert not list(tmp_path.iterdir())
 
 
-def test_a_missing_config_file_is_refused_with_the_names_of_existing_ones(capsys):
+def test_an_unknown_config_is_wrong_usage(capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
     code, error = fails(capsys, "train", "--config", "configs/imagenet.py", "--workdir", "x")
     assert code == 2
-    assert "configs/imagenet.py not found" in error
-    assert "configs/digits.py, configs/finetune.py" in error
+    assert "config 'configs/imagenet.py' not found; did you mean imagenet1k?" in error
 
 
 @pytest.mark.parametrize(
@@ -59,7 +60,7 @@ def test_a_missing_config_file_is_refused_with_the_names_of_existing_ones(capsys
         ("configs/finetune.py:efficientnetv2-s,mnist", "unknown data set 'mnist' to fine-tune on"),
     ],
 )
-def test_a_config_s_argument_is_checked(capsys, config, message):
+def test_wrong_arguments_of_a_config_are_refused(capsys, config, message):
     code, error = fails(capsys, "train", "--config", config, "--workdir", "x")
     assert code in (1, 2)
     assert message in error
@@ -94,7 +95,7 @@ CONVERT = ("convert", "a", "b", "--framework", "timm", "--to", "flax")
         (TRAIN, "--process-index", ["-1"], "a whole number of at least 0"),
     ],
 )
-def test_a_number_out_of_range_is_wrong_usage(capsys, command, flag, values, least):
+def test_numbers_out_of_range_are_refused(capsys, command, flag, values, least):
     for value in values:
         with pytest.raises(SystemExit) as exit_:
             main([*command, flag, value])
@@ -157,6 +158,59 @@ def test_info_lists_all_variants_or_the_layers_of_one(capsys):
     assert "Fused-MBConv4, 3×3 /2" in rows
     assert "block_20" in rows
     assert fails(capsys, "info", "efficientnetv2-s", "--image-size", "8")[0] == 1
+
+
+@pytest.mark.parametrize(
+    ("command", "module", "message"),
+    [
+        (TRAIN, "tensorflow", "training needs the extra 'train': pip install 'effnetv2_jax[train]'"),
+        (("evaluate", *CONFIG, "--workdir", "d"), "tensorflow_datasets", "evaluation needs the extra 'train': "),
+        (("data", "check", *CONFIG), "sklearn.datasets", "reading a data set needs the extra 'train': "),
+        (("bench", *CONFIG), "psutil", "this benchmark needs the extra 'train': "),
+        (("plan", *CONFIG), "tensorflow", "reading a data set to find its size needs the extra 'train': "),
+        (("info",), "torch", "this command needs the extra 'torch': pip install 'effnetv2_jax[torch]'"),
+    ],
+)
+def test_a_missing_extra_is_named_with_the_command_that_installs_it(capsys, monkeypatch, command, module, message):
+    def without(_):
+        raise ModuleNotFoundError(f"No module named {module!r}", name=module)
+
+    monkeypatch.setattr(f"effnetv2_jax.cli.commands.{command[0]}.run", without)
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    code, error = fails(capsys, *command)
+    assert code == 1
+    assert error.startswith(f"effnetv2 {command[0]}: {message}")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ModuleNotFoundError("No module named 'mine'", name="mine"),
+        ImportError("libfoo.so: cannot open shared object file"),
+        ModuleNotFoundError("No module named 'numpy.nothing'", name="numpy.nothing"),
+    ],
+)
+def test_another_error_of_an_import_is_shown_as_it_is(capsys, monkeypatch, error):
+    def failing(_):
+        raise error
+
+    monkeypatch.setattr("effnetv2_jax.cli.commands.info.run", failing)
+    assert fails(capsys, "info") == (1, f"effnetv2 info: {error}")
+
+
+def test_a_damaged_package_of_an_extra_is_not_called_missing(capsys, monkeypatch):
+    def damaged(_):
+        raise ModuleNotFoundError("No module named 'tensorflow.python'", name="tensorflow.python")
+
+    monkeypatch.setattr("effnetv2_jax.cli.commands.info.run", damaged)
+    assert fails(capsys, "info") == (1, "effnetv2 info: No module named 'tensorflow.python'")
+
+
+def test_the_version_is_printed(capsys):
+    with pytest.raises(SystemExit) as exit_:
+        main(["--version"])
+    assert exit_.value.code == 0
+    assert capsys.readouterr().out == f"effnetv2_jax {__version__}\n"
 
 
 def test_python_m_runs_the_command():

@@ -21,7 +21,7 @@ KEYS = {
 }  # fmt: skip
 
 
-def test_without_a_slice_a_plan_needs_no_data(capsys):
+def test_a_plan_without_a_slice_does_not_open_the_data(capsys):
     assert main(["plan", "--config", "configs/imagenet1k.py:efficientnetv2-s", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)
     assert [row["image_size"] for row in rows] == [171, 214, 257, 300, 384]
@@ -32,7 +32,7 @@ def test_without_a_slice_a_plan_needs_no_data(capsys):
     assert rows[-1]["steps"] == 36 * 2 * 49
 
 
-def test_a_run_without_averaged_weights_evaluates_the_raw_ones_only(capsys):
+def test_the_plan_of_a_run_without_averages_evaluates_only_raw_weights(capsys):
     assert main(["plan", "--config", "configs/imagenet1k.py:efficientnetv2-s", "--json", "--config.ema_decay=0"]) == 0
     assert json.loads(capsys.readouterr().out)[-1]["steps"] == 36 * 49
 

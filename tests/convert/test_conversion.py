@@ -2,6 +2,7 @@
 
 import copy
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -24,8 +25,9 @@ def flax_file(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def without_torch(monkeypatch):
-    """Files are read back, even where timm or torchvision is installed."""
-    monkeypatch.setattr("effnetv2_jax.convert.verification.framework_logits", lambda *_: None)
+    """Hides timm and torchvision, so that verification reads files back."""
+    for package in ("timm", "torchvision"):
+        monkeypatch.setitem(sys.modules, package, None)
 
 
 def test_a_timm_file_is_exact_and_records_its_provenance(tmp_path, flax_file, tiny):
@@ -34,7 +36,7 @@ def test_a_timm_file_is_exact_and_records_its_provenance(tmp_path, flax_file, ti
     done = convert(flax_file, path, target="timm", class_names=names, preprocessing="finetune", eval_size=96)
     assert done.verification.exact
     assert done.verification.difference == 0.0
-    assert "exact" in str(done.verification)
+    assert str(done.verification).endswith("against the file read back (timm is not installed): exact")
     assert reference.equal(load_variables(path, framework="timm"), tiny)
     with safetensors.safe_open(path, "numpy") as file:
         metadata = file.metadata()
@@ -50,11 +52,12 @@ def test_a_torchvision_file_is_not_exact_and_the_reason_is_named(tmp_path, flax_
     done = convert(flax_file, tmp_path / "w.safetensors", target="torchvision")
     assert not done.verification.exact
     assert done.verification.relative > 1e-3
-    assert "torchvision uses padding symmetric, these weights were trained with same" in str(done.verification)
+    assert "torchvision uses padding symmetric, but these weights were trained with same" in str(done.verification)
+    assert "against the file read back and computed as torchvision does (torchvision is not" in str(done.verification)
     assert load_weights(tmp_path / "w.safetensors").provenance.exact is False
 
 
-def test_weights_of_torchvision_are_converted_back_exactly(tmp_path):
+def test_torchvision_weights_are_converted_to_flax_and_back_exactly(tmp_path):
     downloaded, flax_file, back = (tmp_path / f"{name}.safetensors" for name in ("downloaded", "flax", "back"))
     variables = reference.torch_variables("torchvision", reference.TINY, 10)
     save_variables(downloaded, variables, reference.TINY, target="torchvision")
@@ -62,6 +65,7 @@ def test_weights_of_torchvision_are_converted_back_exactly(tmp_path):
     safetensors.numpy.save_file(state, downloaded)  # without a provenance
     done = convert(downloaded, flax_file, reference.TINY, target="flax")
     assert done.verification.exact
+    assert (done.verification.against, done.verification.computed_by) == ("the file read back", "flax")
     assert done.provenance.padding == "symmetric"
     assert convert(flax_file, back, target="torchvision").verification.exact
     assert safetensors.numpy.load_file(back).keys() == state.keys()
@@ -77,7 +81,7 @@ def test_weights_with_nan_logits_are_not_converted(tmp_path, tiny):
     assert [file.name for file in tmp_path.iterdir()] == ["nan.safetensors"]
 
 
-def test_a_wrong_file_is_detected_and_replaces_nothing(tmp_path, flax_file, monkeypatch):
+def test_a_wrongly_written_file_is_detected_and_replaces_nothing(tmp_path, flax_file, monkeypatch):
     read_back = verification._read_back
 
     def swapped(*arguments):
@@ -100,15 +104,15 @@ def test_a_dropped_head_leaves_the_pooled_features(tmp_path, flax_file):
     assert "classifier" not in load_variables(tmp_path / "w.safetensors", framework="timm")["params"]
 
 
-def test_only_small_differences_without_a_deviation_are_exact():
-    assert Verification(1e-6, 2.0, "x", "").relative == 5e-7
-    assert Verification(1e-6, 2.0, "x", "").exact
-    assert not Verification(1.0, 2.0, "x", "").exact
-    assert not Verification(float("nan"), 2.0, "x", "").exact
-    assert not Verification(0.0, 2.0, "x", "another padding").exact
+def test_a_verification_is_exact_for_small_differences_without_a_deviation():
+    assert Verification(1e-6, 2.0, "x", "flax", "").relative == 5e-7
+    assert Verification(1e-6, 2.0, "x", "flax", "").exact
+    assert not Verification(1.0, 2.0, "x", "flax", "").exact
+    assert not Verification(float("nan"), 2.0, "x", "flax", "").exact
+    assert not Verification(0.0, 2.0, "x", "flax", "another padding").exact
 
 
-def test_images_are_fixed_and_large_enough():
+def test_the_images_of_a_verification_are_fixed_and_large_enough():
     first, second = (fixed_images(reference.TINY) for _ in range(2))
     np.testing.assert_array_equal(first, second)
     assert first.shape == (2, 64, 64, 3)

@@ -13,7 +13,7 @@ from effnetv2_jax.convert.weights import load_variables, load_weights
 
 
 def remove(path, *names):
-    """Removes tensors of a file, and the digest in its header."""
+    """Removes tensors from a file, and the digest from its header."""
     with safetensors.safe_open(path, "numpy") as file:
         header = {key: value for key, value in (file.metadata() or {}).items() if key != DIGEST}
     state = safetensors.numpy.load_file(path)
@@ -27,7 +27,7 @@ def without_head(variables):
 
 
 @pytest.mark.parametrize("num_classes", [4, 0])
-def test_a_new_head_is_new_and_the_rest_is_loaded(saved, tiny, num_classes):
+def test_a_new_head_is_fresh_and_the_rest_is_loaded(saved, tiny, num_classes):
     weights = load_weights(saved, new_head=num_classes)
     head = weights.variables["params"].get("classifier")
     assert reference.equal(without_head(weights.variables), without_head(tiny))
@@ -55,7 +55,7 @@ def test_a_head_with_another_number_of_classes_is_replaced(saved, num_classes):
     assert (weights.new, weights.provenance) == (expected.new, expected.provenance)
 
 
-def test_an_absent_head_is_never_ignored(timm_file, tiny):
+def test_a_file_without_a_head_is_refused_unless_a_head_is_asked_for(timm_file, tiny):
     remove(timm_file, "classifier.weight", "classifier.bias")
     with pytest.raises(ValueError, match=r"has no classifier.*new_head=N"):
         load_variables(timm_file, reference.TINY, framework="timm")
@@ -65,14 +65,14 @@ def test_an_absent_head_is_never_ignored(timm_file, tiny):
     assert weights.variables["params"]["classifier"]["kernel"].shape == (320, 3)
 
 
-def test_a_head_that_is_recorded_and_absent_is_replaced(saved, tiny):
+def test_a_recorded_head_that_is_missing_is_replaced(saved, tiny):
     remove(saved, "params/classifier/kernel", "params/classifier/bias")
     weights = load_weights(saved, num_classes=10)
     assert reference.equal(without_head(weights.variables), without_head(tiny))
     assert weights.new == ("params/classifier/kernel", "params/classifier/bias")
 
 
-def test_half_a_head_is_refused(timm_file):
+def test_a_head_without_bias_is_refused(timm_file):
     remove(timm_file, "classifier.bias")
     with pytest.raises(ValueError, match=r"1 unknown: classifier\.weight"):
         load_variables(timm_file, reference.TINY, framework="timm", new_head=3)

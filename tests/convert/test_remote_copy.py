@@ -32,7 +32,7 @@ def official(moving_average=True):
     return reference.official_variables(reference.TINY, 10, moving_average=moving_average)
 
 
-def test_a_safetensors_file(bucket, tiny):
+def test_a_remote_safetensors_file_is_read(bucket, tiny):
     save_variables(bucket / "w.safetensors", tiny, reference.TINY, target="timm")
     weights = load_weights("gs://bucket/w.safetensors")
     assert reference.equal(weights.variables, tiny)
@@ -41,7 +41,7 @@ def test_a_safetensors_file(bucket, tiny):
     assert weights.provenance == local.provenance
 
 
-def test_a_pth_file(bucket):
+def test_a_remote_pth_file_is_read(bucket):
     torch = pytest.importorskip("torch", minversion="2.6")
     shapes = reference.framework_shapes("timm", reference.TINY, 10)
     state = {name: torch.from_numpy(reference.torch_value(name, shape)) for name, shape in shapes.items()}
@@ -51,7 +51,7 @@ def test_a_pth_file(bucket):
     assert weights.provenance.read_from == "timm:w.pth"
 
 
-def test_a_hugging_face_folder(bucket):
+def test_a_remote_hugging_face_folder_is_read(bucket):
     variables = reference.official_variables(B0, 3)
     save_variables(bucket / "model", variables, B0, target="timm")
     weights = load_weights("gs://bucket/model")
@@ -59,7 +59,7 @@ def test_a_hugging_face_folder(bucket):
     assert weights.provenance.read_from == "timm:model"
 
 
-def test_an_official_archive(bucket):
+def test_a_remote_official_archive_is_read(bucket):
     with tarfile.open(bucket / "efficientnetv2-tiny.tgz", "w:gz") as archive:
         archive.add(reference.TINY_CHECKPOINT, "efficientnetv2-tiny")
     weights = load_weights("gs://bucket/efficientnetv2-tiny.tgz", reference.TINY)
@@ -68,7 +68,7 @@ def test_an_official_archive(bucket):
 
 
 @pytest.mark.parametrize("name", ["c", "c/model.ckpt-0", "c/model.ckpt-0.index"])
-def test_a_tensorflow_checkpoint(bucket, name):
+def test_a_remote_tensorflow_checkpoint_is_read(bucket, name):
     shutil.copytree(reference.TINY_CHECKPOINT, bucket / "c")
     (bucket / "c" / "events.out").write_text("not needed")
     weights = load_weights(f"gs://bucket/{name}", reference.TINY, moving_average=False)
@@ -76,7 +76,7 @@ def test_a_tensorflow_checkpoint(bucket, name):
     assert weights.provenance == load_weights(bucket / name, reference.TINY, moving_average=False).provenance
 
 
-def test_a_run_folder_is_read_in_place(bucket, tiny, monkeypatch):
+def test_a_remote_run_folder_is_read_in_place(bucket, tiny, monkeypatch):
     """Orbax has file functions of its own for buckets, so it gets the local path."""
     state = {"params": tiny["params"], "batch_stats": tiny["batch_stats"], "ema_params": None, "ema_batch_stats": None}
     with ocp.training.Checkpointer(bucket / "run/checkpoints") as checkpointer:
@@ -98,7 +98,7 @@ def test_a_run_folder_is_read_in_place(bucket, tiny, monkeypatch):
 
 @pytest.mark.usefixtures("bucket")
 @pytest.mark.parametrize("name", ["w.safetensors", "w.pth", "w.tgz", "run", "c/model.ckpt-0"])
-def test_a_missing_file(name):
+def test_a_missing_remote_file_is_refused(name):
     with pytest.raises(FileNotFoundError, match=f"gs://bucket/{name} does not exist"):
         load_weights(f"gs://bucket/{name}")
 

@@ -1,4 +1,4 @@
-"""The tensors of a network are the leaves of the model."""
+"""The listed tensors of a network equal the leaves of the model."""
 
 import pytest
 from flax import traverse_util

@@ -1,4 +1,4 @@
-"""`load_weights` and `save_variables`: every direction, and everything that is refused."""
+"""`load_weights` and `save_variables` for every framework, and what they refuse."""
 
 import copy
 import dataclasses
@@ -65,7 +65,7 @@ def test_the_framework_of_a_downloaded_file_is_found_from_its_names(tmp_path, ta
     assert weights.provenance.read_from == f"{target}:w.safetensors"
 
 
-def test_a_framework_that_cannot_be_found_has_to_be_given(timm_file):
+def test_a_file_whose_framework_cannot_be_found_is_refused(timm_file):
     change(timm_file, lambda state: state.pop("conv_stem.weight"))
     with pytest.raises(ValueError, match=r"timm\.safetensors: .* its framework.* official, timm, torchvision, article"):
         load_weights(timm_file, reference.TINY)
@@ -111,7 +111,7 @@ FAULTS = {
 
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("target", ["timm", "flax"])
-def test_faulty_variables_are_named_and_nothing_is_written(tmp_path, tiny, fault, target):
+def test_faulty_variables_are_refused_by_name_and_nothing_is_written(tmp_path, tiny, fault, target):
     variables = copy.deepcopy(tiny)
     fault(variables)
     with pytest.raises(ValueError, match=FAULTS[fault]):
@@ -133,7 +133,7 @@ def test_faulty_variables_are_named_and_nothing_is_written(tmp_path, tiny, fault
     ],
 )
 @pytest.mark.parametrize("framework", ["timm", None])
-def test_faults_of_a_file_are_named(timm_file, fault, message, framework):
+def test_faulty_files_are_refused_by_the_name_of_the_tensor(timm_file, fault, message, framework):
     change(timm_file, fault)
     with pytest.raises(ValueError, match=message):
         load_variables(timm_file, reference.TINY, framework=framework)
@@ -195,7 +195,7 @@ def test_bad_arguments_are_refused(saved, options, message):
 @pytest.mark.parametrize("name", ["a.safetensors", "a.pth", "a.tgz", "a.h5", "a.index", "run", "run/checkpoints/3"])
 def test_a_missing_file_is_reported_before_anything_else(tmp_path, framework, name):
     with pytest.raises(FileNotFoundError, match=f"{name} does not exist"):
-        load_weights(tmp_path / name, framework=framework)  # neither the variant is known
+        load_weights(tmp_path / name, framework=framework)  # the variant is not known either
 
 
 def test_a_missing_pth_file_is_reported_without_pytorch(tmp_path, monkeypatch):
@@ -224,14 +224,24 @@ def test_a_format_of_another_framework_is_refused(saved, tmp_path):
     [
         ("w.pth", "timm", r"\.safetensors files, not to \.pth"),
         ("folder", "torchvision", "not to a folder"),
-        ("folder", "timm", "timm has no name for"),
+        ("run", "timm", "run is the folder of a run"),
         ("w.safetensors", "article", "article has no network"),
         ("w.safetensors", "official", "unknown target 'official'"),
     ],
 )
 def test_bad_targets_are_refused_before_anything_is_written(tmp_path, tiny, name, target, message):
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    before = sorted(tmp_path.rglob("*"))
     with pytest.raises(ValueError, match=message):
         save_variables(tmp_path / name, tiny, reference.TINY, target=target)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_folder_for_a_network_that_timm_cannot_build_is_refused_with_the_reason(tmp_path):
+    spec = VARIANTS["efficientnetv2-m"].scaled(width=0.5, depth=0.1)
+    message = r"folder: timm cannot build .*\.safetensors file: tf_efficientnetv2_m\(.*\) has 1280 channels in its head"
+    with pytest.raises(ValueError, match=message):
+        save_variables(tmp_path / "folder", random_variables(spec, 3), spec, target="timm")
     assert list(tmp_path.iterdir()) == []
 
 

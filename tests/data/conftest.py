@@ -14,9 +14,11 @@ def fresh_listings() -> None:
 
 
 def forget_listings() -> None:
+    from effnetv2_jax.data import header_check
     from effnetv2_jax.data.sources import folder, record_index, tfrecords
 
-    for listing in (folder.list_folder, record_index.indexed_files, tfrecords._files_of_splits):
+    listings = (folder.list_folder, record_index.indexed_files, tfrecords._files_of_splits, header_check._looks)
+    for listing in listings:
         listing.cache_clear()
 
 

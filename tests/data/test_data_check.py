@@ -47,7 +47,7 @@ def test_every_fault_is_found_and_named(make_folder, pets):
 @pytest.mark.parametrize(
     "fault", [{"broken": {"x": "is empty"}}, {"class_counts": (0, 1)}, None], ids=["broken", "empty class", "shared"]
 )
-def test_one_fault_is_enough(fault):
+def test_a_single_fault_makes_a_data_set_unsound(fault):
     side = SplitReport(2, (1, 1), (8, 8), (9, 9), 100.0, {}, 0)
     report = DataReport(("a", "b"), side, side, ())
     assert report.sound

@@ -1,4 +1,4 @@
-"""The data set that a configuration names: through TFDS, by its record, or missing."""
+"""The data set that a configuration names: from TFDS, from recorded sizes, or missing."""
 
 import itertools
 
@@ -41,7 +41,7 @@ def test_a_data_set_that_must_be_downloaded_by_hand_is_named(tmp_path):
 
 
 @pytest.mark.parametrize("splits", [{}, {"train_split": "train[:50%]", "eval_split": "train[75%:]"}])
-def test_the_record_of_a_data_set_agrees_with_its_data(digits_dir, splits):
+def test_recorded_info_equals_the_info_of_the_opened_data_set(digits_dir, splits):
     config = DataConfig(data_dir=digits_dir, **splits)
     recorded, opened = recorded_info(config), dataset_info(config)
     assert recorded is not None
@@ -49,5 +49,5 @@ def test_the_record_of_a_data_set_agrees_with_its_data(digits_dir, splits):
         assert getattr(recorded, field) == getattr(opened, field)
 
 
-def test_a_folder_has_no_record():
+def test_a_folder_has_no_recorded_info():
     assert recorded_info(DataConfig(dataset="folder", data_dir="nowhere")) is None

@@ -1,6 +1,7 @@
-"""Decoding: every format, whole and damaged, and parts of an image."""
+"""Decoding of every format, of damaged files, and of parts of an image."""
 
 import io
+import resource
 import struct
 import zlib
 
@@ -66,7 +67,7 @@ def test_jpegs_of_every_colour_space_are_decoded_to_within_their_loss(mode, opti
 
 @pytest.mark.parametrize("name", ["1 x N PNG", "N x 1 PNG", "palette PNG", "animated GIF"])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_odd_images_can_be_trained_on(name, family):
+def test_unusual_images_can_be_trained_on(name, family):
     crop = preprocess.training_crop(
         FORMATS[name][0], tf.constant([17, 0], tf.int64), family=FAMILIES[family], image_size=32
     )
@@ -99,6 +100,7 @@ BROKEN = {
     "JPEG cut in its header": JPEG[:100],
     "PNG cut in half": FORMATS["PNG"][0][: len(FORMATS["PNG"][0]) // 2],
     "PNG cut in its header": FORMATS["PNG"][0][:18],
+    "PNG cut after its signature": FORMATS["PNG"][0][:8],
     "WebP cut in half": FORMATS["WebP"][0][: len(FORMATS["WebP"][0]) // 2],
     "GIF cut in its header": FORMATS["GIF"][0][:12],
     "TIFF": encoded(RGB, "TIFF"),
@@ -107,6 +109,19 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_anything_but_a_whole_image_is_an_error(name):
+def test_bytes_that_are_not_a_whole_image_are_an_error(name):
     with pytest.raises(tf.errors.OpError):
         decode(BROKEN[name])
+
+
+def test_an_image_that_announces_too_many_pixels_takes_no_memory():
+    rows = zlib.compressobj()
+    pixels = b"".join(rows.compress(bytes(12_001)) for _ in range(12_000)) + rows.flush()
+    data = b"\x89PNG\r\n\x1a\n"
+    for kind, content in ((b"IHDR", struct.pack(">IIBBBBB", 12_000, 12_000, 8, 0, 0, 0, 0)), (b"IDAT", pixels)):
+        data += struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(tf.errors.OpError, match="too many pixels"):
+        decode(data)
+    decoded_kilobytes = 3 * 12_000**2 / 1000
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < decoded_kilobytes / 4

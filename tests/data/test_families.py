@@ -19,7 +19,7 @@ from effnetv2_jax.data.families import FAMILIES, preprocessing_family
         ("legacy", [-0.485 / 0.229, -0.456 / 0.224, -0.406 / 0.225], [0.515 / 0.229, 0.544 / 0.224, 0.594 / 0.225]),
     ],
 )
-def test_black_and_white_become_what_the_network_was_trained_on(name, black, white):
+def test_black_and_white_are_normalised_to_the_range_of_the_family(name, black, white):
     family = preprocessing_family(name)
     np.testing.assert_allclose((0 - np.array(family.mean)) / family.std, black, rtol=1e-12)
     np.testing.assert_allclose((255 - np.array(family.mean)) / family.std, white, rtol=1e-12)

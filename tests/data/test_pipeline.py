@@ -1,4 +1,4 @@
-"""Batches: a function of configuration, seed and step; every example once; a fixed order."""
+"""Batches depend only on configuration, seed and step, and each epoch has every example once in a fixed order."""
 
 import dataclasses
 import hashlib
@@ -43,14 +43,14 @@ def assert_equal(left, right):
 
 
 @pytest.mark.parametrize("augmentation", ["none", "randaugment"])
-def test_batches_from_a_step_on_do_not_depend_on_where_the_pipeline_started(digits, augmentation):
+def test_batches_do_not_depend_on_the_step_at_which_the_pipeline_started(digits, augmentation):
     config = dataclasses.replace(digits, augmentation=augmentation, cutout=True, preprocessing="v2")
     straight = batches(config, 31, image_size=8)  # two epochs and a bit: 1,437 examples are 14.37 batches
     for step in (14, 29):  # the batch that spans two epochs, and one late in the second epoch
         assert_equal(batches(config, 2, image_size=8, start_step=step), straight[step : step + 2])
 
 
-def test_a_stage_starts_where_the_last_one_stopped(digits):
+def test_a_stage_continues_where_the_previous_one_stopped(digits):
     labels = [batch["label"] for batch in batches(digits, 4)]
     later = batches(digits, 2, start_step=2, image_size=24, magnitude=9.0)
     np.testing.assert_array_equal([batch["label"] for batch in later], labels[2:])
@@ -110,7 +110,7 @@ def test_each_epoch_augments_images_differently(digits):
 
 
 @pytest.mark.parametrize("shuffle_buffer", [16_384, 100])
-def test_every_example_comes_once_an_epoch_in_another_order_each_time(digits, shuffle_buffer):
+def test_each_epoch_has_every_example_once_in_another_order(digits, shuffle_buffer):
     config = dataclasses.replace(digits, flip=False, shuffle_buffer=shuffle_buffer)
     one = contents(batches(config, 1, batch_size=1437))
     two = contents(batches(config, 1, batch_size=1437, start_step=1))
@@ -136,7 +136,7 @@ def test_hosts_share_the_examples(digits):
 
 
 @pytest.mark.parametrize(("batch_size", "hosts"), [(100, 1), (50, 3), (400, 1)])
-def test_evaluation_yields_every_example_once_and_as_many_batches_on_every_host(digits, batch_size, hosts):
+def test_evaluation_yields_every_example_once_and_equally_many_batches_on_every_host(digits, batch_size, hosts):
     rows = [
         list(eval_batches(digits, image_size=8, batch_size=batch_size, host_index=host, host_count=hosts))
         for host in range(hosts)
@@ -171,7 +171,7 @@ def test_shares_are_disjoint_complete_and_even(examples, hosts):
     assert max(end - first for first, end in bounds) == -(-examples // hosts)
 
 
-# --- the order is part of the interface: if these digests change, no earlier run can be repeated ----------------------
+# --- the order is part of the interface: if these digests change, earlier runs cannot be repeated ---------------------
 
 
 def digest(entries: tf.data.Dataset) -> str:

@@ -1,4 +1,4 @@
-"""Crops, resizing, flips and noise: equal to the official code in evaluation, and within its ranges in training."""
+"""Crops, resizing, flips and noise equal the official code in evaluation, and keep to its ranges in training."""
 
 import functools
 
@@ -43,7 +43,7 @@ def test_evaluation_equals_the_official_code(golden, photo, family, size):
     expected = np.load(golden / "official_preprocess.npz")[f"{family}_eval_{size}"]
     pixels = expected.astype(np.float64) * row.std + row.mean
     np.testing.assert_allclose(image.numpy()[::stride, ::stride], pixels, atol=1e-3)  # of 255
-    # As uint8 on its way to the device: rounding costs half a level, and bicubic overshoot is cut off.
+    # The pipeline sends uint8 to the device. Rounding costs half a level, and bicubic overshoot is lost.
     transferred = preprocess.rounded(image).numpy()[::stride, ::stride]
     assert np.abs(transferred - np.clip(pixels, 0, 255)).max() <= 0.501
 
@@ -61,7 +61,7 @@ def test_the_evaluation_crop_lies_inside_any_image(height, width, size, name):
 
 @pytest.fixture(scope="module")
 def ruler() -> bytes:
-    """An image of the photo's size in which each pixel encodes its position."""
+    """An image as large as the photo, in which each pixel encodes its position."""
     rows, columns = np.mgrid[:375, :500]
     position = np.stack([rows // 2, columns // 2, rows % 2 + 2 * (columns % 2)], -1).astype(np.uint8)
     return encoded(Image.fromarray(position), "PNG", compress_level=1)
@@ -84,7 +84,7 @@ def test_decoding_only_the_crop_gives_the_pixels_of_the_whole_image(photo, ruler
 
 
 @pytest.mark.parametrize(("family", "least", "aspects"), [("v2", 0.05, (0.75, 1.33)), ("legacy", 0.1, (3 / 4, 4 / 3))])
-def test_crops_keep_to_the_familys_area_and_aspect(ruler, family, least, aspects):
+def test_crops_stay_within_the_area_and_aspect_of_the_family(ruler, family, least, aspects):
     areas = []
     for seed in seeds(150):
         _, _, height, width = crop_window(ruler, seed, family)
@@ -102,11 +102,11 @@ def test_the_least_crop_area_can_be_configured(photo, family):
     assert 0.69 < min(areas) < 0.85
 
 
-def test_fine_tuning_takes_the_whole_image(photo):
+def test_the_finetune_family_takes_the_whole_image(photo):
     np.testing.assert_array_equal(crop_function("finetune")(photo, seeds(1)[0]), decode(photo))
 
 
-def test_a_legacy_crop_that_would_be_the_whole_image_becomes_the_centre_crop():
+def test_a_legacy_crop_of_the_whole_image_becomes_the_central_square():
     tiny = encoded(picture(3, 2, 2), "PNG")  # a crop of 2 x 2 pixels is one pixel or the whole image
     assert {crop_function("legacy")(tiny, seed).shape[0] for seed in seeds(30)} == {1}  # int(224 / 256 · 2) = 1
 

@@ -1,4 +1,4 @@
-"""The reference networks: their specs, their weights by the rules in this folder, and a compiled program of each."""
+"""The reference networks: their specs, their weights by the rules in this folder, and their compiled programs."""
 
 import dataclasses
 import functools
@@ -23,22 +23,22 @@ ARTICLE_TINY = VARIANTS["article-s"].scaled(width=0.5, depth=0.1)
 
 @functools.cache
 def names(family: str) -> dict[str, dict[str, tuple[int, ...]]]:
-    """The published names and shapes: `official` or `torch`, by network."""
+    """Returns network → tensor name → shape, as published by the `official` or the `torch` code."""
     read = json.loads((FOLDER / f"{family}_variables.json").read_text())
     return {network: {name: tuple(shape) for name, shape in rows.items()} for network, rows in read.items()}
 
 
 def official_spec(network: str) -> tuple[ModelSpec, int]:
-    """The spec and the classes of a network of official_variables.json."""
+    """Returns the spec and the number of classes of a network in official_variables.json."""
     variant, _, rest = network.partition(", ")
     spec = TINY if rest.startswith("width") else VARIANTS[variant]
-    if variant == "efficientnet-b3":  # the official code's V1 rounds as its V2 does
+    if variant == "efficientnet-b3":  # the official V2 code rounds V1 networks as it rounds V2
         spec = dataclasses.replace(spec, rounding="nearest")
     return spec, names("official")[network]["head_1/dense/bias"][0]
 
 
 def torch_spec(network: str) -> tuple[str, ModelSpec]:
-    """The framework and the spec of a network of torch_variables.json, such as timm/tf_efficientnetv2_s."""
+    """Returns the framework and the spec of a network in torch_variables.json, such as timm/tf_efficientnetv2_s."""
     framework, name = network.split("/")
     for old, new in (("tf_", ""), ("effnetv2_", "article-"), ("efficientnet_v2", "efficientnetv2"), ("_", "-")):
         name = name.replace(old, new)
@@ -46,18 +46,18 @@ def torch_spec(network: str) -> tuple[str, ModelSpec]:
 
 
 def official_variables(spec: ModelSpec, num_classes: int, *, moving_average: bool = False) -> dict:
-    """The variables with the values of the rule for official names."""
+    """Returns variables with the values that the rule gives to the official names."""
     value = moving_average_value if moving_average else official_value
     return _variables(spec, num_classes, "official", value)
 
 
 def torch_variables(framework: str, spec: ModelSpec, num_classes: int = 1000) -> dict:
-    """The variables with the values of the rule for the names of a framework's state dict."""
+    """Returns variables with the values that the rule gives to the names in a framework's state dict."""
     return _variables(spec, num_classes, framework, torch_value)
 
 
 def framework_shapes(framework: str, spec: ModelSpec, num_classes: int) -> dict[str, tuple[int, ...]]:
-    """The names and shapes of a framework's tensors, in order."""
+    """Returns name → shape of a framework's tensors, in order."""
     known = framework_named(framework)
     return {known.name_of(tensor): known.shape_of(tensor) for tensor in network_tensors(spec, num_classes)}
 
@@ -73,18 +73,18 @@ def _variables(spec: ModelSpec, num_classes: int, framework: str, value) -> dict
 
 @functools.cache
 def network(spec: ModelSpec, num_classes: int, **fields: object):
-    """The compiled network of a spec: (variables, images) → (logits, end points)."""
+    """Returns the compiled network of a spec: (variables, images) → (logits, end points)."""
     model = create_model(spec, num_classes=num_classes, **fields)
     return jax.jit(functools.partial(model.apply, train=False, return_endpoints=True))
 
 
 def relative(got: np.ndarray, expected: np.ndarray) -> float:
-    """The largest difference, relative to the largest expected value."""
+    """Returns the largest difference, relative to the largest expected value."""
     assert got.shape == expected.shape
     return float(np.abs(np.asarray(got) - expected).max() / np.abs(expected).max())
 
 
 def equal(left: dict, right: dict) -> bool:
-    """Whether two trees of arrays are identical bit for bit."""
+    """Returns whether two trees of arrays are equal bit for bit."""
     left, right = (traverse_util.flatten_dict(tree) for tree in (left, right))
     return left.keys() == right.keys() and all(np.array_equal(left[key], right[key]) for key in left)

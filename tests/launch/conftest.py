@@ -57,7 +57,7 @@ class Cloud:
 
     @property
     def calls(self) -> list[list[str]]:
-        """The command lines of all calls, word by word."""
+        """The words of the command line of each call."""
         record = self._folder / "calls"
         return [json.loads(line) for line in record.read_text().splitlines()] if record.exists() else []
 

@@ -14,7 +14,7 @@ SHELLCHECK = shutil.which("shellcheck", path=str(Path(sys.executable).parent)) o
 
 
 @pytest.mark.skipif(SHELLCHECK is None, reason="shellcheck is in the extra `test`")
-def test_shellcheck():
+def test_scripts_pass_shellcheck():
     done = subprocess.run([SHELLCHECK, *SCRIPTS], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stdout
 

@@ -19,7 +19,7 @@ KEYS = {
 
 
 @pytest.mark.parametrize("section", KEYS)
-def test_keys_are_known(section):
+def test_the_file_uses_only_known_keys(section):
     found = TASK
     for name in section:
         found = found[name]
@@ -41,7 +41,7 @@ def test_commands_are_valid_bash(part):
     assert subprocess.run(["bash", "-n"], input=TASK[part], text=True, capture_output=True).stderr == ""
 
 
-def test_the_run_is_effnetv2_train(tmp_path):
+def test_the_run_part_calls_effnetv2_train(tmp_path):
     """Runs the `run` part with a stand-in for `effnetv2`, which prints its arguments."""
     (tmp_path / "launch").mkdir()
     (tmp_path / "launch/env.sh").write_text((ROOT / "launch/env.sh").read_text())

@@ -93,7 +93,7 @@ def test_creating_a_later_tpu_is_tried_again(cloud):
     assert cloud.verbs.count(CREATE) == 3
 
 
-def test_an_unknown_state_deletes_nothing(cloud):
+def test_an_unreadable_state_deletes_nothing(cloud):
     done = supervise(cloud, [(1, "ERROR: PERMISSION_DENIED")], [0])
     assert done.returncode == 1
     assert cloud.verbs == [STATE]
@@ -112,7 +112,7 @@ def test_an_unavailable_cloud_does_not_end_the_supervision(cloud):
     assert cloud.verbs == [STATE, *ATTEMPT, *[STATE] * 8, *SETUP, RUN, DELETE]
 
 
-def test_a_failure_on_a_tpu_of_unknown_state_keeps_it(cloud):
+def test_a_tpu_of_unknown_state_is_kept_after_a_failure(cloud):
     done = supervise(cloud, [ABSENT, UNKNOWN], [1])
     assert done.returncode == 1
     assert cloud.verbs == [STATE, *ATTEMPT, *[STATE] * 3]

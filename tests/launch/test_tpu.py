@@ -1,4 +1,4 @@
-"""The scripts of launch/tpu: the exact commands that they call, and the input that they refuse."""
+"""The scripts of launch/tpu: the exact commands that they run, and the input that they refuse."""
 
 import shlex
 import shutil
@@ -25,7 +25,7 @@ CREATIONS = {
 
 
 @pytest.mark.parametrize("options", CREATIONS, ids=" ".join)
-def test_create_on_demand_and_spot(cloud, options):
+def test_create_calls_gcloud_for_on_demand_and_spot_tpus(cloud, options):
     done = cloud.run("tpu/create.sh", *PLACE, *options)
     assert done.returncode == 0, done.stderr
     assert cloud.calls == [[*TPUS, "tpu-vm", "create", "my-tpu", *CREATIONS[options], *END]]
@@ -86,7 +86,7 @@ def test_setup_clones_a_repository(cloud):
     assert "--command=bash worker.sh setup https://host/owner/effnetv2_jax" in cloud.calls[1]
 
 
-def test_run_passes_every_word_on_and_returns_the_exit_code(cloud):
+def test_run_passes_the_command_on_unchanged_and_returns_its_exit_code(cloud):
     words = ["effnetv2", "train", "--config.progressive.image_size=(128, 224)", "--workdir", "gs://b/it's $HOME"]
     cloud.answers = {"ssh": [(75, "stopped")]}
     done = cloud.run("tpu/run.sh", *PLACE, "--", *words)
@@ -107,7 +107,7 @@ SIMPLE = {
 
 
 @pytest.mark.parametrize("words", SIMPLE, ids=" ".join)
-def test_log_stop_and_delete(cloud, words):
+def test_log_stop_and_delete_call_gcloud(cloud, words):
     assert cloud.run(f"tpu/{words[0]}", *PLACE, *words[1:]).returncode == 0
     assert cloud.calls == [[*TPUS, *SIMPLE[words], *END]]
 

@@ -74,7 +74,7 @@ def test_a_run_survives_a_broken_connection_and_is_followed_again(home):
     assert log(home) == "started\n"  # the command was started only once
 
 
-def test_a_killed_run_is_a_failure(home):
+def test_a_killed_command_is_reported_as_a_failure(home):
     words = (sys.executable, "-c", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
     assert worker(home, "run", *words)[0] == 137
 
@@ -115,7 +115,7 @@ def repository(folder, files):
 
 
 def installed(home):
-    """The project's files, without those of git, .venv and runs, and the content of configs/digits.py."""
+    """Returns the project's files (without git, .venv and runs) and the content of configs/digits.py."""
     project = home / "effnetv2_jax"
     names = {str(path.relative_to(project)) for path in project.rglob("*") if path.is_file()}
     assert ".venv/kept" in names
@@ -130,7 +130,7 @@ def set_up(home, *arguments):
     assert output.endswith(": installed\n")
 
 
-def test_setup_removes_the_code_of_an_earlier_one_and_keeps_the_runs(bare):
+def test_setup_removes_the_code_of_an_earlier_setup_and_keeps_the_runs(bare):
     write(bare / "tree", PROJECT)
     subprocess.run(["tar", "-czf", bare / "effnetv2_jax.tar.gz", "-C", bare / "tree", "."], check=True)
     set_up(bare)
@@ -149,7 +149,7 @@ def test_setup_installs_a_repository_over_any_earlier_setup(bare):
         assert installed(bare) == expected
 
 
-def test_a_missing_repository_leaves_the_installed_code_alone(bare):
+def test_a_missing_repository_does_not_change_the_installed_code(bare):
     before = installed(bare)
     assert worker(bare, "setup", (bare / "nowhere").as_uri())[0] != 0
     assert installed(bare) == before

@@ -1,4 +1,4 @@
-"""launch/xpk.sh: the exact command that it calls, and the input that it refuses."""
+"""launch/xpk.sh: the exact command that it runs, and the input that it refuses."""
 
 import shlex
 

@@ -1,4 +1,4 @@
-"""Each platform's convolutions and gradients equal `lax.conv_general_dilated`'s, in every mode of differentiation."""
+"""Convolutions and their gradients equal those of `lax.conv_general_dilated` on each platform, in every mode."""
 
 import functools
 import re
@@ -44,7 +44,7 @@ class Case(NamedTuple):
         )
 
     def arrays(self, images: int = 2, dtype: jnp.dtype = jnp.float32) -> tuple[Array, Array, Array]:
-        """Random images, kernel and cotangent."""
+        """Returns random images, a kernel and a cotangent."""
         rng = np.random.default_rng(0)
         x = jnp.asarray(rng.normal(size=(images, self.height, self.width, self.channels)), dtype)
         inner, outer = (1, self.channels) if self.kind == "depthwise" else (self.channels, self.features)
@@ -73,7 +73,7 @@ both_gradients = pytest.mark.parametrize("fast", [True, False], ids=["fast", "pl
 
 
 def results(function, x: Array, kernel: Array, g: Array) -> tuple[Array, Array, Array]:
-    """The convolution and its gradients by the image and by the kernel."""
+    """Returns the convolution and its gradients by the image and by the kernel."""
     out, pull_back = jax.vjp(function, x, kernel)
     return out, *pull_back(g)
 
@@ -87,7 +87,7 @@ def assert_close(actual, expected, tolerance: float) -> None:
 
 @both_gradients
 @pytest.mark.parametrize("case", CASES, ids=lambda case: "-".join(map(str, case)))
-def test_convolution_and_gradients_equal_xla_s(case, fast):
+def test_convolutions_and_gradients_equal_those_of_xla(case, fast):
     ours = functools.partial(case.convolve, fast=fast)
     actual, expected = jax.jit(lambda *a: (results(ours, *a), results(case.reference, *a)))(*case.arrays())
     assert_close(actual, expected, 2e-6)
@@ -119,7 +119,7 @@ def test_fast_gradients_allow_reverse_mode_only():
 
 
 @pytest.mark.parametrize("case", KINDS, ids=lambda case: case.kind + str(case.size) + str(case.stride))
-def test_bfloat16_goes_in_and_out_and_is_summed_in_float32(case):
+def test_bfloat16_convolutions_are_summed_in_float32(case):
     arrays = case.arrays(images=32, dtype=jnp.bfloat16)
     actual = jax.jit(functools.partial(results, case.convolve))(*arrays)
     wide = [array.astype(jnp.float32) for array in arrays]
@@ -160,11 +160,12 @@ def test_vmap_and_checkpoint_change_nothing(case):
 @both_gradients
 @pytest.mark.parametrize("case", KINDS, ids=lambda case: case.kind + str(case.size) + str(case.stride))
 @pytest.mark.parametrize("platform", ["tpu", "cuda"])
-def test_accelerators_get_xla_s_convolutions_and_nothing_else(case, platform, fast):
+def test_on_accelerators_only_convolutions_of_xla_are_used(case, platform, fast):
     def operations(function) -> list[str]:
         traced = jax.jit(functools.partial(results, function)).trace(*case.arrays())
         text = traced.lower(lowering_platforms=(platform,)).as_text()
-        # A choice between one branch, which XLA inlines, and zeros in place of what only a CPU's branch would keep.
+        # The choice of a platform leaves a `case` with one branch, which XLA inlines, and zeros in place of the values
+        # that only the branch of the CPU keeps.
         choice = {"case", "constant", "return", "broadcast_in_dim"}
         return sorted(name for name in re.findall(r"stablehlo\.(\w+)", text) if name not in choice)
 
@@ -176,7 +177,7 @@ def test_accelerators_get_xla_s_convolutions_and_nothing_else(case, platform, fa
 
 @pytest.mark.parametrize("size", [1, 3, 5])
 @pytest.mark.parametrize("stride", [1, 2])
-def test_same_is_xla_s_same_and_symmetric_is_half_the_kernel(size, stride):
+def test_same_padding_equals_xla_and_symmetric_padding_is_half_the_kernel(size, stride):
     for length in range(1, 12):
         assert [explicit_padding(length, size, stride, "same")] == lax.padtype_to_pads(
             (length,), (size,), (stride,), "SAME"
@@ -184,6 +185,6 @@ def test_same_is_xla_s_same_and_symmetric_is_half_the_kernel(size, stride):
         assert explicit_padding(length, size, stride, "symmetric") == (size // 2, size // 2)
 
 
-def test_other_paddings_are_refused():
+def test_unknown_paddings_are_refused():
     with pytest.raises(ValueError, match="'valid'"):
         explicit_padding(8, 3, 1, "valid")

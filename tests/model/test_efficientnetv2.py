@@ -62,7 +62,7 @@ def test_no_classes_give_the_pooled_features():
     assert out.shape == (2, TINY.head_width)
 
 
-def test_padding_symmetric_is_another_function_with_the_same_variables():
+def test_symmetric_padding_changes_the_logits_but_not_the_variables():
     (same, variables), (symmetric, _) = tiny(), tiny(padding="symmetric")
     a, b = (jax.jit(model.apply)(variables, images()) for model in (same, symmetric))
     assert np.abs(a - b).max() > 1e-4
@@ -71,11 +71,13 @@ def test_padding_symmetric_is_another_function_with_the_same_variables():
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"num_classes": -1}, "num_classes must be 0 or more, got -1"),
-        ({"dtype": jnp.float16}, "dtype must be float32 or bfloat16, got float16"),
-        ({"padding": "valid"}, "padding must be 'same' or 'symmetric', got 'valid'"),
-        ({"dropout_rate": 1.0}, "dropout_rate must be at least 0 and less than 1, got 1.0"),
-        ({"drop_path_rate": -0.1}, "drop_path_rate must be at least 0"),
+        ({"num_classes": -1}, "num_classes .* 0 .*-1"),
+        ({"dtype": jnp.float16}, "float32 or bfloat16.* float16"),
+        ({"padding": "valid"}, "'same' or 'symmetric'.* 'valid'"),
+        ({"dropout_rate": 1.0}, "dropout_rate .* 0 .* 1.* 1.0"),
+        ({"drop_path_rate": -0.1}, "drop_path_rate .* 0 .*-0.1"),
+        ({"bn_epsilon": 0.0}, "bn_epsilon must be positive, got 0.0"),
+        ({"bn_group_size": -1}, "bn_group_size must be 0 or more, got -1"),
     ],
 )
 def test_bad_arguments_are_refused(fields, message):
@@ -88,10 +90,8 @@ def test_an_unknown_field_is_refused():
         create_model(TINY, momentum=0.9)
 
 
-@pytest.mark.parametrize(
-    ("shape", "message"), [((1, 16, 40, 3), "at least 17×17, got 16×40"), ((2, 32, 32, 1), "N, H, W, 3")]
-)
-def test_images_the_network_cannot_take_are_refused(shape, message):
+@pytest.mark.parametrize(("shape", "message"), [((1, 16, 40, 3), "17×17.* 16×40"), ((2, 32, 32, 1), "N, H, W, 3")])
+def test_images_of_a_wrong_shape_are_refused(shape, message):
     model, variables = tiny()
     with pytest.raises(ValueError, match=message):
         jax.eval_shape(model.apply, variables, jnp.zeros(shape))
@@ -103,7 +103,7 @@ def batch_norm(x, group_size=0, *, momentum=0.9):
     return norm.apply(variables, x, train=True, mutable=["batch_stats"])
 
 
-def test_batch_norm_is_the_textbook_s_with_biased_variance():
+def test_batch_norm_uses_the_biased_variance():
     x = np.random.default_rng(1).normal(3.0, 2.0, (6, 5, 4, 3)).astype(np.float32)
     y, updates = batch_norm(x)
     mean, var = x.mean((0, 1, 2)), x.var((0, 1, 2))
@@ -112,7 +112,7 @@ def test_batch_norm_is_the_textbook_s_with_biased_variance():
     np.testing.assert_allclose(updates["batch_stats"]["var"], 0.9 + 0.1 * var, rtol=1e-5)
 
 
-def test_batch_norm_in_groups_normalises_each_by_itself_and_averages_the_statistics():
+def test_batch_norm_normalises_each_group_separately_and_averages_the_statistics():
     x = np.random.default_rng(2).normal(0.0, 1.0, (8, 3, 3, 2)).astype(np.float32)
     x[4:] += 5.0
     y, updates = batch_norm(x, group_size=4)
@@ -121,7 +121,7 @@ def test_batch_norm_in_groups_normalises_each_by_itself_and_averages_the_statist
     for name in ("mean", "var"):
         expected = np.mean([half["batch_stats"][name] for _, half in halves], axis=0)
         np.testing.assert_allclose(updates["batch_stats"][name], expected, rtol=1e-6)
-    with pytest.raises(ValueError, match="8 images does not divide into BatchNorm groups of 3"):
+    with pytest.raises(ValueError, match=r"8 images .* groups of 3"):
         batch_norm(x, group_size=3)
 
 
@@ -133,7 +133,7 @@ def test_drop_path_drops_whole_examples_and_keeps_the_expectation():
     assert abs((y[:, 0, 0, 0] == 0).mean() - 0.25) < 0.03
 
 
-def test_drop_path_rises_linearly_over_the_blocks_and_dropout_acts_on_training_only():
+def test_dropout_and_drop_path_are_applied_only_in_training():
     model, variables = tiny(drop_path_rate=0.9, dropout_rate=0.9)
     apply = jax.jit(functools.partial(model.apply, train=True, mutable=["batch_stats"]))
     first, second = (apply(variables, images(), rngs={"dropout": jax.random.key(k)})[0] for k in (0, 1))
@@ -144,7 +144,7 @@ def test_drop_path_rises_linearly_over_the_blocks_and_dropout_acts_on_training_o
 
 @pytest.mark.parametrize("train", [False, True])
 def test_the_network_is_differentiable_in_every_mode(train):
-    """Both ways to compute Hessian-vector products agree with each other and with finite differences."""
+    """Hessian-vector products by both ways of differentiation agree with each other and with finite differences."""
     spec = dataclasses.replace(TINY, rows=(TINY.rows[1], TINY.rows[3]))
     model = create_model(spec, num_classes=3)
     variables, x = init_variables(model, 0), images(2, 16)

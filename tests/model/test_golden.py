@@ -1,4 +1,4 @@
-"""The network against the outputs of code that is not ours: see tests/golden."""
+"""The outputs of the network equal those of the official and the PyTorch code, which tests/golden contains."""
 
 import numpy as np
 import pytest
@@ -26,7 +26,7 @@ def run_official(case: str, *, moving_average: bool):
 
 @pytest.fixture(scope="module", params=OFFICIAL)
 def official(request):
-    """The expected arrays of a golden file, and our logits and end points of the same weights."""
+    """The expected arrays of a golden file, and our logits and end points for the same weights."""
     expected = np.load(reference.FOLDER / f"official_{request.param}.npz")
     return request.param, expected, run_official(request.param, moving_average=False)
 
@@ -51,7 +51,7 @@ def test_end_points_have_the_official_shapes_and_means(official, end):
     _, expected, (_, ends) = official
     assert tuple(ends[end].shape) == tuple(expected[f"{end}_shape"])
     means = np.asarray(ends[end], np.float64).mean((1, 2))
-    largest = float(np.abs(ends[end]).max())  # means nearly cancel: errors are relative to what is averaged
+    largest = float(np.abs(ends[end]).max())  # means nearly cancel, so errors are relative to the values
     assert np.abs(means - expected[f"{end}_mean"]).max() <= TOLERANCE * largest
 
 

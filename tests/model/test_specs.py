@@ -1,4 +1,4 @@
-"""The architectures: every variant has its exact size."""
+"""The architectures: every variant has its published size."""
 
 import dataclasses
 
@@ -8,12 +8,12 @@ import pytest
 
 from effnetv2_jax import VARIANTS, create_model
 from effnetv2_jax.model.specs import round_features
-from effnetv2_jax.model.summary import count_multiply_adds, count_parameters, parts
+from effnetv2_jax.model.summary import components, count_multiply_adds, count_parameters
 from effnetv2_jax.model.variables import variable_shapes
 from effnetv2_jax.model.variants import get_spec
 
-# Variant → trainable parameters, and with BatchNorm's statistics; 1,000 classes.
-# Source: the official code for V2 and its B0, torchvision for V1, the article's network for its own.
+# Variant → trainable parameters, and their number together with the BatchNorm statistics, for 1,000 classes.
+# Source: the official code for V2, torchvision for V1, the article's code for its networks.
 PARAMETERS = {
     "efficientnetv2-b0": (7_139_704, 7_200_312),
     "efficientnetv2-b1": (8_141_052, 8_212_124),
@@ -37,7 +37,7 @@ PARAMETERS = {
     "article-xl": (208_960_328, None),
 }
 
-# Variant → 10⁹ multiply-adds at the evaluation size, to the digits known. Source: computed from the papers' rows.
+# Variant → 10⁹ multiply-adds at the evaluation size. Source: computed from the tables of the papers.
 MULTIPLY_ADDS = {
     "efficientnetv2-b0": 0.718, "efficientnetv2-b1": 1.197, "efficientnetv2-b2": 1.698, "efficientnetv2-b3": 3.011,
     "efficientnetv2-s": 8.366, "efficientnetv2-m": 24.58, "efficientnetv2-l": 56.08, "efficientnetv2-xl": 93.35,
@@ -55,34 +55,35 @@ def test_every_variant_has_its_exact_number_of_parameters(variant):
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_the_summary_counts_what_the_network_has(variant):
+def test_the_summary_counts_the_parameters_and_statistics_of_the_network(variant):
     spec = VARIANTS[variant]
     assert count_parameters(spec) == PARAMETERS[variant][0]
-    statistics = sum(part.statistics for part in parts(spec, spec.eval_size))
+    statistics = sum(component.statistics for component in components(spec, spec.eval_size))
     if PARAMETERS[variant][1] is not None:
         assert statistics == PARAMETERS[variant][1] - PARAMETERS[variant][0]
 
 
 @pytest.mark.parametrize("variant", MULTIPLY_ADDS)
-def test_multiply_adds_are_the_published_ones(variant):
+def test_multiply_adds_equal_those_computed_from_the_papers(variant):
     spec = VARIANTS[variant]
     digits = len(str(MULTIPLY_ADDS[variant]).split(".")[1])
     assert round(count_multiply_adds(spec, spec.eval_size) / 1e9, digits) == MULTIPLY_ADDS[variant]
 
 
 @pytest.mark.parametrize(("image_size", "padding"), [(64, "same"), (75, "same"), (75, "symmetric"), (33, "symmetric")])
-def test_the_summary_s_shapes_are_the_network_s(image_size, padding):
+def test_the_shapes_in_the_summary_equal_those_of_the_network(image_size, padding):
     spec = dataclasses.replace(VARIANTS["efficientnet-b0"].scaled(0.25, 0.3), padding=padding)
     model = create_model(spec, num_classes=10)
     images = jax.ShapeDtypeStruct((1, image_size, image_size, 3), np.float32)
     _, ends = jax.eval_shape(lambda v, x: model.apply(v, x, return_endpoints=True), variable_shapes(model), images)
-    for part in parts(spec, image_size, 10):
-        name = {"head": "features"}.get(part.name, part.name)
+    for component in components(spec, image_size, 10):
+        name = {"head": "features"}.get(component.name, component.name)
         if name != "classifier":
-            assert ends[name].shape == (1, part.image_size, part.image_size, part.features), part.name
+            size = component.image_size
+            assert ends[name].shape == (1, size, size, component.features), name
 
 
-def test_b3_differs_between_v1_and_v2_by_the_ten_per_cent_rule():
+def test_v1_and_v2_round_the_widths_of_b3_differently():
     assert next(VARIANTS["efficientnet-b3"].blocks()).features == 24
     assert next(VARIANTS["efficientnetv2-b3"].blocks()).features == 16
     assert round_features(16 * 1.2, "divisible") == 24
@@ -102,7 +103,7 @@ def test_scaling_multiplies_width_and_depth():
 
 
 def test_an_unknown_variant_is_refused_with_the_known_ones():
-    with pytest.raises(ValueError, match=r"unknown variant 'b0'.*efficientnetv2-s.*article-xl"):
+    with pytest.raises(ValueError, match=r"'b0'.* efficientnetv2-s.* article-xl"):
         get_spec("b0")
 
 
@@ -115,7 +116,7 @@ def test_every_variant_has_a_citation_and_a_published_accuracy():
 @pytest.mark.parametrize(
     ("variant", "blocks"), [("efficientnetv2-s", 40), ("efficientnetv2-b0", 21), ("efficientnetv2-b3", 32)]
 )
-def test_drop_path_rises_from_0_over_all_blocks_scaled_depths_included(variant, blocks):
+def test_drop_path_rises_linearly_over_all_blocks_of_scaled_depths(variant, blocks):
     rates = VARIANTS[variant].drop_path_rates(0.2)
     assert len(rates) == blocks
     assert rates[0] == 0.0

@@ -27,7 +27,7 @@ def thinned(image: np.ndarray, like: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("key", np.load(reference.FOLDER / "official_preprocess.npz").files)
-def test_preprocessing_of_the_official_pixels_equals_the_official_one(golden, key):
+def test_preprocessing_equals_the_official_code_on_the_same_pixels(golden, key):
     tf = pytest.importorskip("tensorflow")
     family, _, size = key.split("_")
     pixels = tf.io.decode_jpeg(PHOTO.read_bytes()).numpy()
@@ -36,7 +36,7 @@ def test_preprocessing_of_the_official_pixels_equals_the_official_one(golden, ke
 
 
 @pytest.mark.parametrize("key", np.load(reference.FOLDER / "official_preprocess.npz").files)
-def test_decoding_with_pillow_costs_about_one_grey_level(golden, key):
+def test_decoding_with_pillow_changes_pixels_by_about_one_grey_level(golden, key):
     family, _, size = key.split("_")
     got = thinned(evaluation_image(read_image(PHOTO), FAMILIES[family], int(size)), golden[key])
     levels = np.abs(got - golden[key]) * FAMILIES[family].std
@@ -107,7 +107,7 @@ def test_broken_files_are_named(tmp_path, content, reason):
         read_image(tmp_path / "a.jpg")
 
 
-def test_an_image_of_too_many_pixels_is_refused_by_its_header(tmp_path):
+def test_an_image_with_too_many_pixels_is_refused_before_decoding(tmp_path):
     header = io.BytesIO()
     Image.new("1", (20_000, 20_000)).save(header, "PNG")
     (tmp_path / "a.png").write_bytes(header.getvalue())
@@ -117,14 +117,11 @@ def test_an_image_of_too_many_pixels_is_refused_by_its_header(tmp_path):
 
 def test_an_image_between_pillows_warning_and_its_limit_is_refused(tmp_path):
     path = save(tmp_path / "a.png", "1", (9_500, 9_500))  # 90 megapixels
-    with (
-        pytest.warns(Image.DecompressionBombWarning),
-        pytest.raises(ValueError, match=r"a\.png has 9500 × 9500 pixels"),
-    ):
+    with pytest.raises(ValueError, match=r"a\.png has 9500 × 9500 pixels"):
         read_image(path)
 
 
-def test_a_missing_file_and_a_folder_are_reported_as_such(tmp_path):
+def test_a_missing_file_and_a_folder_raise_an_os_error(tmp_path):
     with pytest.raises(FileNotFoundError):
         read_image(tmp_path / "a.png")
     with pytest.raises(IsADirectoryError):

@@ -1,4 +1,4 @@
-"""The training run: what it writes, that it resumes to the same bits, and how it refuses."""
+"""Training runs: what they write, that they resume to the same bits, and what they refuse."""
 
 import contextlib
 import dataclasses
@@ -36,14 +36,14 @@ STAGE_BOUNDARY, STEPS = 6, 12
 
 
 def smoke_config(*overrides):
-    """configs/smoke.py as the command line reads it; the tests' compilation cache stays."""
+    """Returns configs/smoke.py as the command line reads it, but keeps the compilation cache of the tests."""
     given = type("Arguments", (), {"config": str(ROOT / "configs/smoke.py"), "overrides": list(overrides)})
     return dataclasses.replace(load_config(given), compilation_cache="")
 
 
 @pytest.fixture(scope="module", autouse=True)
 def data_dir(tmp_path_factory):
-    """The digits are prepared in a folder of the tests' own."""
+    """The folder in which the tests prepare the digits."""
     folder = tmp_path_factory.getbasetemp().parent / "tensorflow_datasets"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TFDS_DATA_DIR", str(folder))
@@ -52,7 +52,7 @@ def data_dir(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def straight(tmp_path_factory):
-    """A run without a stop: its folder, summary and printed text."""
+    """The folder, the summary and the printed text of a run that was not stopped."""
     workdir, text = tmp_path_factory.mktemp("straight"), io.StringIO()
     with contextlib.redirect_stdout(text):
         summary = train(smoke_config(), str(workdir))
@@ -60,7 +60,7 @@ def straight(tmp_path_factory):
 
 
 def final_state(workdir):
-    """The latest checkpoint's leaves, by path."""
+    """Returns the leaves of the latest checkpoint by path."""
     experiment = make_experiment(smoke_config(), jax.device_count())
     abstract = with_sharding(experiment.abstract_state(), replicated(make_mesh()))
     with Checkpoints(epath.Path(workdir) / CHECKPOINTS) as checkpoints:
@@ -69,7 +69,7 @@ def final_state(workdir):
 
 
 def rows(workdir):
-    """The rows of metrics without what depends on the clock."""
+    """Returns the rows of metrics without the values that depend on the clock."""
     return [
         {key: value for key, value in row.items() if key != "train/images_per_second"}
         for row in read_metrics(epath.Path(workdir))
@@ -77,7 +77,7 @@ def rows(workdir):
 
 
 def assert_same_run(workdir, other):
-    """The same metrics at every step and the same final state, bit for bit."""
+    """Checks that two runs have the same metrics at every step and the same final state, bit for bit."""
     expected, got = final_state(other), final_state(workdir)
     assert expected.keys() == got.keys()
     assert [path for path in expected if not np.array_equal(expected[path], got[path])] == []
@@ -92,7 +92,7 @@ def stopping_at(monkeypatch, *steps):
     monkeypatch.setattr(StopSignal, "stops_at", lambda self, step: step in steps)
 
 
-def test_a_run_reports_every_step_once_with_the_stage_s_size(straight):
+def test_a_run_reports_every_step_once_with_the_image_size_of_its_stage(straight):
     workdir, summary, text = straight
     steps = [row for row in rows(workdir) if "train/loss" in row]
     assert [row["step"] for row in steps] == list(range(1, STEPS + 1))
@@ -119,7 +119,7 @@ def test_evaluation_sees_every_test_image_once_with_raw_and_averaged_weights(str
         assert 0 <= summary[name] <= 100
     assert summary["top5"] >= summary["top1"]
     monkeypatch.chdir(workdir.parent)
-    again = evaluate_run(smoke_config(), workdir.name)  # a relative path is one too
+    again = evaluate_run(smoke_config(), workdir.name)  # a relative path works too
     assert again["raw"]["top1"] == pytest.approx(summary["top1"], abs=1e-3)
     assert again["averaged"]["top1"] == pytest.approx(summary["top1_averaged"], abs=1e-3)
 
@@ -131,7 +131,7 @@ def test_evaluate_takes_its_config_from_the_run_folder(straight, capsys):
     assert results["raw"]["count"] == 360
     assert results["averaged"]["top1"] == pytest.approx(summary["top1_averaged"], abs=1e-3)
     assert main(["evaluate", "--workdir", str(workdir), "--config.evaluation.size=24"]) == 2
-    assert "Field size" in capsys.readouterr().err
+    assert "evaluation.image_size" in capsys.readouterr().err
 
 
 def test_evaluate_refuses_a_folder_without_a_run_or_with_a_damaged_config(tmp_path, capsys):
@@ -142,7 +142,7 @@ def test_evaluate_refuses_a_folder_without_a_run_or_with_a_damaged_config(tmp_pa
     assert "unknown field 'colour'" in capsys.readouterr().err
 
 
-def test_a_run_without_averages_is_evaluated_by_its_raw_weights(tmp_path, capsys):
+def test_a_run_without_averages_is_evaluated_with_its_raw_weights(tmp_path, capsys):
     config = smoke_config("--config.ema_decay=0", "--config.progressive.stages=1", "--config.steps=2")
     summary = train(config, str(tmp_path))
     assert summary["top1"] == summary["top1_averaged"]
@@ -153,8 +153,8 @@ def test_a_run_without_averages_is_evaluated_by_its_raw_weights(tmp_path, capsys
     assert results["raw"]["top1"] == pytest.approx(summary["top1"], abs=1e-3)
 
 
-def test_evaluation_asks_nothing_of_training_and_opens_the_data_once(straight, monkeypatch):
-    """The config would be refused as a run in four ways."""
+def test_evaluation_accepts_a_config_that_training_would_refuse(straight, monkeypatch):
+    """Training would refuse the config for four reasons."""
     workdir, summary, _ = straight
     opened = []
 
@@ -169,15 +169,15 @@ def test_evaluation_asks_nothing_of_training_and_opens_the_data_once(straight, m
         "--config.batch_size=33",
     )  # fmt: skip
     assert evaluate_run(config, str(workdir))["raw"]["top1"] == pytest.approx(summary["top1"], abs=1e-3)
-    assert opened == [False, True, True]  # for the facts of both splits, and to read
+    assert opened == [False, True, True]  # both splits for the dataset info, and one to read
 
 
 def test_evaluation_refuses_a_checkpoint_of_another_network(straight):
-    with pytest.raises(ValueError, match="another network than the config's"):
+    with pytest.raises(ValueError, match="another network"):
         evaluate_run(smoke_config("--config.model.width=0.5"), str(straight[0]))
 
 
-def test_a_run_leaves_pictures_events_config_and_summary(straight):
+def test_a_run_writes_pictures_events_config_and_summary(straight):
     workdir, summary, _ = straight
     for name in ("curves.png", "stage_1.png", "stage_2.png"):
         with Image.open(workdir / name) as picture:
@@ -188,8 +188,8 @@ def test_a_run_leaves_pictures_events_config_and_summary(straight):
     assert json.loads((workdir / "summary.json").read_text()) == json.loads(json.dumps(summary))
 
 
-def test_a_run_stopped_and_started_again_ends_with_the_same_bits(straight, tmp_path, monkeypatch):
-    """Stopped within the first stage, at its end, and within the second."""
+def test_a_stopped_and_resumed_run_ends_with_the_same_bits(straight, tmp_path, monkeypatch):
+    """The run is stopped within the first stage, at its end, and within the second."""
     for step in (4, STAGE_BOUNDARY, 9):
         with monkeypatch.context() as patch:
             stopping_at(patch, step)
@@ -200,7 +200,7 @@ def test_a_run_stopped_and_started_again_ends_with_the_same_bits(straight, tmp_p
     assert_same_run(tmp_path, straight[0])
 
 
-def test_a_finished_run_started_again_only_reports(straight, capsys):
+def test_a_finished_run_that_is_started_again_only_evaluates(straight, capsys):
     workdir, summary, _ = straight
     again = train(smoke_config(), str(workdir), profile="2:4")
     assert "warning: the run is already past the steps to profile, 2:4" in capsys.readouterr().out
@@ -209,27 +209,27 @@ def test_a_finished_run_started_again_only_reports(straight, capsys):
     assert set(again["programs"]) == {"evaluation"}
 
 
-def test_a_folder_of_another_run_is_refused_and_left_alone(straight):
+def test_the_folder_of_another_run_is_refused_and_not_changed(straight):
     workdir, _, _ = straight
     before = {path: path.stat().st_mtime_ns for path in workdir.rglob("*")}
-    with pytest.raises(ValueError, match=r"another configuration.*batch_size: 32 → 64; seed: 0 → 1"):
+    with pytest.raises(ValueError, match=r"batch_size: 32 → 64; seed: 0 → 1"):
         train(smoke_config("--config.batch_size=64", "--config.seed=1"), str(workdir))
     assert {path: path.stat().st_mtime_ns for path in workdir.rglob("*")} == before
 
 
 def test_a_folder_with_files_of_a_run_but_no_config_is_refused(tmp_path):
     (tmp_path / "metrics.jsonl").write_text("{}\n")
-    with pytest.raises(ValueError, match=r"contains metrics.jsonl but no config.json"):
+    with pytest.raises(ValueError, match=r"metrics\.jsonl .*config\.json"):
         train(smoke_config(), str(tmp_path))
 
 
-def test_a_loss_that_is_no_number_stops_the_run_and_is_never_saved(tmp_path):
+def test_a_loss_of_nan_stops_the_run_without_saving(tmp_path):
     def broken(model):
         variables = init_variables(model, 0)
         variables["params"]["classifier"]["bias"][0] = np.nan
         return variables
 
-    with pytest.raises(FloatingPointError, match=r"the loss is nan at step 1 \(stage 1, learning rate 0\)"):
+    with pytest.raises(FloatingPointError, match=r"loss is nan at step 1 "):
         train(smoke_config(), str(tmp_path), broken)
     assert saved_steps(tmp_path) == []
 
@@ -237,12 +237,12 @@ def test_a_loss_that_is_no_number_stops_the_run_and_is_never_saved(tmp_path):
 @pytest.mark.parametrize(
     ("base_rate", "message", "kept"),
     [
-        ("1e10", "loss is nan at step 3 .*; the checkpoint of step 2 caused it and is deleted; .* of steps: 1$", [1]),
-        ("1e39", "is not finite after step 1, .*; checkpoints of steps: none$", []),
+        ("1e10", "loss is nan at step 3 .* step 2 .*deleted.* 1$", [1]),
+        ("1e39", "not finite after step 1.* none$", []),
     ],
 )
-def test_a_run_that_diverges_keeps_no_checkpoint_that_it_can_t_go_on_from(tmp_path, base_rate, message, kept):
-    """Saved after each step. A step with a far too large rate has a finite loss, and leaves a state that is lost."""
+def test_a_run_that_diverges_deletes_the_checkpoint_that_caused_it(tmp_path, base_rate, message, kept):
+    """It saves after each step. A step with a far too large rate has a finite loss, but leaves a useless state."""
     config = smoke_config(
         f"--config.optimizer.schedule.base_rate={base_rate}",
         "--config.progressive.stages=1",
@@ -250,7 +250,7 @@ def test_a_run_that_diverges_keeps_no_checkpoint_that_it_can_t_go_on_from(tmp_pa
         "--config.checkpoint.every_epochs=0.001",
         "--config.log_every_steps=100",
     )
-    for _ in range(2):  # started again, it goes on from what is kept
+    for _ in range(2):  # the second run resumes from the checkpoint that is kept
         with pytest.raises(Diverged, match=message):
             train(config, str(tmp_path))
         assert saved_steps(tmp_path) == kept
@@ -259,30 +259,30 @@ def test_a_run_that_diverges_keeps_no_checkpoint_that_it_can_t_go_on_from(tmp_pa
 @pytest.mark.parametrize(
     ("overrides", "error", "message"),
     [
-        (["--config.platform=tpu"], RuntimeError, "requires the platform 'tpu', but JAX found only 'cpu'"),
-        (["--config.platform=accelerator"], RuntimeError, "requires the platform 'accelerator'"),
-        (["--config.platform=xpu"], ValueError, "platform must be one of"),
-        (["--config.batch_size=33"], ValueError, "batch_size 33 does not divide over 2 devices; .* 32 or 34"),
-        (["--config.evaluation.batch_size=1"], ValueError, "evaluation.batch_size 1 does not .* that do: 2"),
-        (["--config.model.variant=b9"], ValueError, "unknown variant 'b9'; known variants: efficientnetv2-s"),
-        (["--config.data.dataset=mnist"], ValueError, "unknown data set 'mnist'; .*digits"),
-        (["--config.progressive.preset=none"], ValueError, "unknown progressive preset 'none'"),
-        (["--config.progressive.image_size=(16,24)"], ValueError, "needs images of at least 17 px"),
-        (["--config.evaluation.image_size=16"], ValueError, "at least 17 px, got evaluation.image_size 16"),
+        (["--config.platform=tpu"], RuntimeError, "'tpu'.* 'cpu'"),
+        (["--config.platform=accelerator"], RuntimeError, "'accelerator'"),
+        (["--config.platform=xpu"], ValueError, "platform=xpu: .*tpu.gpu.cpu"),
+        (["--config.batch_size=33"], ValueError, "batch_size 33 .* 2 devices.* 32 or 34"),
+        (["--config.evaluation.batch_size=1"], ValueError, "evaluation.batch_size 1 .* 2"),
+        (["--config.model.variant=b9"], ValueError, "'b9'.* efficientnetv2-s"),
+        (["--config.data.dataset=mnist"], ValueError, "'mnist'.* digits"),
+        (["--config.progressive.preset=none"], ValueError, "preset=none: .*official.paper.custom"),
+        (["--config.progressive.image_size=(16,24)"], ValueError, "at least 17 px.* 16"),
+        (["--config.evaluation.image_size=16"], ValueError, "at least 17 px.* evaluation.image_size 16"),
         (
             ["--config.accumulation_steps=5"],
             ValueError,
-            "accumulation_steps 5 does not divide batch_size 32 into whole images",
+            "accumulation_steps 5 .* batch_size 32",
         ),
-        (["--config.ema_decay=1.0"], ValueError, "ema_decay must be less than 1"),
-        (["--config.log_every_steps=0"], ValueError, "log_every_steps must be at least 1, got 0"),
-        (["--config.epochs=nan"], ValueError, "epochs must be at least 0, got nan"),
-        (["--config.evaluation.weights=best"], ValueError, "evaluation.weights must be 'averaged' or 'raw'"),
-        (["--config.model.dtype=float16"], ValueError, "dtype must be float32 or bfloat16"),
-        (["--config.data.preprocessing=v3"], ValueError, "unknown preprocessing 'v3'"),
+        (["--config.ema_decay=1.0"], ValueError, "ema_decay .*less than 1"),
+        (["--config.log_every_steps=0"], ValueError, "log_every_steps .* 1.* 0"),
+        (["--config.epochs=nan"], ValueError, "epochs .* 0.* nan"),
+        (["--config.evaluation.weights=best"], ValueError, "weights=best: .*averaged.raw"),
+        (["--config.model.dtype=float16"], ValueError, "dtype=float16: .*float32.bfloat16"),
+        (["--config.data.preprocessing=v3"], ValueError, "'v3'.* legacy"),
     ],
 )
-def test_a_run_that_cannot_be_is_refused_before_anything_is_written(tmp_path, overrides, error, message):
+def test_invalid_configs_are_refused_before_anything_is_written(tmp_path, overrides, error, message):
     workdir = tmp_path / "run"
     with pytest.raises(error, match=message):
         train(smoke_config(*overrides), str(workdir))
@@ -290,15 +290,15 @@ def test_a_run_that_cannot_be_is_refused_before_anything_is_written(tmp_path, ov
 
 
 @pytest.mark.parametrize("profile", ["5", "500:510"])
-def test_steps_to_profile_are_refused_before_anything_is_written(tmp_path, profile):
+def test_invalid_steps_to_profile_are_refused_before_anything_is_written(tmp_path, profile):
     workdir = tmp_path / "run"
     with pytest.raises(ValueError, match="the steps to profile"):
         train(smoke_config(), str(workdir), profile=profile)
     assert not workdir.exists()
 
 
-def test_ctrl_c_saves_and_says_how_to_go_on(straight, tmp_path):
-    """A real process and a real signal; it goes on in this process and ends with the straight run's bits."""
+def test_ctrl_c_saves_the_run_and_says_how_to_resume_it(straight, tmp_path):
+    """A real signal stops a real process. Resumed in this process, the run ends with the bits of the straight one."""
     environment = os.environ | {"JAX_NUM_CPU_DEVICES": "2"}
     command = [
         sys.executable, "-m", "effnetv2_jax", "train", "--config", "configs/smoke.py", "--workdir", str(tmp_path),

@@ -1,4 +1,4 @@
-"""The speed of the input pipeline on this host: on a data set, and next to a re-creation of the official pipeline."""
+"""Times the input pipeline on this host: on a data set, and in comparison with a re-created official pipeline."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import functools
 import io
 import resource
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import jax
 import numpy as np
@@ -23,7 +23,13 @@ from effnetv2_jax.train.devices.throughput import training_flops
 from effnetv2_jax.train.experiment import Experiment
 from effnetv2_jax.train.recipe.progressive import Stage
 
+Report = Callable[[str], None]
+"""A function that shows what is being done."""
+
 _BATCH, _CLASSES = 32, 10
+# TensorFlow fuses `map` and `batch` into one operation, which prepares a batch ahead, or two on many threads.
+_BUFFERED = 2
+_IDLE_SECONDS = 0.02  # a pipeline is idle if it takes less than a tenth of this time from the CPU
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +63,11 @@ class Comparison:
         return self.ours.per_cpu_second / self.official.per_cpu_second
 
 
-def dataset_rate(experiment: Experiment, stage: Stage, count: int) -> Rate:
+def _silent(_text: str) -> None:
+    pass
+
+
+def dataset_rate(experiment: Experiment, stage: Stage, count: int, report: Report = _silent) -> Rate:
     """Times this host's input pipeline at a stage on at least `count` images of the config's data set."""
     config = experiment.config
     batch_size = config.batch_size // jax.process_count()
@@ -71,11 +81,15 @@ def dataset_rate(experiment: Experiment, stage: Stage, count: int) -> Rate:
         host_index=jax.process_index(),
         host_count=jax.process_count(),
     )
-    next(batches)  # builds the pipeline and fills its buffers
+    report("building the input pipeline")
+    next(batches)
+    report(f"timing {count:,} images of the input pipeline")
     return measured_rate(batches, count, batch_size)
 
 
-def generated_comparison(experiment: Experiment, stage: Stage, threads: int, count: int) -> Comparison:
+def generated_comparison(
+    experiment: Experiment, stage: Stage, threads: int, count: int, report: Report = _silent
+) -> Comparison:
     """Compares this project's pipeline with the official one at a stage, on generated JPEGs.
 
     Raises:
@@ -88,11 +102,12 @@ def generated_comparison(experiment: Experiment, stage: Stage, threads: int, cou
         magnitude=stage.magnitude,
         threads=threads,
         count=count,
+        report=report,
     )
 
 
 def needed_images_per_second(experiment: Experiment, stage: Stage, topology: Topology, peak_fraction: float) -> float:
-    """Returns the images per second that a TPU slice needs at a stage if its steps reach a fraction of its peak."""
+    """Returns the images per second that a TPU slice needs at a stage to reach a fraction of its peak FLOP/s."""
     flops = training_flops(experiment.spec, stage.image_size, experiment.dataset_info.num_classes)
     return peak_fraction * topology.chips * topology.chip.peak_flops / flops
 
@@ -106,9 +121,10 @@ def generated_jpegs(count: int = 64, *, height: int = 375, width: int = 500) -> 
     from sklearn.datasets import load_sample_images
 
     rng = np.random.default_rng(0)
+    photos = load_sample_images().images
     encoded = []
     for index in range(count):
-        photo = load_sample_images().images[index % 2]
+        photo = photos[index % 2]
         top, left = (
             int(rng.integers(0, extent - size + 1)) for extent, size in zip(photo.shape, (height, width), strict=False)
         )
@@ -127,10 +143,12 @@ def compare(
     threads: int,
     count: int = 256,
     rounds: int = 3,
+    report: Report = _silent,
 ) -> Comparison:
     """Times both pipelines alternately on images in memory, and returns the median rates.
 
-    Each round makes new iterators, because an idle iterator would go on filling its buffers while the other is timed.
+    An idle pipeline fills its buffers. Before each timing, the function therefore waits until they are full, and then
+    empties those of the pipeline to be timed.
 
     Args:
       images: encoded images, repeated as often as needed.
@@ -140,6 +158,7 @@ def compare(
       threads: number of threads of each pipeline.
       count: images per round.
       rounds: number of rounds.
+      report: shows what is being done.
 
     Raises:
       ValueError: if the official pipeline has no counterpart of the config's preprocessing or augmentation.
@@ -149,13 +168,23 @@ def compare(
             "the official pipeline has only preprocessing 'v2' with augmentation 'randaugment' or 'none'; "
             f"got {config.preprocessing!r} with {config.augmentation!r}"
         )
-    pipelines = [
-        _our_batches(images, config, image_size, magnitude, threads),
-        _official_batches(images, image_size, None if config.augmentation == "none" else magnitude, threads),
-    ]
-    rates = [[measured_rate(_warmed(batches), count, _BATCH) for batches in pipelines] for _ in range(rounds)]
-    ours, official = (_median(column) for column in zip(*rates, strict=True))
-    return Comparison(ours, official)
+    builders = {
+        "this project's input": lambda: _our_batches(images, config, image_size, magnitude, threads),
+        "the official input": lambda: _official_batches(
+            images, image_size, None if config.augmentation == "none" else magnitude, threads
+        ),
+    }
+    pipelines = {}
+    for name, build in builders.items():
+        report(f"building {name}")
+        pipelines[name] = _with_empty_buffers(iter(build()))
+    rates: dict[str, list[Rate]] = {name: [] for name in pipelines}
+    for number in range(rounds):
+        for name, batches in pipelines.items():
+            report(f"timing {count:,} images of {name}, round {number + 1} of {rounds}")
+            _wait_until_idle()
+            rates[name].append(measured_rate(_with_empty_buffers(batches), count, _BATCH))
+    return Comparison(*map(_median, rates.values()))
 
 
 def _our_batches(
@@ -187,10 +216,10 @@ def _official_batches(
 
 
 def measured_rate(batches: Iterator[object], count: int, batch_size: int) -> Rate:
-    """Times whole batches with at least `count` images.
+    """Times as many whole batches as `count` images need.
 
     Args:
-      batches: an iterator that is already warmed up and does not end.
+      batches: an endless iterator that is already warmed up.
       count: least number of images to time.
       batch_size: images per batch.
     """
@@ -202,12 +231,20 @@ def measured_rate(batches: Iterator[object], count: int, batch_size: int) -> Rat
     return Rate(images / (time.perf_counter() - wall), images / (_cpu_seconds() - cpu))
 
 
-def _warmed(batches: tf.data.Dataset) -> Iterator[object]:
-    """Returns an iterator after its first two batches, which fill its buffers."""
-    iterator: Iterator[object] = iter(batches)
-    for _ in range(2):
-        next(iterator)
-    return iterator
+def _with_empty_buffers(batches: Iterator[object]) -> Iterator[object]:
+    """Takes as many batches as the pipelines hold in their buffers, and returns the iterator."""
+    for _ in range(_BUFFERED):
+        next(batches)
+    return batches
+
+
+def _wait_until_idle() -> None:
+    """Waits until this process takes next to no CPU time, for at most two seconds."""
+    for _ in range(100):
+        before = _cpu_seconds()
+        time.sleep(_IDLE_SECONDS)
+        if _cpu_seconds() - before < _IDLE_SECONDS / 10:
+            return
 
 
 def _cpu_seconds() -> float:

@@ -1,8 +1,8 @@
 """A plain re-creation of the official input pipeline: a baseline for speed, and a reference for tests.
 
 It works like efficientnetv2/preprocessing.py and autoaugment.py of google/automl: it decodes the whole image, each
-operation is float arithmetic over the whole image, and a layer of RandAugment is a chain of sixteen `tf.cond`. It was
-written from their description, and training does not use it.
+operation is arithmetic over the whole image, and a layer of RandAugment is a chain of sixteen `tf.cond`. It was
+written from a description of these files. Training does not use it.
 """
 
 import math
@@ -14,9 +14,9 @@ _FILL = 128
 
 
 def official_training_image(data: tf.Tensor, *, image_size: int, magnitude: float | None) -> tf.Tensor:
-    """Returns a training image, float32 `[image_size, image_size, 3]` in -1..1, from an encoded one.
+    """Turns an encoded image into a training image, float32 `[image_size, image_size, 3]` in -1..1.
 
-    A `magnitude` of None means no RandAugment.
+    If `magnitude` is None, RandAugment is not applied.
     """
     image = tf.io.decode_image(data, channels=3, expand_animations=False)
     begin, size, _ = tf.image.sample_distorted_bounding_box(

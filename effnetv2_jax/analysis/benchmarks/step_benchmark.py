@@ -1,9 +1,10 @@
-"""The speed of a stage's training step on this machine's devices."""
+"""Times a stage's training step on the devices of this machine."""
 
 from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -23,9 +24,9 @@ class StepSpeed:
 
     Attributes:
       microbatches: number of microbatches per step, as in training.
-      compile_seconds: time for lowering and compiling.
+      compile_seconds: time for tracing, lowering and compiling, including attempts that did not fit the memory.
       step_seconds: median time of a step.
-      images_per_second: over all devices.
+      images_per_second: images per second over all devices.
     """
 
     microbatches: int
@@ -34,8 +35,12 @@ class StepSpeed:
     images_per_second: float
 
 
-def step_speed(experiment: Experiment, stage: Stage, steps: int) -> StepSpeed:
+def step_speed(
+    experiment: Experiment, stage: Stage, steps: int, report: Callable[[str], None] = lambda _: None
+) -> StepSpeed:
     """Compiles a stage's training step for this machine's devices and times `steps` calls on random images.
+
+    `report` shows what is being done.
 
     Raises:
       DeviceMemoryError: if the step does not fit with any number of microbatches that the config allows.
@@ -46,6 +51,7 @@ def step_speed(experiment: Experiment, stage: Stage, steps: int) -> StepSpeed:
     state = jax.device_put(experiment.initial_state(init_variables(experiment.model, 0)), whole)
     batch = jax.device_put(_random_batch(experiment, batch_size, stage.image_size), divided)
     available = device_memory(experiment.config.device_memory_gib)
+    report("compiling the training step")
     start = time.perf_counter()
     parts, program = smallest_fitting(
         experiment.accumulation,
@@ -53,7 +59,8 @@ def step_speed(experiment: Experiment, stage: Stage, steps: int) -> StepSpeed:
     )
     compile_seconds = time.perf_counter() - start
     seconds = []
-    for _ in range(steps + 1):  # the first call is a warm-up
+    for number in range(steps + 1):  # the first call is a warm-up
+        report(f"timing the training step, {number} of {steps} done" if number else "running the training step once")
         start = time.perf_counter()
         state, metrics = program(state, batch)
         jax.block_until_ready(metrics)
@@ -63,7 +70,7 @@ def step_speed(experiment: Experiment, stage: Stage, steps: int) -> StepSpeed:
 
 
 def _random_batch(experiment: Experiment, batch_size: int, image_size: int) -> dict[str, Any]:
-    """Returns a batch of random images, all of class 1 (with multi-hot labels, of every class)."""
+    """Returns a batch of random images. All are of class 1, or of every class if the labels are multi-hot."""
     rng = np.random.default_rng(0)
     shapes = experiment.abstract_batch(batch_size, image_size)
     images = rng.integers(0, 256, shapes["image"].shape, np.uint8)

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import os
+import sys
+import tempfile
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from effnetv2_jax.analysis.topology import parse_topology
 from effnetv2_jax.cli.config_file import UsageError, add_config_argument, load_config
 from effnetv2_jax.cli.numbers import whole
+from effnetv2_jax.cli.progress_line import progress_line
 from effnetv2_jax.cli.tables import Columns, make_table
 
 if TYPE_CHECKING:
     from effnetv2_jax.train.experiment import Experiment
     from effnetv2_jax.train.recipe.progressive import Stage
 
-# Training steps of these networks reach between these fractions of a TPU's peak, by the TPU compiler's estimates.
+# By the TPU compiler's estimates, training steps of these networks reach a fraction of a TPU's peak in this range.
 _PEAK_FRACTIONS = (0.18, 0.40)
 
 
@@ -55,7 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.generated and arguments.step and not arguments.input:
         raise UsageError("--generated is for the input pipeline: add --input, or leave out --step")
     if arguments.generated:
-        os.environ["TF_ENABLE_ONEDNN_OPTS"] = "1"  # TensorFlow's default, for a fair comparison
+        _import_tensorflow_with_onednn()
     import jax
 
     from effnetv2_jax.analysis.plan import planned_experiment
@@ -63,7 +68,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     parse_topology(arguments.accelerator)  # refuses a wrong name before minutes of timing
     experiment = planned_experiment(load_config(arguments), jax.device_count())
-    figures = [_stage_figures(arguments, experiment, stage) for stage in experiment.stages]
+    with progress_line() as show:
+        figures = [_stage_figures(arguments, experiment, stage, show) for stage in experiment.stages]
     console = make_console()
     if arguments.json:
         print(json.dumps(figures, indent=1))
@@ -73,7 +79,34 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _stage_figures(arguments: argparse.Namespace, experiment: Experiment, stage: Stage) -> dict[str, Any]:
+def _import_tensorflow_with_onednn() -> None:
+    """Imports TensorFlow with oneDNN, its default, for a fair comparison.
+
+    TensorFlow prints the notice that oneDNN is on before it reads its log level. So the native error stream goes to a
+    file during the import, and the file is printed only if the import fails.
+    """
+    os.environ["TF_ENABLE_ONEDNN_OPTS"] = "1"
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as notices:
+        os.dup2(notices.fileno(), 2)
+        try:
+            importlib.import_module("effnetv2_jax.data.cpu_tensorflow")
+        except BaseException:
+            notices.seek(0)
+            os.write(kept, notices.read())
+            raise
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+
+
+def _stage_figures(
+    arguments: argparse.Namespace, experiment: Experiment, stage: Stage, show: Callable[[str], None]
+) -> dict[str, Any]:
+    def report(text: str) -> None:
+        show(f"stage {stage.index + 1} of {len(experiment.stages)} ({stage.image_size} px): {text}")
+
     both = not (arguments.input or arguments.step)
     figures: dict[str, Any] = {
         "stage": stage.index + 1,
@@ -81,11 +114,11 @@ def _stage_figures(arguments: argparse.Namespace, experiment: Experiment, stage:
         "magnitude": stage.magnitude,
     }
     if both or arguments.input:
-        figures |= _input_figures(arguments, experiment, stage)
+        figures |= _input_figures(arguments, experiment, stage, report)
     if both or arguments.step:
         from effnetv2_jax.analysis.benchmarks.step_benchmark import step_speed
 
-        speed = step_speed(experiment, stage, arguments.steps)
+        speed = step_speed(experiment, stage, arguments.steps, report)
         figures |= {
             "accumulation_steps": speed.microbatches,
             "compile_seconds": speed.compile_seconds,
@@ -98,7 +131,9 @@ def _stage_figures(arguments: argparse.Namespace, experiment: Experiment, stage:
     return figures
 
 
-def _input_figures(arguments: argparse.Namespace, experiment: Experiment, stage: Stage) -> dict[str, Any]:
+def _input_figures(
+    arguments: argparse.Namespace, experiment: Experiment, stage: Stage, report: Callable[[str], None]
+) -> dict[str, Any]:
     from effnetv2_jax.analysis.benchmarks.input_benchmark import (
         dataset_rate,
         generated_comparison,
@@ -107,11 +142,11 @@ def _input_figures(arguments: argparse.Namespace, experiment: Experiment, stage:
 
     official: dict[str, Any] = {}
     if arguments.generated:
-        comparison = generated_comparison(experiment, stage, arguments.threads or 1, arguments.images)
+        comparison = generated_comparison(experiment, stage, arguments.threads or 1, arguments.images, report)
         rate = comparison.ours
         official = {"official_images_per_cpu_second": comparison.official.per_cpu_second, "ratio": comparison.ratio}
     else:
-        rate = dataset_rate(experiment, stage, arguments.images)
+        rate = dataset_rate(experiment, stage, arguments.images, report)
     slice_ = parse_topology(arguments.accelerator)
     needed = [needed_images_per_second(experiment, stage, slice_, fraction) for fraction in _PEAK_FRACTIONS]
     return {

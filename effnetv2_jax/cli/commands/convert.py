@@ -97,6 +97,7 @@ def _as_json(conversion: Conversion) -> str:
             "relative_difference": verification.relative,
             "largest_logit": verification.largest_logit,
             "against": verification.against,
+            "computed_by": verification.computed_by,
             "exact": verification.exact,
             "deviation": verification.deviation,
             "notes": conversion.notes,

@@ -56,8 +56,33 @@ def _check(arguments: argparse.Namespace) -> int:
     _list(console, "broken training images", report.train.broken)
     _list(console, "broken evaluation images", report.evaluation.broken)
     _list(console, "evaluation images that are also training images", {name: twin for twin, name in report.shared})
-    console.print("sound" if report.sound else "not sound")
+    console.print(_verdict(report, len(empty), config.max_broken), markup=False)
     return 0 if report.sound else 1
+
+
+def _verdict(report: DataReport, empty_classes: int, max_broken: float) -> str:
+    """Returns a sentence that says whether the data set is sound, with the numbers that decide it."""
+    from effnetv2_jax.data.broken import training_limit
+
+    train, evaluation = report.train, report.evaluation
+    if report.sound:
+        return (
+            f"The data set is sound: {train.examples:,} training and {evaluation.examples:,} evaluation images in "
+            f"{len(report.class_names):,} classes, none of them broken and none in both splits."
+        )
+    counted = {
+        f"of {train.examples:,} training images, {{}} cannot be used "
+        f"({training_limit(max_broken, train.examples)})": len(train.broken),
+        f"of {evaluation.examples:,} evaluation images, {{}} cannot be used (evaluation allows none)": (
+            len(evaluation.broken)
+        ),
+        f"of {evaluation.examples:,} evaluation images, {{}} can be found among the training images": (
+            len(report.shared)
+        ),
+        f"of {len(report.class_names):,} classes, {{}} cannot be learnt for lack of a training image": empty_classes,
+    }
+    faults = "; ".join(text.format(f"{count:,}") for text, count in counted.items() if count)
+    return f"The data set is not sound: {faults}."
 
 
 def _splits_table(report: DataReport) -> rich.table.Table:

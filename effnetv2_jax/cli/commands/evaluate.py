@@ -13,14 +13,14 @@ import rich.table
 from effnetv2_jax.cli.config_file import UsageError, add_config_argument, load_config, with_overrides
 from effnetv2_jax.cli.framework_option import add_framework_argument
 from effnetv2_jax.cli.numbers import whole
-from effnetv2_jax.cli.processes import add_process_arguments, join_processes
+from effnetv2_jax.cli.process_options import add_process_arguments, join_processes
 from effnetv2_jax.convert.weights import load_weights
 from effnetv2_jax.train.report.console import make_console
 
 if TYPE_CHECKING:
     from effnetv2_jax.convert.frameworks.table import FrameworkName
     from effnetv2_jax.train.config import TrainConfig
-    from effnetv2_jax.train.evaluation import Results
+    from effnetv2_jax.train.recipe.eval_step import Results
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -69,7 +69,7 @@ def _config(arguments: argparse.Namespace) -> TrainConfig:
 
 
 def _evaluate_checkpoint(config: TrainConfig, path: str, framework: FrameworkName | None) -> Results:
-    """Evaluates weights with their own network and preprocessing; both the averaged and the raw ones if both exist."""
+    """Evaluates the averaged and the raw weights, as far as they exist, with their own network and preprocessing."""
     from effnetv2_jax.train.evaluation import evaluate_weights
 
     both = {

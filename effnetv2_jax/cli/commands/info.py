@@ -11,14 +11,14 @@ import rich.table
 
 from effnetv2_jax.cli.numbers import whole
 from effnetv2_jax.model.specs import ModelSpec
-from effnetv2_jax.model.summary import Part, count_multiply_adds, count_parameters, parts
+from effnetv2_jax.model.summary import Component, components, count_multiply_adds, count_parameters
 from effnetv2_jax.model.variants import VARIANTS, get_spec
 from effnetv2_jax.train.report.console import make_console
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the command's arguments."""
-    parser.add_argument("variant", nargs="?", help="show the layers of this variant")
+    parser.add_argument("variant", nargs="?", help="show the blocks of this variant")
     parser.add_argument(
         "--image-size",
         type=whole(1),
@@ -31,14 +31,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Prints a table of all variants, or of the layers of one."""
+    """Prints a table of all variants, or of the components of one: stem, blocks, head and classifier."""
     console = make_console()
     if arguments.variant is None:
         console.print(_variants_table(arguments.image_size, arguments.num_classes))
         return 0
     spec = get_spec(arguments.variant)
     size = arguments.image_size or spec.eval_size
-    network = list(parts(spec, size, arguments.num_classes))
+    network = list(components(spec, size, arguments.num_classes))
     console.print(_variant_table(spec, size, network))
     console.print(f"citation: {spec.citation}", soft_wrap=True)
     return 0
@@ -66,16 +66,18 @@ def _variants_table(image_size: int | None, num_classes: int) -> rich.table.Tabl
     return table
 
 
-def _variant_table(spec: ModelSpec, size: int, parts: Sequence[Part]) -> rich.table.Table:
-    table = _table(("layer", "row", "type", "output", "parameters", "adds"), left=3)
+def _variant_table(spec: ModelSpec, size: int, components: Sequence[Component]) -> rich.table.Table:
+    table = _table(("component", "row", "type", "output", "parameters", "adds"), left=3)
     table.title = f"{spec.name} at {size}×{size}"
-    for part in parts:
-        row = "" if part.row is None else str(part.row)
-        output = f"{part.image_size}×{part.image_size}×{part.features}"
-        table.add_row(part.name, row, part.description, output, f"{part.parameters:,}", _billions(part.multiply_adds))
+    for component in components:
+        row = "" if component.row is None else str(component.row)
+        output = f"{component.image_size}×{component.image_size}×{component.features}"
+        numbers = f"{component.parameters:,}", _billions(component.multiply_adds)
+        table.add_row(component.name, row, component.description, output, *numbers)
     table.add_section()
-    parameters, statistics = (sum(getattr(part, name) for part in parts) for name in ("parameters", "statistics"))
-    total = _billions(sum(part.multiply_adds for part in parts))
+    parameters = sum(component.parameters for component in components)
+    statistics = sum(component.statistics for component in components)
+    total = _billions(sum(component.multiply_adds for component in components))
     table.add_row("total", "", "", "", f"{parameters:,}", total, style="bold")
     table.caption = f"adds: multiply-adds for one image · BatchNorm statistics, not counted above: {statistics:,}"
     return table

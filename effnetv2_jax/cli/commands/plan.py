@@ -6,10 +6,11 @@ import argparse
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from effnetv2_jax.cli.config_file import UsageError, add_config_argument, load_config
 from effnetv2_jax.cli.numbers import above_zero, whole
+from effnetv2_jax.cli.own_configs import is_config
 
 if TYPE_CHECKING:
     from effnetv2_jax.analysis.plan import Plan, PlannedProgram
@@ -37,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         const=15,
         default=0,
         metavar="N",
-        help="list the N layers that take the most time (default: 15)",
+        help="list the N layers that take the most time (N: 15 if left out)",
     )
     parser.add_argument(
         "--picture", default="", metavar="FILE.png", help="draw the time by program and kind of operation"
@@ -48,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--batch-per-chip", type=whole(1), metavar="N", help="with --variant: images per chip (default: 64)"
     )
-    parser.add_argument("--dtype", help="with --variant: bfloat16 (default) or float32")
+    parser.add_argument("--dtype", choices=("bfloat16", "float32"), help="with --variant (default: bfloat16)")
     parser.add_argument(
         "--cache",
         default=None,
@@ -62,7 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
     import jax
 
     jax.config.update("jax_platforms", "cpu")  # leaves this machine's accelerator alone
-    jax.config.update("jax_enable_compilation_cache", False)  # cannot store programs for an absent TPU
+    jax.config.update("jax_enable_compilation_cache", False)  # it cannot store programs for an absent TPU
     requests = _requests(arguments)
     plans = {name: _plan(arguments, *request) for name, request in requests.items()}
     if arguments.json:
@@ -84,7 +85,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _requests(arguments: argparse.Namespace) -> dict[str, tuple[TrainConfig | None, Topology | None]]:
-    """Returns the plans to make: name → config (None for --variant) and slice. With --compare there are two.
+    """Returns the plans to make, two with --compare: name → config (None with --variant) and slice.
 
     Raises:
       UsageError: for arguments that exclude or need each other.
@@ -100,7 +101,7 @@ def _requests(arguments: argparse.Namespace) -> dict[str, tuple[TrainConfig | No
         raise UsageError("--compare, --layers, --picture and --price need --topology")
     config = load_config(arguments) if arguments.config else None
     requests = {_name(arguments.config or arguments.variant, topology): (config, topology)}
-    if ".py" in arguments.compare:
+    if is_config(arguments.compare):
         other = argparse.Namespace(**{**vars(arguments), "config": arguments.compare})
         requests[_name(arguments.compare, topology)] = load_config(other), topology
     elif arguments.compare:
@@ -114,7 +115,7 @@ def _name(what: str, topology: Topology | None) -> str:
 
 
 def _figures(arguments: argparse.Namespace, name: str, plan: Plan, program: PlannedProgram) -> dict[str, Any]:
-    """Returns a program's figures, with the price and the slowest layers if they are asked for."""
+    """Returns a program's figures, with the price and the slowest layers if the arguments ask for them."""
     figures = {"plan": name} | plan.figures(program)
     if arguments.price and program.cost:
         figures["price"] = arguments.price * figures["chip_hours"]
@@ -129,7 +130,7 @@ def _plan(arguments: argparse.Namespace, config: TrainConfig | None, topology: T
 
     if config is None:
         chips = topology.chips if topology else 1
-        sizes, dtype = _sizes(arguments.sizes or ""), arguments.dtype or "bfloat16"
+        sizes, dtype = _sizes(arguments.sizes or ""), cast("Any", arguments.dtype or "bfloat16")
         config = config_of_variant(arguments.variant, sizes, arguments.batch_per_chip or 64, chips, dtype)
     cache = CACHE if arguments.cache is None else arguments.cache
     experiment = planned_experiment(config, topology.devices if topology else 1)

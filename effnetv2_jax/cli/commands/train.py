@@ -7,13 +7,13 @@ import sys
 
 from effnetv2_jax.cli.config_file import add_config_argument, load_config
 from effnetv2_jax.cli.initial_weights import initial_variables
-from effnetv2_jax.cli.processes import add_process_arguments, join_processes
+from effnetv2_jax.cli.process_options import add_process_arguments, join_processes
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the command's arguments."""
     add_config_argument(parser)
-    parser.add_argument("--workdir", required=True, help="run folder, a path or gs://…; resumes its run")
+    parser.add_argument("--workdir", required=True, help="run folder, a path or gs://…; a run that it holds is resumed")
     parser.add_argument(
         "--profile", default="", metavar="START:STOP", help="write a trace of these steps into WORKDIR/profile"
     )
@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Trains, and prints the result and where the files are."""
+    """Trains, and prints the results and the paths of the files."""
     from effnetv2_jax.train.run.preemption import EXIT_CODE, Stopped
     from effnetv2_jax.train.run.processes import is_first
     from effnetv2_jax.train.trainer import train

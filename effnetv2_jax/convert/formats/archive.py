@@ -1,4 +1,4 @@
-"""The one checkpoint inside a tar archive, which may come from anyone."""
+"""Unpacks the one checkpoint in a tar archive. The archive may come from anyone, so everything in it is checked."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ def is_archive(path: Path) -> bool:
 def copy_checkpoint(path: Path, folder: Path) -> Path:
     """Copies the files of the archive's one checkpoint into `folder` under fixed names and returns their prefix.
 
-    Members are streamed in order, only those of the checkpoint are written, and no name from the archive becomes a
+    Members are streamed in order. Only those of the checkpoint are written, and no name from the archive becomes a
     path. The whole archive is read, so that gzip's checksum is verified.
 
     Raises:
-      ValueError: for a damaged or truncated archive, a member that is a link or a device, a name that points outside of
-        the archive, too many members or bytes, or if there is no checkpoint or more than one.
+      ValueError: for a damaged or truncated archive, a member that is a link, a device or sparse, a name that points
+        outside of the archive, too many members or bytes, or if there is no checkpoint or more than one.
     """
     limit = min(_MAX_BYTES, _MAX_RATIO * path.stat().st_size + _SPARE)
     copied: dict[str, str] = {}

@@ -1,4 +1,4 @@
-"""The checksum CRC-32C of TensorFlow's files, in NumPy.
+"""Computes CRC-32C, the checksum of TensorFlow's files, with NumPy.
 
 The data is divided into lanes of equal length. The remainders of all lanes are computed together and then combined.
 """
@@ -58,7 +58,7 @@ def _table() -> np.ndarray:
 
 
 def _shifted(state: np.ndarray, length: int) -> np.ndarray:
-    """Returns the remainders after `length` more zero bytes, which is a linear map of their bits."""
+    """Returns the remainders after `length` more zero bytes. They are a linear map of the bits of `state`."""
     result = np.zeros_like(state)
     for bit, image in enumerate(_images(length)):
         result ^= np.where((state >> np.uint32(bit)) & 1, np.uint32(image), np.uint32(0))
@@ -67,7 +67,7 @@ def _shifted(state: np.ndarray, length: int) -> np.ndarray:
 
 @functools.lru_cache(maxsize=256)
 def _images(length: int) -> tuple[int, ...]:
-    """Returns the remainder that each of the 32 bits becomes after `length` zero bytes."""
+    """Returns the remainder of each of the 32 bits after `length` zero bytes."""
     if length == 1:
         return tuple(int(_table()[(1 << bit) & 0xFF]) ^ ((1 << bit) >> 8) for bit in range(32))
     half = np.array(_images(length // 2), np.uint32)

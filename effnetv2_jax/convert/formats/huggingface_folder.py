@@ -1,4 +1,4 @@
-"""Hugging Face's folder of a model: `model.safetensors` and `config.json`."""
+"""The folder in which Hugging Face stores a model: `model.safetensors` and `config.json`."""
 
 from __future__ import annotations
 

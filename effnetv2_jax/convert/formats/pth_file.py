@@ -1,4 +1,4 @@
-"""PyTorch's `.pth` files, read without running code that they may contain."""
+"""Reads PyTorch's `.pth` files without running code that they may contain."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _DAMAGE = (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError,
 
 @contextlib.contextmanager
 def open_pth(path: Path, *, moving_average: bool) -> Iterator[TensorFile]:
-    """Opens a `.pth` or `.pt` file with PyTorch's weights-only reader, which needs PyTorch 2.6 or later.
+    """Opens a `.pth`, `.pt` or `.bin` file with PyTorch's weights-only reader, which needs PyTorch 2.6 or later.
 
     The checkpoint of a training script may contain averaged and raw weights; `moving_average` selects the averaged
     ones.
@@ -36,7 +36,7 @@ def open_pth(path: Path, *, moving_average: bool) -> Iterator[TensorFile]:
       ValueError: for a file that is damaged or contains anything except tensors.
       OSError: if the file does not exist or cannot be read.
     """
-    path.open("rb").close()  # a missing file is an OSError, with or without PyTorch
+    path.open("rb").close()  # raises OSError for a missing file even if PyTorch is not installed
     torch = _torch()
     try:
         loaded = torch.load(path, map_location="cpu", weights_only=True)
@@ -57,7 +57,7 @@ def _torch() -> Any:
     try:
         import torch
     except ImportError as error:
-        raise ImportError("reading .pth files needs PyTorch: pip install 'effnetv2_jax[torch]'") from error
+        raise ImportError("reading .pth files needs the extra 'torch': pip install 'effnetv2_jax[torch]'") from error
     version = tuple(int(part) for part in torch.__version__.split(".")[:2])
     if version < (2, 6):
         raise ImportError(f"reading .pth files safely needs PyTorch 2.6 or later; {torch.__version__} is installed")
@@ -65,7 +65,7 @@ def _torch() -> Any:
 
 
 def _state_dict(loaded: Any, moving_average: bool, path: Path) -> tuple[dict[str, Any], dict[str, str]]:
-    """Returns the weights in the contents of a file, without wrappers, and metadata on whether they are averaged."""
+    """Returns the weights in a loaded file, without wrappers, and metadata that says whether they are averaged."""
     torch = _torch()
     metadata = {}
     keys = (*_AVERAGED, *_RAW) if moving_average else (*_RAW, *_AVERAGED)

@@ -1,4 +1,4 @@
-"""The folder of a training run, read without the trainer."""
+"""Reads weights from the folder of a training run, without the trainer."""
 
 from __future__ import annotations
 
@@ -11,6 +11,20 @@ from etils import epath
 
 from effnetv2_jax.convert.formats.tensor_file import TensorFile
 from effnetv2_jax.model.provenance import CARD
+
+CHECKPOINTS = "checkpoints"
+"""The folder in a run folder that contains one folder for each checkpoint, named by its step."""
+
+_COMMITTED = "_CHECKPOINT_METADATA"  # Orbax writes this file into the folder of a checkpoint
+
+
+def is_run(path: epath.Path) -> bool:
+    """Whether a path is the folder of a run, its folder of checkpoints, or one checkpoint."""
+    if not path.is_dir():
+        return False
+    if any((path / name).exists() for name in (CARD, CHECKPOINTS, _COMMITTED)):
+        return True
+    return any((step / _COMMITTED).exists() for step in path.iterdir() if step.name.isdigit())
 
 
 @contextlib.contextmanager
@@ -38,7 +52,7 @@ def open_run(path: epath.PathLike, *, moving_average: bool) -> Iterator[TensorFi
 
 
 def _card(checkpoint: epath.Path) -> dict[str, str]:
-    """Returns the provenance of the run's weights as metadata; nothing if the run has no card."""
+    """Returns the provenance of the run's weights as metadata, which is empty if the run has no card."""
     card = checkpoint.parent.parent / CARD
     if not card.exists():
         return {}

@@ -1,4 +1,4 @@
-"""Safetensors files, read and written one tensor at a time.
+"""Reads and writes safetensors files one tensor at a time.
 
 Source of the format: the safetensors README.
 """
@@ -28,9 +28,9 @@ _DTYPES = {"F32": "<f4", "F16": "<f2", "BF16": ml_dtypes.bfloat16, "F64": "<f8",
 
 @contextlib.contextmanager
 def open_safetensors(path: Path) -> Iterator[TensorFile]:
-    """Opens a safetensors file; bfloat16 tensors are read as `ml_dtypes.bfloat16`.
+    """Opens a safetensors file. bfloat16 tensors are read as `ml_dtypes.bfloat16`.
 
-    If the file has a digest of its tensors and all of them were read, leaving the context verifies the digest.
+    If the file has a digest of its tensors, and all of them except scalars were read, leaving the context verifies it.
 
     Raises:
       ValueError: for a file that is damaged or not a safetensors file.
@@ -60,7 +60,7 @@ def open_safetensors(path: Path) -> Iterator[TensorFile]:
 
 
 def _read(file: BinaryIO, start: int, entry: Mapping[str, Any], name: str) -> np.ndarray:
-    """Reads one tensor. The library would map the whole file, and its pages would count as the process's memory."""
+    """Reads one tensor. The library would map the whole file, whose pages count as memory of the process."""
     if entry["dtype"] not in _DTYPES:
         raise ValueError(f"{name} is {entry['dtype']}; known types: {', '.join(_DTYPES)}")
     dtype = np.dtype(_DTYPES[entry["dtype"]])
@@ -74,12 +74,12 @@ def write_safetensors(
     metadata: Mapping[str, str],
     counters: Sequence[str] = (),
 ) -> None:
-    """Writes a file; its header also gets a digest of the tensors.
+    """Writes a file. Its header also gets a digest of the tensors.
 
     Args:
       path: the file.
-      tensors: by name, the shape of a tensor and a function that returns it, called when it is to be written. Tensors
-        are written as float32.
+      tensors: name → the shape of a tensor, and a function that returns it, which is called just before it is written.
+        Tensors are written as float32.
       metadata: the strings of the header.
       counters: names of int64 scalars, which are written as zeros.
     """

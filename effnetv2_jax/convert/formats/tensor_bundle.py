@@ -1,4 +1,4 @@
-"""TensorFlow's checkpoints, read without TensorFlow: an index, which is a sorted table, and the tensors' bytes.
+"""Reads TensorFlow's checkpoints without TensorFlow. They consist of an index, a sorted table, and of data files.
 
 Importing TensorFlow takes 0.5 GB and many seconds, far more than reading the weights. Checkpoints may come from anyone,
 so every length and every checksum is verified.
@@ -105,7 +105,7 @@ class TensorBundle:
 
 
 def _table_rows(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Yields the keys and values of a sorted table: blocks of rows, and a block with the position of each of them."""
+    """Yields the keys and values of a sorted table, which has blocks of rows and a block with their positions."""
     footer = data[-_FOOTER:]
     if len(footer) != _FOOTER or struct.unpack_from("<Q", footer, _FOOTER - 8)[0] != _MAGIC:
         raise ValueError("it does not end as the index of a checkpoint does")
@@ -123,7 +123,7 @@ def _handle(data: bytes, position: int) -> tuple[tuple[int, int], int]:
 
 
 def _block(data: bytes, offset: int, size: int) -> bytes:
-    """Returns the content of a block, which its type and its checksum follow."""
+    """Returns the content of a block. Its type and its checksum follow it in the file."""
     if offset + size + 5 > len(data):
         raise ValueError("a block ends beyond the end of the index")
     kind, checksum = struct.unpack_from("<BI", data, offset + size)

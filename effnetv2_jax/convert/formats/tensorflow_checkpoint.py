@@ -1,4 +1,4 @@
-"""The official TensorFlow checkpoints: an archive as downloaded, a folder, or the prefix of a checkpoint's files."""
+"""Reads official TensorFlow checkpoints from a downloaded archive, a folder, or the prefix of the files."""
 
 from __future__ import annotations
 
@@ -48,15 +48,15 @@ def checkpoint_files(path: epath.Path) -> list[epath.Path]:
 
 @contextlib.contextmanager
 def open_checkpoint(path: Path, *, moving_average: bool) -> Iterator[TensorFile]:
-    """Opens an official checkpoint. Names come without the model's scope, such as `blocks_0/conv2d/kernel`.
+    """Opens an official checkpoint. Names omit the model's scope, as in `blocks_0/conv2d/kernel`.
 
     Args:
       path: the archive, a folder with one checkpoint, or the prefix or one of the files of a checkpoint.
       moving_average: whether to read the moving average of each variable instead of the variable itself.
 
     Raises:
-      ValueError: for a damaged or hostile archive, a damaged checkpoint, one without the averages asked for, or one
-        of another kind of model.
+      ValueError: for a damaged or hostile archive, a damaged checkpoint, a checkpoint without the averaged or raw
+        weights that are asked for, or a checkpoint of another model.
       OSError: if there is no checkpoint, or a part of it is missing.
     """
     with contextlib.ExitStack() as stack:
@@ -98,7 +98,7 @@ def _prefix(path: Path) -> Path:
 
 
 def _open(prefix: Path, moving_average: bool, digest: str, shown: str) -> TensorFile:
-    """Opens the checkpoint at a prefix; errors name it `shown`."""
+    """Opens the checkpoint at a prefix. Error messages call it `shown`."""
     try:
         bundle = TensorBundle(prefix)
     except ValueError as error:
@@ -117,7 +117,7 @@ def _open(prefix: Path, moving_average: bool, digest: str, shown: str) -> Tensor
 
 
 def _stored_names(shapes: Mapping[str, Any], moving_average: bool, shown: str) -> dict[str, str]:
-    """Returns for each variable of the model, without the model's scope, the name of the tensor to read for it."""
+    """Returns variable name without the model's scope → name of the tensor to read for it."""
     variables = {name.removesuffix(_AVERAGE) for name in shapes}
     models = {name.removesuffix(_STEM) for name in variables if name.endswith(_STEM)}
     if len(models) != 1:

@@ -1,4 +1,4 @@
-"""The plain PyTorch EffNetV2 of the paper-reading article.
+"""The framework article, the plain PyTorch EffNetV2 of a paper-reading article.
 
 Source: d-li14/efficientnetv2.pytorch effnetv2.py; it keeps PyTorch's BatchNorm epsilon.
 """

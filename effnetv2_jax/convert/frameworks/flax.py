@@ -1,4 +1,4 @@
-"""This project: the paths and layouts of our own variables."""
+"""The framework flax, which is this project: tensors have the paths and layouts of our own variables."""
 
 from __future__ import annotations
 

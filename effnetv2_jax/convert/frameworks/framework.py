@@ -1,4 +1,4 @@
-"""A framework as a record: the names and layouts of its tensors, its networks and their arithmetic."""
+"""The record that describes a framework: the names and layouts of its tensors, its networks and their arithmetic."""
 
 from __future__ import annotations
 
@@ -23,9 +23,11 @@ FormatName = Literal["checkpoint", "huggingface", "safetensors", "pth", "run"]
 Modules = tuple[str, str]
 
 IMAGENET: Mapping[int, str] = MappingProxyType({1000: "imagenet-1k", 21843: "imagenet-21k"})
-"""The data set of published weights by their number of classes."""
+"""Number of classes → the data set of published weights with that number."""
 
-RunNetwork = Callable[[str, int, Path, np.ndarray], tuple[str, np.ndarray]]
+
+class NoNetwork(Exception):
+    """A framework's own network cannot be run here. The message says why."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +46,7 @@ class ModuleNames:
       blocks: one mapping for each structure of a block that the framework has, from the name of a layer to the names
         of its two modules.
       leaves: each leaf's name.
-      separator: stands between the name of a module and the name of a leaf.
+      separator: the text between the name of a module and the name of a leaf.
     """
 
     stem: Modules
@@ -63,11 +65,11 @@ class ModuleNames:
         """
         place = tensor.place
         modules: Sequence[str]
-        if place.part == "block":
+        if place.component == "block":
             modules = self._block(place.layers)[place.layer]
             prefix = self.block
         else:
-            modules = {"stem": self.stem, "head": self.head, "classifier": (self.classifier,)}[place.part]
+            modules = {"stem": self.stem, "head": self.head, "classifier": (self.classifier,)}[place.component]
             prefix = ""
         module = (prefix + modules[tensor.module]).format(
             block=place.block,
@@ -94,12 +96,15 @@ class Architecture:
     """A framework's network of one spec.
 
     Attributes:
-      name: the framework's name of the network; None if it has no name for this spec.
+      name: the framework's name of the network, which is the function that builds it; None if there is no such function
+        for this spec.
       padding: the padding that its code uses.
       bn_epsilon: the BatchNorm epsilon that its code uses. Weights give the same logits only with the same padding and
         epsilon.
       preprocessing: the preprocessing family of the weights that the framework publishes.
       eval_size: image size in pixels at which these weights are evaluated.
+      arguments: keyword arguments that the function needs, such as timm's `channel_multiplier`.
+      reason: why the framework has no name for this spec; empty if it has one.
     """
 
     name: str | None
@@ -107,16 +112,36 @@ class Architecture:
     bn_epsilon: float
     preprocessing: str
     eval_size: int
+    arguments: Mapping[str, float | str] = dataclasses.field(default_factory=dict)
+    reason: str = ""
 
     @property
     def model_fields(self) -> dict[str, object]:
         """The arguments with which `create_model` makes a network that computes the same as the framework's."""
         return {"padding": self.padding, "bn_epsilon": self.bn_epsilon}
 
+    @property
+    def call(self) -> str:
+        """The call that builds the network, such as `tf_efficientnetv2_b0(channel_multiplier=0.5)`."""
+        arguments = ", ".join(f"{name}={value!r}" for name, value in self.arguments.items())
+        return (self.name or "EfficientNet") + (f"({arguments})" if arguments else "")
+
+
+RunNetwork = Callable[[ModelSpec, Architecture, int, Path, np.ndarray], tuple[str, np.ndarray]]
+
+
+@dataclasses.dataclass(frozen=True)
+class NetworkName:
+    """A framework's name of a network with the arguments of the function, or the reason why there is none."""
+
+    name: str | None
+    arguments: Mapping[str, float | str] = dataclasses.field(default_factory=dict)
+    reason: str = ""
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Framework:
-    """Everything that conversion knows of a framework.
+    """Everything that conversion knows about a framework.
 
     Attributes:
       name: how users name it.
@@ -129,16 +154,20 @@ class Framework:
       projects_expand_1: whether its fused blocks of expand ratio 1 have a projection, as in the article's network.
       is_target: whether weights can be written for it.
       is_pytorch: whether its weights are PyTorch state dicts, which also contain a step counter for each BatchNorm.
+      find_network: returns the framework's name of a network whose spec is not that of a variant; None if it names only
+        variants.
       run: loads a safetensors file into the framework's own network and runs it; None if it has none to run. Takes the
-        network's name, the number of classes, the file and images `[N, H, W, 3]`. Returns the network's name with the
-        package's version, and the logits, or the pooled features if there are no classes. Raises ImportError if a
-        package is missing.
-      folder_config: returns the `config.json` of a Hugging Face folder for a provenance and a network's name; None if
+        spec, its architecture, the number of classes, the file and images `[N, H, W, 3]`. Returns the package with its
+        version and its call, and the logits, or the pooled features if there are no classes. Raises NoNetwork if a
+        package is missing or cannot build the network.
+      folder_config: returns the `config.json` of a Hugging Face folder for a provenance and its architecture; None if
         the framework reads no such folders.
-      label_sets: the data set of published weights by their number of classes.
-      file_preprocessing: a preprocessing family by a part of a file's name, for weights that differ from the published
-        ones of their architecture.
-      rounding: how the framework's own code rounds widths, where that may differ from the published architecture.
+      folder_arguments: returns the arguments with which the function builds a network of the weights' own padding and
+        epsilon, for a folder's `config.json`; None if the function has no such arguments.
+      label_sets: number of classes → the data set of published weights with that number.
+      file_preprocessing: part of a file's name → the preprocessing family of such files, for weights that need another
+        family than their architecture's.
+      rounding: how the framework's own code rounds widths, if that may differ from the published architecture.
     """
 
     name: str
@@ -151,8 +180,10 @@ class Framework:
     projects_expand_1: bool = False
     is_target: bool = True
     is_pytorch: bool = False
+    find_network: Callable[[ModelSpec], NetworkName] | None = None
     run: RunNetwork | None = None
-    folder_config: Callable[[Provenance, str], dict[str, Any]] | None = None
+    folder_config: Callable[[Provenance, Architecture], dict[str, Any]] | None = None
+    folder_arguments: Callable[[Provenance], Mapping[str, float | str]] | None = None
     label_sets: Mapping[int, str] = dataclasses.field(default_factory=dict)
     file_preprocessing: Mapping[str, str] = dataclasses.field(default_factory=dict)
     rounding: Rounding | None = None
@@ -194,15 +225,34 @@ class Framework:
         return all(self.names.has_block([layer.name for layer in block.layers()]) for block in spec.blocks())
 
     def architecture(self, spec: ModelSpec) -> Architecture:
-        """Returns the framework's network of a spec, without a name if the spec is not one of the variants."""
+        """Returns the framework's network of a spec."""
         if spec.name in self.architectures and VARIANTS.get(spec.name) == spec:
             return self.architectures[spec.name]
-        padding = self.padding or spec.padding
-        bn_epsilon = self.bn_epsilon or spec.bn_epsilon
-        return Architecture(None, padding, bn_epsilon, spec.preprocessing, spec.eval_size)
+        found = self.find_network(spec) if self.find_network else NetworkName(None, reason="it names only variants")
+        return Architecture(
+            found.name,
+            self.padding or spec.padding,
+            self.bn_epsilon or spec.bn_epsilon,
+            spec.preprocessing,
+            spec.eval_size,
+            found.arguments,
+            found.reason,
+        )
 
-    def model_fields(self, provenance: Provenance) -> dict[str, object]:
-        """Returns the arguments of `create_model` with which the framework computes these weights."""
-        if self.padding is None:
-            return provenance.model_fields
-        return self.architecture(provenance.spec).model_fields
+    def written_architecture(self, provenance: Provenance, *, folder: bool) -> Architecture:
+        """Returns the network with which the framework computes these weights after they are written for it.
+
+        Args:
+          provenance: the provenance of the weights.
+          folder: whether they are written as a folder, whose `config.json` may name the padding and the epsilon.
+        """
+        architecture = self.architecture(provenance.spec)
+        if self.padding is not None and not (folder and self.folder_arguments):
+            return architecture
+        added = self.folder_arguments(provenance) if self.folder_arguments else {}
+        return dataclasses.replace(
+            architecture,
+            padding=provenance.padding,
+            bn_epsilon=provenance.bn_epsilon,
+            arguments={**architecture.arguments, **added},
+        )

@@ -1,4 +1,4 @@
-"""How a framework orders the axes of a tensor."""
+"""The order in which a framework stores the axes of a tensor."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from effnetv2_jax.convert.tensors import Kind
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """A framework's order of a tensor's axes: its axis k is axis `axes[k]` in Flax.
+    """The order of a tensor's axes: axis k in the framework is axis `axes[k]` in Flax.
 
-    With `flat`, the framework leaves out the last two of its axes, which have length 1.
+    If `flat`, the framework leaves out its last two axes, which have length 1.
     """
 
     axes: tuple[int, ...]
@@ -27,11 +27,11 @@ class Layout:
         return shape[:-2] if self.flat else shape
 
     def from_flax(self, array: np.ndarray) -> np.ndarray:
-        """Returns a tensor of Flax in the framework's layout, contiguous."""
+        """Returns a Flax tensor in the framework's layout, contiguous."""
         return np.ascontiguousarray(array.transpose(self.axes)).reshape(self.shape(array.shape))
 
     def to_flax(self, array: np.ndarray) -> np.ndarray:
-        """Returns a copy of the framework's tensor in the layout of Flax: float32, contiguous, and aligned for JAX."""
+        """Returns a copy of the framework's tensor in Flax's layout: float32, contiguous and aligned for JAX."""
         if self.flat:
             array = array.reshape(*array.shape, 1, 1)
         transposed = array.transpose([int(axis) for axis in np.argsort(self.axes)])

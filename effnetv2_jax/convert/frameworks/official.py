@@ -1,4 +1,4 @@
-"""The official TensorFlow code.
+"""The framework official, which is the TensorFlow code of the papers' authors.
 
 Source: google/automl efficientnetv2/effnetv2_model.py for the names, hparams.py for padding and epsilon.
 """

@@ -1,4 +1,4 @@
-"""The names, layouts and formats that the frameworks built on PyTorch share, and the way to run their networks."""
+"""The names, layouts and formats that the PyTorch frameworks share, and a function that runs their networks."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import safetensors.numpy
 
-from effnetv2_jax.convert.frameworks.framework import FormatName
+from effnetv2_jax.convert.frameworks.framework import Architecture, FormatName, NoNetwork
 from effnetv2_jax.convert.frameworks.layout import Layout
 from effnetv2_jax.convert.tensors import Kind, Leaf
+from effnetv2_jax.model.specs import ModelSpec
 
 FORMATS: tuple[FormatName, ...] = ("safetensors", "huggingface", "pth")
 
@@ -41,10 +42,15 @@ LEAVES: Mapping[Leaf, str] = MappingProxyType(
 )
 
 
+Build = Callable[[Any, ModelSpec, Architecture, int], Any]
+"""Builds a network, given the package, the spec, its architecture and the number of classes."""
+
+
 def run_network(
     package: str,
-    build: Callable[[Any, str, int], Any],
-    name: str,
+    build: Build,
+    spec: ModelSpec,
+    architecture: Architecture,
     num_classes: int,
     file: Path,
     images: np.ndarray,
@@ -53,23 +59,34 @@ def run_network(
 
     Args:
       package: the package to import.
-      build: builds a network, given the package, the network's name and the number of classes.
-      name: the network's name.
+      build: builds the network.
+      spec: its spec.
+      architecture: the framework's network of the spec.
       num_classes: number of outputs; 0 for the pooled features.
       file: the file to load.
       images: float32 `[N, H, W, 3]`.
 
     Returns:
-      The network's name with the package's version, and the logits `[N, num_classes]`.
+      The package with its version and the call that builds the network, and the logits `[N, num_classes]`.
 
     Raises:
-      ImportError: if PyTorch or the package is not installed.
+      NoNetwork: if PyTorch or the package is not installed, or cannot be imported.
     """
-    torch, module = importlib.import_module("torch"), importlib.import_module(package)
-    network = build(module, name, num_classes)
+    torch, module = _imported("torch"), _imported(package)
+    network = build(module, spec, architecture, num_classes)
     state = safetensors.numpy.load_file(file)
     network.load_state_dict({key: torch.from_numpy(value) for key, value in state.items()}, strict=True)
     network.eval()
     with torch.inference_mode():
         logits = network(torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))).numpy()
-    return f"{package} {module.__version__} {name}", logits
+    return f"{package} {module.__version__} {architecture.call}", logits
+
+
+def _imported(package: str) -> Any:
+    try:
+        return importlib.import_module(package)
+    except ModuleNotFoundError as error:
+        raise NoNetwork(f"{error.name or package} is not installed") from error
+    except Exception as error:  # two packages that do not fit together fail in many ways
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise NoNetwork(f"{package} cannot be imported: {reason}") from error

@@ -1,4 +1,4 @@
-"""Every framework by its name."""
+"""The table of frameworks by name."""
 
 from __future__ import annotations
 
@@ -67,7 +67,8 @@ def check_structure(framework: Framework, spec: ModelSpec) -> None:
 def matching_frameworks(names: Collection[str], spec: ModelSpec, format_name: FormatName) -> tuple[Framework, ...]:
     """Returns the frameworks that a file may belong to.
 
-    A format that only one framework uses decides. Otherwise, the names of the stem and of the first block decide.
+    If only one framework uses the format, it is that one. Otherwise, the names of the tensors in the stem and the first
+    block decide.
 
     Args:
       names: the names of the file's tensors.
@@ -77,7 +78,8 @@ def matching_frameworks(names: Collection[str], spec: ModelSpec, format_name: Fo
     candidates = [framework for framework in FRAMEWORKS.values() if format_name in framework.formats]
     if len(candidates) == 1:
         return tuple(candidates)
-    first = [tensor for tensor in network_tensors(spec, 0) if tensor.place.part != "head" and tensor.place.block == 0]
+    tensors = network_tensors(spec, 0)
+    first = [tensor for tensor in tensors if tensor.place.component != "head" and tensor.place.block == 0]
     return tuple(
         framework
         for framework in candidates

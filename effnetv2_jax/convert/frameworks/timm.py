@@ -1,4 +1,4 @@
-"""timm, with its `tf_` networks, which compute as the official ones do.
+"""The framework timm. Only its `tf_` networks are used, because they compute the same as the official ones.
 
 Source: timm models/_efficientnet_blocks.py and models/efficientnet.py for the names; `pad_type="same"` and
 BN_EPS_TF_DEFAULT of the `tf_` networks for padding and epsilon.
@@ -7,18 +7,14 @@ BN_EPS_TF_DEFAULT of the `tf_` networks for padding and epsilon.
 from __future__ import annotations
 
 import functools
-from typing import Any
 
 from effnetv2_jax.convert.frameworks import pytorch
 from effnetv2_jax.convert.frameworks.framework import IMAGENET, Architecture, Framework, ModuleNames
-from effnetv2_jax.convert.frameworks.timm_config import timm_config
+from effnetv2_jax.convert.frameworks.timm_config import BN_EPSILON, arithmetic_arguments, timm_config
+from effnetv2_jax.convert.frameworks.timm_network import build, find_network, timm_name
 from effnetv2_jax.model.variants import VARIANTS
 
 _SQUEEZE = ("se.conv_reduce", "se.conv_expand")
-
-
-def _build(timm: Any, name: str, num_classes: int) -> Any:
-    return timm.create_model(name, pretrained=False, num_classes=num_classes)
 
 
 TIMM = Framework(
@@ -44,14 +40,16 @@ TIMM = Framework(
     layouts=pytorch.LAYOUTS,
     formats=pytorch.FORMATS,
     architectures={
-        variant: Architecture("tf_" + variant.replace("-", "_"), "same", 1e-3, spec.preprocessing, spec.eval_size)
+        variant: Architecture(timm_name(variant), "same", BN_EPSILON, spec.preprocessing, spec.eval_size)
         for variant, spec in VARIANTS.items()
         if not spec.projects_expand_1
     },
     padding="same",
-    bn_epsilon=1e-3,
+    bn_epsilon=BN_EPSILON,
     is_pytorch=True,
-    run=functools.partial(pytorch.run_network, "timm", _build),
+    find_network=find_network,
+    run=functools.partial(pytorch.run_network, "timm", build),
     folder_config=timm_config,
+    folder_arguments=arithmetic_arguments,
     label_sets=IMAGENET,
 )

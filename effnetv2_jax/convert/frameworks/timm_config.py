@@ -4,16 +4,33 @@ from __future__ import annotations
 
 from typing import Any
 
+from effnetv2_jax.convert.frameworks.framework import Architecture
 from effnetv2_jax.data.families import preprocessing_family
 from effnetv2_jax.model.provenance import Provenance
 
+BN_EPSILON = 1e-3
+"""The epsilon of timm's `tf_` networks. Source: BN_EPS_TF_DEFAULT of timm models/_efficientnet_builder.py."""
 
-def timm_config(provenance: Provenance, name: str) -> dict[str, Any]:
-    """Returns the configuration of the weights of timm's network `name`.
 
-    `input_size` is the evaluation size and not the training size that timm stores there, so that a user who asks for
-    the model's data configuration evaluates the weights as they were measured.
-    Source of the keys: timm's PretrainedCfg and save_config_for_hf.
+def arithmetic_arguments(provenance: Provenance) -> dict[str, float | str]:
+    """Returns the arguments of timm's `tf_` functions for the padding and the BatchNorm epsilon of weights.
+
+    Without arguments, these functions build networks with the padding `same` and an epsilon of 1e-3.
+    Source: timm models/efficientnet.py; an empty `pad_type` is PyTorch's symmetric padding.
+    """
+    padding = {"pad_type": ""} if provenance.padding == "symmetric" else {}
+    return padding | ({"bn_eps": provenance.bn_epsilon} if provenance.bn_epsilon != BN_EPSILON else {})
+
+
+def timm_config(provenance: Provenance, architecture: Architecture) -> dict[str, Any]:
+    """Returns the configuration of weights for a network of timm.
+
+    `timm.create_model` gives the arguments under `model_args` to the function that `architecture` names.
+
+    Deviation: `input_size` is the evaluation size, where timm stores the training size. So timm's data configuration
+    evaluates the weights as they were measured.
+
+    Source of the keys: timm's PretrainedCfg, save_config_for_hf and load_model_config_from_path.
 
     Raises:
       ValueError: if the preprocessing family is unknown.
@@ -38,10 +55,12 @@ def timm_config(provenance: Provenance, name: str) -> dict[str, Any]:
         "paper_ids": "arXiv:2104.00298" if "2104.00298" in spec.citation else "arXiv:1905.11946",
     }
     config = {
-        "architecture": name,
+        "architecture": architecture.name,
         "num_classes": provenance.num_classes,
         "num_features": spec.head_width,
         "global_pool": "avg",
         "pretrained_cfg": pretrained,
     }
+    if architecture.arguments:
+        config["model_args"] = dict(architecture.arguments)
     return config | ({"label_names": list(provenance.class_names)} if provenance.class_names else {})

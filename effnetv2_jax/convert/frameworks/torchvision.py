@@ -1,4 +1,4 @@
-"""torchvision.
+"""The framework torchvision.
 
 Source: torchvision models/efficientnet.py. Its V1-B0 … B4 keep PyTorch's BatchNorm epsilon of 1e-5. Each row names the
 preprocessing family that comes closest: torchvision resizes the shorter side to `resize_size`, with antialiasing.
@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import functools
 import importlib
+import itertools
 from typing import Any
 
 from effnetv2_jax.convert.frameworks import pytorch
-from effnetv2_jax.convert.frameworks.framework import IMAGENET, Architecture, Framework, ModuleNames
+from effnetv2_jax.convert.frameworks.framework import IMAGENET, Architecture, Framework, ModuleNames, NoNetwork
+from effnetv2_jax.model.specs import ModelSpec
 
 # fmt: off
 _ARCHITECTURES = (
@@ -31,12 +33,35 @@ _ARCHITECTURES = (
 # fmt: on
 
 
-def _build(torchvision: Any, name: str, num_classes: int) -> Any:
-    if num_classes:
-        return torchvision.models.get_model(name, weights=None, num_classes=num_classes)
-    network = torchvision.models.get_model(name, weights=None)
-    network.classifier = importlib.import_module("torch").nn.Identity()
+def _build(torchvision: Any, spec: ModelSpec, architecture: Architecture, num_classes: int) -> Any:
+    nn = importlib.import_module("torch").nn
+    if architecture.name is not None:
+        network = torchvision.models.get_model(architecture.name, weights=None, num_classes=num_classes or 1)
+    else:
+        network = torchvision.models.EfficientNet(
+            _rows(torchvision.models.efficientnet, spec),
+            dropout=0.0,
+            num_classes=num_classes or 1,
+            norm_layer=functools.partial(nn.BatchNorm2d, eps=architecture.bn_epsilon),
+            last_channel=spec.head_width,
+        )
+    if not num_classes:
+        network.classifier = nn.Identity()
     return network
+
+
+def _rows(efficientnet: Any, spec: ModelSpec) -> list[Any]:
+    """Returns the rows of a network that torchvision has no name for."""
+    rows = []
+    for _, group in itertools.groupby(spec.blocks(), lambda block: block.row):
+        blocks = list(group)
+        if any(block.se_features not in (0, block.input_features // 4) for block in blocks):
+            raise NoNetwork("torchvision cannot build it: its blocks squeeze their input features to a quarter")
+        first = blocks[0]
+        config = efficientnet.FusedMBConvConfig if first.kind == "fused" else efficientnet.MBConvConfig
+        sizes = first.expand_ratio, first.kernel_size, first.stride, first.input_features, first.features
+        rows.append(config(*sizes, len(blocks)))
+    return rows
 
 
 TORCHVISION = Framework(

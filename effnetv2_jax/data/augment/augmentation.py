@@ -33,6 +33,6 @@ def configured_augmentation(
 
 
 def operation_scales(config: DataConfig, image_size: int) -> Scales:
-    """Returns the pixels of translations and cutouts in a configuration's augmentation at `image_size` pixels."""
+    """Returns the scales of translations and cutouts that a configuration sets for images of `image_size` pixels."""
     scales = AUTOAUGMENT_SCALES if config.augmentation == "autoaugment" else RANDAUGMENT_SCALES
     return scales.relative_to(image_size) if config.size_relative else scales

@@ -1,4 +1,4 @@
-"""AutoAugment's ImageNet policy v0: draws one of 25 pairs of operations, and applies each with its own probability."""
+"""AutoAugment's ImageNet policy v0: draws one of 25 pairs of operations and applies each with its own probability."""
 
 from collections.abc import Callable
 
@@ -9,7 +9,7 @@ from effnetv2_jax.data.augment.operation_sequence import operation_sequence
 from effnetv2_jax.data.augment.operations import AUTOAUGMENT_SCALES, Scales
 from effnetv2_jax.data.cpu_tensorflow import tf
 
-# Two triples (operation, probability, magnitude) in each row.
+# Each row is a pair of triples (operation, probability, magnitude).
 # Source: google/automl efficientnetv2/autoaugment.py, policy_v0 (AutoAugment, arXiv 1805.09501).
 POLICY_V0 = (
     (("Equalize", 0.8, 1), ("ShearY", 0.8, 4)),
@@ -49,7 +49,7 @@ def autoaugment(
 
     Args:
       operations: "official" or "corrected".
-      scales: pixels of translations and cutouts.
+      scales: scales of translations and cutouts, in pixels.
 
     Returns:
       A function `(image, seed) → image` of uint8 `[H, W, 3]` and a stateless seed int64 `[2]`.

@@ -1,4 +1,4 @@
-"""One image after each operation, for pictures and tests. Training uses `operation_sequence`."""
+"""Applies single operations to an image, for pictures and tests. Training uses `operation_sequence`."""
 
 import math
 
@@ -28,7 +28,7 @@ def apply_op(
       negate: whether to negate the argument of a rotation, shear or translation. Other operations ignore it.
       operations: "official" or "corrected".
       centre: centre of a cutout as shares of height and width. Other operations ignore it.
-      scales: pixels of translations and cutouts.
+      scales: scales of translations and cutouts, in pixels.
 
     Returns:
       uint8 `[H, W, 3]`, a NumPy array if `image` is one, else a tensor.
@@ -59,7 +59,7 @@ def apply_op(
 def operation_gallery(
     image: np.ndarray, magnitude: float, *, operations: str = "official", scales: Scales = RANDAUGMENT_SCALES
 ) -> dict[str, np.ndarray]:
-    """Returns the image after each operation, uint8 `[H, W, 3]` by the operation's name, in the table's order.
+    """Returns operation name → the image after that operation, uint8 `[H, W, 3]`, in the order of the table.
 
     Raises:
       ValueError: as `apply_op` does.

@@ -14,7 +14,10 @@ import numpy as np
 from effnetv2_jax.data.cpu_tensorflow import tf
 
 PixelMap = Callable[[float, int, int], np.ndarray]
-"""`(argument, height, width)` → int32 `[height · width]`: flat indices to read; `height · width` means outside."""
+"""`(argument, height, width)` → int32 `[height · width]`, the flat index that each pixel reads.
+
+The index `height · width` stands for a pixel outside of the image.
+"""
 
 
 def shear_x(level: float, height: int, width: int) -> np.ndarray:
@@ -58,6 +61,6 @@ def _affine(matrix: tuple[float, float, float, float, float, float], height: int
 
 
 def _round_half_away(value: np.ndarray) -> np.ndarray:
-    """Rounds like C's `round`: halves away from zero. The fraction is exact, so the comparison with 0.5 is too."""
+    """Rounds halves away from zero, as C's `round` does. The fraction is exact, so that it compares right."""
     whole = np.trunc(value)
     return whole + np.where(np.abs(value - whole) >= 0.5, np.sign(value), np.float32(0))

@@ -1,7 +1,8 @@
 """The pixel operations of RandAugment and AutoAugment, on uint8 images `[H, W, 3]` of static shape.
 
-Every kernel is called as `kernel(image, argument, draws)` and gives exactly the official code's pixels. It gives the
-same bits whether TensorFlow runs it operation by operation or XLA compiles it (see `_product`).
+Every kernel is called as `kernel(image, argument, draws)` and gives exactly the official code's pixels, except for
+`contrast_with_mean`. A kernel gives the same bits whether TensorFlow runs it operation by operation or XLA compiles it
+(see `_product`).
 
 Source: google/automl efficientnetv2/autoaugment.py, RandAugment (arXiv 1909.13719).
 """
@@ -19,10 +20,10 @@ _LEVELS = np.arange(256)
 
 
 class Draws(NamedTuple):
-    """The random part of one application of an operation; or of `n` applications, with a leading dimension `n`.
+    """The random part of one application of an operation, or of `n` applications with a leading dimension `n`.
 
     Attributes:
-      negative: bool, whether a signed operation (rotation, shear, translation) negates its argument.
+      negative: bool `[…]`, whether a signed operation (rotation, shear, translation) negates its argument.
       centre: float32 `[…, 2]` in 0..1, the centre of a cutout as shares of height and width.
     """
 
@@ -39,8 +40,8 @@ Kernel = Callable[[tf.Tensor, float, Draws], tf.Tensor]
 def _product(values: tf.Tensor, factor: tf.Tensor | np.float32) -> tf.Tensor:
     """Returns `values · factor` in float32, rounded on its own.
 
-    No value reaches the bound. It keeps a compiler from fusing the product with a sum that follows, or from merging two
-    factors into one, either of which would round differently.
+    The bound of `tf.minimum` is too large to change a value. It keeps a compiler from fusing the product with a sum
+    that follows, or from merging two factors into one. Either would round differently.
     """
     return tf.minimum(tf.cast(values, tf.float32) * factor, np.float32(1e9))
 
@@ -51,7 +52,7 @@ def _to_uint8(values: tf.Tensor) -> tf.Tensor:
 
 
 def _rows(image: tf.Tensor) -> tf.Tensor:
-    """Returns `[H, W, C]` as `[H, W · C]`: XLA vectorises along the last axis, and three channels are too few."""
+    """Returns `[H, W, C]` as `[H, W · C]`, because XLA vectorises along the last axis and 3 channels are too few."""
     height, width, channels = image.shape
     return tf.reshape(image, [height, width * channels])
 
@@ -136,10 +137,10 @@ def color(image: tf.Tensor, factor: float, _draws: Draws) -> tf.Tensor:
 
 
 def contrast_with_pixel_count(image: tf.Tensor, factor: float, _draws: Draws) -> tf.Tensor:
-    """Blends with a constant that depends on the image's size only: white from 256 x 256 pixels on.
+    """Blends with a grey that depends only on the image's size, and is white from 256 x 256 pixels on.
 
-    The official code is meant to use the mean grey, but it divides the sum of the histogram, which is the number of
-    pixels, by 256.
+    The official code is meant to use the mean grey. But it divides the sum of the histogram by 256, and that sum is the
+    number of pixels.
     """
     height, width, _ = image.shape
     return _blend(tf.constant(min(height * width // 256, 255), tf.uint8), image, factor)
@@ -159,7 +160,7 @@ def sharpness(image: tf.Tensor, factor: float, _draws: Draws) -> tf.Tensor:
     rows = _rows(image)
     light, heavy = (_product(rows, np.float32(weight) / np.float32(13)) for weight in (1, 5))
     total = tf.zeros([height - 2, (width - 2) * channels])
-    for row in range(3):  # in the order in which TensorFlow's own convolution, without oneDNN, adds up
+    for row in range(3):  # the order in which TensorFlow's convolution adds them without oneDNN
         for column in range(3):
             weighted = heavy if row == column == 1 else light
             total += weighted[row : row + height - 2, column * channels : (column + width - 2) * channels]
@@ -172,7 +173,7 @@ def sharpness(image: tf.Tensor, factor: float, _draws: Draws) -> tf.Tensor:
 
 
 def geometric(pixel_map: PixelMap) -> Kernel:
-    """Returns the kernel that moves pixels by a pixel map and fills with grey."""
+    """Returns the kernel that moves pixels by a pixel map and fills the rest with grey."""
 
     def kernel(image: tf.Tensor, argument: float, draws: Draws) -> tf.Tensor:
         height, width, _ = image.shape
@@ -190,7 +191,7 @@ def cutout(image: tf.Tensor, half_side: float, draws: Draws) -> tf.Tensor:
 
 
 def cutout_mask(height: int, width: int, half_side: int, centre: tf.Tensor) -> tf.Tensor:
-    """Returns which pixels a cutout covers: from `half_side` pixels before its centre to `half_side - 1` after it.
+    """Returns the mask of a cutout. It reaches from `half_side` pixels before the centre to `half_side - 1` after it.
 
     Args:
       height: height of the image in pixels.

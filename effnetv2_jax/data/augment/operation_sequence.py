@@ -1,4 +1,4 @@
-"""Several operations applied to an image one after another, as one compiled function."""
+"""Compiles operations that are applied to an image one after another into one function."""
 
 import functools
 from collections.abc import Callable
@@ -19,7 +19,7 @@ def operation_sequence(
     Args:
       choices: pairs of an operation's name and its magnitude.
       operations: "official" or "corrected".
-      scales: pixels of translations and cutouts.
+      scales: scales of translations and cutouts, in pixels.
 
     Returns:
       A function of a uint8 image `[H, W, 3]` of static shape, indices int32 `[n]`, and the draws of `n` applications,

@@ -16,7 +16,12 @@ _REFERENCE_SIZE = 224  # pixels; the ImageNet size that RandAugment's pixel cons
 
 
 class Scales(NamedTuple):
-    """Pixels at magnitude 10 of the operations that count in pixels."""
+    """What magnitude 10 means, in pixels, for the operations that are measured in pixels.
+
+    Attributes:
+      translate: distance of a translation.
+      cutout: half the side of a cutout.
+    """
 
     translate: float
     cutout: float
@@ -32,7 +37,7 @@ AUTOAUGMENT_SCALES = Scales(translate=250.0, cutout=100.0)
 
 @dataclasses.dataclass(frozen=True)
 class Operation:
-    """One row of the table, applied as `kernel(image, argument(level, scales), draws)` with level = magnitude / 10.
+    """One row of the table: `kernel(image, argument(level, scales), draws)` applies it, with level = magnitude / 10.
 
     Attributes:
       kernel: the pixel operation.
@@ -80,8 +85,8 @@ _OFFICIAL: dict[str, Operation] = {
     "SolarizeAdd": Operation(kernels.solarize_add, lambda level, _: int(level * 110)),
 }
 
-# Deviation: "corrected" changes three rows. Above level 2, Posterize keeps all bits instead of one. Above level 1,
-# Solarize inverts nothing instead of everything above a wrapped threshold. Contrast blends with the image's mean grey.
+# Deviation: "corrected" changes three rows. From level 2.25 on, Posterize keeps all bits instead of one. From level 1
+# on, Solarize inverts nothing instead of all values from a wrapped threshold on. Contrast blends with the mean grey.
 OPERATION_SETS: Mapping[str, Mapping[str, Operation]] = MappingProxyType(
     {
         "official": MappingProxyType(_OFFICIAL),

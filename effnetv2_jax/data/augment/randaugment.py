@@ -1,4 +1,4 @@
-"""RandAugment: a few of sixteen operations, drawn for each image and applied one after another."""
+"""RandAugment: draws a few of sixteen operations for each image and applies them one after another."""
 
 from collections.abc import Callable
 
@@ -11,13 +11,13 @@ from effnetv2_jax.data.cpu_tensorflow import tf
 def randaugment(
     magnitude: float, *, layers: int = 2, operations: str = "official", scales: Scales = RANDAUGMENT_SCALES
 ) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
-    """Returns RandAugment, which draws an operation `layers` times, each with the same probability, and applies it.
+    """Returns RandAugment, which draws and applies an operation `layers` times; all operations are equally likely.
 
     Args:
       magnitude: strength of all operations.
       layers: number of operations that are applied one after another.
       operations: "official" or "corrected".
-      scales: pixels of translations and cutouts.
+      scales: scales of translations and cutouts, in pixels.
 
     Returns:
       A function `(image, seed) → image` of uint8 `[H, W, 3]` and a stateless seed int64 `[2]`.

@@ -1,6 +1,10 @@
-"""The table of data sets: their splits, classes and sizes, and how they are stored. Only `ranges` imports TFDS."""
+"""The table of data sets: their splits, classes, sizes and storage.
+
+This module imports TFDS only for unusual splits, so that the core can plan runs without it.
+"""
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Literal
@@ -29,8 +33,8 @@ class DatasetSpec:
       evaluation: the default evaluation split, which shares no example with `train`.
       num_classes: number of classes; 0 for folders, where it depends on the data.
       split_sizes: number of examples in each stored split; empty for folders.
-      aliases: further names for splits, each with the split in TFDS's notation.
-      tfds_name: the TFDS builder, which also has the class names; "" if there is none.
+      aliases: further name of a split → the split in TFDS's notation.
+      tfds_name: name of the TFDS builder, which also has the class names; "" if there is none.
       shards: the files of each stored split of "tfrecords".
       multi_hot: whether labels are float32 `[num_classes]`, 1 for every class of the image, instead of one int32.
     """
@@ -132,12 +136,16 @@ def resolve_splits(spec: DatasetSpec, train: str = "", evaluation: str = "") -> 
       evaluation: the evaluation split, written in the same way.
 
     Raises:
-      ValueError: if a split is unknown or malformed, or the two share an example.
+      ValueError: if a split is unknown, malformed or empty, or the two share an example.
     """
     train = spec.aliases.get(train, train) or spec.train
     evaluation = spec.aliases.get(evaluation, evaluation) or spec.evaluation
     if spec.split_sizes:
-        shared = _shared_examples(*(ranges(spec, split, spec.split_sizes) for split in (train, evaluation)))
+        covered = [ranges(spec, split, spec.split_sizes) for split in (train, evaluation)]
+        for kind, split, parts in zip(("training", "evaluation"), (train, evaluation), covered, strict=True):
+            if not any(end > first for _, first, end in parts):
+                raise ValueError(f"{spec.name}: {kind} split {split!r} contains no images")
+        shared = _shared_examples(*covered)
         if shared:
             raise ValueError(
                 f"{spec.name}: training split {train!r} and evaluation split {evaluation!r} share {shared} examples"
@@ -161,6 +169,45 @@ def ranges(spec: DatasetSpec, split: str, sizes: Mapping[str, int]) -> list[tupl
     Raises:
       ValueError: if a stored split is unknown or the expression is malformed.
     """
+    parts = [_part(text) for text in re.split(r"\s*\+\s*", split)]
+    if None not in parts:
+        return [_range(spec, split, part, sizes) for part in parts if part]
+    return _unusual_ranges(spec, split, sizes)
+
+
+# A stored split, whole or from one example or whole per cent to another.
+_PART = re.compile(r"(?P<name>[\w-]+)(\[(?P<first>-?\d+%?)?:(?P<end>-?\d+%?)?\])?")
+
+
+def _part(text: str) -> re.Match[str] | None:
+    """Returns the match of `_PART`; None for the rest of TFDS's notation: "all", shards and fractions of a per cent."""
+    match = _PART.fullmatch(text)
+    if match is None or match["name"] == "all":
+        return None
+    per_cent = {bound.endswith("%") for bound in match.group("first", "end") if bound}
+    return match if len(per_cent) == ("[" in text) else None  # one unit in the brackets
+
+
+def _range(spec: DatasetSpec, split: str, part: re.Match[str], sizes: Mapping[str, int]) -> tuple[str, int, int]:
+    """Returns the range of one part of `split`."""
+    size = sizes.get(part["name"])
+    if size is None:
+        raise ValueError(_unknown_split(spec, split, sizes))
+
+    def example(bound: str | None, default: int) -> int:
+        if not bound:
+            return default
+        per_cent, number = bound.endswith("%"), int(bound.removesuffix("%"))
+        if abs(number) > (100 if per_cent else size):
+            raise ValueError(_unknown_split(spec, split, sizes))
+        number = round(number * size / 100) if per_cent else number  # as TFDS rounds
+        return number + size if number < 0 else number
+
+    return part["name"], example(part["first"], 0), example(part["end"], size)
+
+
+def _unusual_ranges(spec: DatasetSpec, split: str, sizes: Mapping[str, int]) -> list[tuple[str, int, int]]:
+    """Returns what `ranges` returns, as TFDS finds it."""
     import tensorflow_datasets as tfds
 
     stored = {
@@ -169,12 +216,14 @@ def ranges(spec: DatasetSpec, split: str, sizes: Mapping[str, int]) -> list[tupl
     }
     try:
         parts = tfds.core.ReadInstruction.from_spec(split).to_absolute(stored)
-    except (AssertionError, KeyError, ValueError) as error:
-        allowed = ", ".join([*spec.aliases, *sizes])
-        raise ValueError(
-            f"{spec.name}: unknown split {split!r}; allowed: {allowed}, or parts such as train[:90%]"
-        ) from error
+    except (AssertionError, KeyError, NotImplementedError, ValueError) as error:
+        raise ValueError(_unknown_split(spec, split, sizes)) from error
     return [(part.splitname, part.from_ or 0, sizes[part.splitname] if part.to is None else part.to) for part in parts]
+
+
+def _unknown_split(spec: DatasetSpec, split: str, sizes: Mapping[str, int]) -> str:
+    allowed = ", ".join([*spec.aliases, *sizes])
+    return f"{spec.name}: unknown split {split!r}; allowed: {allowed}, or parts such as train[:90%]"
 
 
 def _shared_examples(left: list[tuple[str, int, int]], right: list[tuple[str, int, int]]) -> int:

@@ -10,7 +10,7 @@ _TEST_EVERY = 5
 
 
 def held_out_rows(labels: np.ndarray) -> np.ndarray:
-    """Returns which examples belong to the test split: every fifth of each class, in the order of scikit-learn's file.
+    """Returns which examples belong to the test split: every fifth of scikit-learn's list, sorted by class.
 
     Args:
       labels: int `[1797]`, the digit of each example.
@@ -19,7 +19,7 @@ def held_out_rows(labels: np.ndarray) -> np.ndarray:
       bool `[1797]`, True for the 360 examples of the test split.
     """
     held_out = np.zeros(labels.shape, bool)
-    # Every fifth of the examples sorted by class, so that each class gives a fifth.
+    # The examples are sorted by class first, so that a fifth of each class is held out.
     held_out[np.argsort(labels, kind="stable")[::_TEST_EVERY]] = True
     return held_out
 

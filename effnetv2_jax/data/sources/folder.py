@@ -1,4 +1,4 @@
-"""A folder of images: `<data_dir>/train/<class>/<image>`, and `val/` of the same form or held-out training images."""
+"""Folders of images: `<data_dir>/train/<class>/<image>`, and `val/` in the same form or held-out training images."""
 
 import dataclasses
 import functools
@@ -26,7 +26,7 @@ class FolderSplits:
       class_names: the names of the class folders, sorted.
       train: (path under `data_dir`, label) of each training image, sorted.
       evaluation: (path under `data_dir`, label) of each evaluation image, sorted.
-      rule: how the images were split, in words.
+      rule: a phrase that describes how the images were split.
     """
 
     class_names: tuple[str, ...]
@@ -136,7 +136,7 @@ def _images_by_class(data_dir: str, split: str) -> dict[str, list[str]]:
             raise ValueError(f"folder: class {name!r} in {root} contains no images ({', '.join(EXTENSIONS)})")
         classes[name] = [posixpath.join(split, name, file) for file in images]
     if ignored:
-        _log.warning("ignored %d files without the name of an image, such as %s", len(ignored), ignored[0])
+        _log.warning("ignored %d files without the extension of an image, such as %s", len(ignored), ignored[0])
     return classes
 
 

@@ -33,9 +33,9 @@ class RecordFile(NamedTuple):
 def indexed_files(data_dir: str, pattern: str) -> tuple[RecordFile, ...]:
     """Returns the files of `data_dir` that match `pattern`, sorted, with their numbers of records.
 
-    The first time, records are counted by reading only their headers. The counts are stored next to the files, or in
-    the user's cache folder if that folder is read-only. The result is cached for the life of the process, so that all
-    stages of a run see the same files.
+    The first call counts the records by reading only their headers. It stores the counts next to the files, or in the
+    user's cache folder if `data_dir` is read-only. The result is cached for the life of the process, so that all stages
+    of a run see the same files.
 
     Raises:
       FileNotFoundError: if no file matches, or some of a numbered set are missing.
@@ -52,7 +52,7 @@ def indexed_files(data_dir: str, pattern: str) -> tuple[RecordFile, ...]:
 
 
 def _require_all(paths: Sequence[str]) -> None:
-    """Refuses an incomplete set of files that are called `…-00007-of-01024`."""
+    """Refuses an incomplete set of numbered files, which have names such as `…-00007-of-01024`."""
     numbers = [match for path in paths if (match := re.search(r"-(\d+)-of-(\d+)$", path))]
     if not numbers:
         return

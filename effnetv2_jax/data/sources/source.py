@@ -19,8 +19,8 @@ class Source:
       class_names: one name for each class, in the order of the labels.
       origin: one line that identifies the data; equal origins mean equal examples in equal splits.
       entry_bytes: mean number of bytes that an entry occupies in memory.
-      read: seed → the entries of the share. With a scalar int64 tensor, the files come in an order drawn from it; with
-        None, in the stored order. This may shuffle coarsely, because a buffer shuffles the entries afterwards.
+      read: seed → the entries of the share. The seed None gives them in the stored order. A scalar int64 tensor gives
+        them in an order drawn from it, which may be coarse (whole files), because a buffer shuffles them afterwards.
       load: an entry's `image` → encoded bytes; called after shuffling, in parallel.
     """
 
@@ -34,12 +34,12 @@ class Source:
 
 
 def labels_fit(label: tf.Tensor, classes: int) -> tf.Tensor:
-    """Returns whether an entry has a label, and its label or each of its labels is in `0 … classes - 1`."""
+    """Returns whether an entry has at least one label and all its labels are in `0 … classes - 1`."""
     return tf.reduce_all((label >= 0) & (label < classes)) & (tf.size(label) > 0)
 
 
 def share(num_examples: int, host_index: int, host_count: int) -> tuple[int, int]:
-    """Returns the first example that a host reads and the end of its range; ranges differ in length by at most one.
+    """Returns the range of examples that a host reads: (first, end). Ranges differ in length by at most one.
 
     Raises:
       ValueError: if the host does not exist, or there are fewer examples than hosts.

@@ -1,4 +1,4 @@
-"""Record files as the official EfficientNetV2 code reads them: ImageNet-1k and ImageNet-21k."""
+"""The record files of ImageNet-1k and ImageNet-21k that the official EfficientNetV2 code reads."""
 
 import functools
 from typing import NamedTuple
@@ -58,7 +58,7 @@ def open_tfrecords(spec: DatasetSpec, split: str, data_dir: str, host_index: int
 
 @functools.lru_cache(maxsize=4)
 def _files_of_splits(dataset: str, data_dir: str) -> dict[str, tuple[RecordFile, ...]]:
-    """Returns the files of each stored split, after a check of each file's first record."""
+    """Returns stored split → its files, after checking the first record of each file."""
     spec = DATASETS[dataset]
     files = {
         name: indexed_files(data_dir, shards.pattern)[shards.start : shards.stop]
@@ -88,7 +88,7 @@ def _read(seed: tf.Tensor | None, spec: DatasetSpec, pieces: list[Piece]) -> tf.
 
 
 def _records(seed: tf.Tensor | None, pieces: list[Piece]) -> tf.data.Dataset:
-    """Returns pairs of a record's name, `<file>__<number in the file>`, and its content.
+    """Returns pairs (name, content) of the records; a name is `<file>__<number in the file>`.
 
     The records of 16 files at a time are interleaved in blocks of 16 records.
     """

@@ -17,12 +17,12 @@ class Chip:
     Attributes:
       name: the generation.
       peak_flops: bfloat16 floating-point operations per second.
-      flops_per_cycle: floating-point operations per cycle of all matrix units.
-      hbm_bytes: memory that programs may use.
-      hbm_bandwidth: bytes per second.
+      flops_per_cycle: floating-point operations of all matrix units together in a cycle.
+      hbm_bytes: bytes of memory that programs may use.
+      hbm_bandwidth: bytes per second between that memory and the chip's cores.
       cores_in_name: whether the number in an accelerator type such as v4-8 counts cores, two for each chip.
       devices: JAX devices per chip; two devices share a chip's peak and memory equally.
-      dimensions: dimensions of the grid in which chips are connected.
+      dimensions: number of dimensions of the grid in which chips are connected.
       most: number of chips in the largest slice.
       kinds: values of `jax.Device.device_kind` for this chip.
     """

@@ -1,4 +1,4 @@
-"""Programs compiled once each, ahead of their first call, the later ones while the earlier ones run."""
+"""Compiles each program once and before its first call; later programs compile while earlier ones run."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _CACHE_HIT = "/jax/compilation_cache/cache_hits"
 class _Compilation:
     """A program, how to make it, and what compiling it took.
 
-    `lowered` is there until the program is compiled, `compiled` from then on.
+    `lowered` is set until the program starts to compile, and `compiled` once it is compiled.
     """
 
     program_of: ProgramOf
@@ -48,7 +48,7 @@ class _Compilation:
 class BackgroundCompiler:
     """Compiles programs in one background thread, after all of them were lowered.
 
-    It is a context: leaving it drops the programs that have not started to compile. Each program may take `available`
+    It is a context: leaving it drops the programs that have not started to compile. Each program may use `available`
     bytes of device memory; None sets no limit.
     """
 
@@ -59,7 +59,7 @@ class BackgroundCompiler:
         self._thread = concurrent.futures.ThreadPoolExecutor(1, "compile")
 
     def add(self, name: str, program_of: ProgramOf, choices: Sequence[int] = (1,)) -> None:
-        """Lowers a program for the first of the numbers of microbatches to try."""
+        """Lowers a program for the first of `choices`, the numbers of microbatches to try."""
         compilation = self._compilations[name] = _Compilation(program_of, choices)
         compilation.lowered = compilation.lower(choices[0])
 
@@ -69,10 +69,10 @@ class BackgroundCompiler:
         self._done = {name: self._thread.submit(self._compile, name) for name in order}
 
     def get(self, name: str) -> jax.stages.Compiled:
-        """Returns a compiled program, waiting for it if need be. Arguments of other shapes are refused by JAX.
+        """Returns a compiled program, and waits for it if necessary. It refuses arguments of other shapes.
 
         Raises:
-          DeviceMemoryError: if it fits in none of its numbers of microbatches.
+          DeviceMemoryError: if it does not fit with any of its numbers of microbatches.
         """
         compilation = self._compilations[name]
         start = time.perf_counter()
@@ -82,7 +82,11 @@ class BackgroundCompiler:
         return compilation.compiled
 
     def figures(self) -> dict[str, dict[str, Any]]:
-        """Returns, by program, the seconds to lower, to compile and waited for, the microbatches and the memory."""
+        """Returns each program's figures by its name.
+
+        They are the seconds spent on lowering it, compiling it and waiting for it, whether it comes from the cache, the
+        number of microbatches, and the bytes of device memory that it needs.
+        """
         return {
             name: {
                 "lower_seconds": round(compilation.lower_seconds, 3),
@@ -119,7 +123,7 @@ class BackgroundCompiler:
 
 
 def enable_cache(folder: str) -> None:
-    """Keeps compiled programs in a folder between runs, a path or `gs://…`; "" keeps none."""
+    """Keeps compiled programs between runs in a folder, given as a path or `gs://…`; "" keeps none."""
     if folder:
         path = folder if "://" in folder else str(pathlib.Path(folder).expanduser())
         jax.config.update("jax_compilation_cache_dir", path)

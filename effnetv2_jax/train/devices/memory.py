@@ -41,7 +41,7 @@ def device_memory(configured_gib: float, resident: int = 0) -> int | None:
     """Returns the bytes that a program may use on a device, or None if that is unknown.
 
     Args:
-      configured_gib: a limit in GiB that replaces the device's own; 0 for none.
+      configured_gib: the bytes to return, in GiB; 0 takes the device's memory, less `resident`.
       resident: bytes of the device's memory that are needed for something else.
     """
     if configured_gib:
@@ -63,10 +63,10 @@ def program_bytes(compiled: jax.stages.Compiled) -> int:
 
 
 def compile_within(lowered: jax.stages.Lowered, available: int | None) -> jax.stages.Compiled:
-    """Compiles a program.
+    """Compiles a program that may use `available` bytes of device memory; None sets no limit.
 
     Raises:
-      DeviceMemoryError: if it needs more than is available, by its memory analysis or the compiler's error message.
+      DeviceMemoryError: if it needs more, according to its memory analysis or the compiler's error message.
     """
     try:
         compiled = lowered.compile()
@@ -84,13 +84,13 @@ def compile_within(lowered: jax.stages.Lowered, available: int | None) -> jax.st
 def accumulation_choices(batch_size: int, devices: int) -> tuple[int, ...]:
     """Returns the numbers of microbatches that give each device whole images."""
     share = batch_size // devices
-    return tuple(parts for parts in range(1, share + 1) if share % parts == 0)
+    return tuple(microbatches for microbatches in range(1, share + 1) if share % microbatches == 0)
 
 
 def smallest_fitting(choices: Sequence[int], attempt: Callable[[int], T]) -> tuple[int, T]:
     """Returns the smallest number of microbatches that fits, and the result of its attempt.
 
-    A program in n microbatches needs at least 1/n of the memory of one that processes the whole batch at once, so
+    A program with n microbatches needs at least 1/n of the memory of one that processes the whole batch at once, so
     numbers that cannot fit are skipped.
 
     Args:
@@ -98,15 +98,15 @@ def smallest_fitting(choices: Sequence[int], attempt: Callable[[int], T]) -> tup
       attempt: number of microbatches → result; raises DeviceMemoryError if the program does not fit.
 
     Raises:
-      DeviceMemoryError: the last attempt's, if none fits.
+      DeviceMemoryError: the error of the last attempt, if no number fits.
     """
     rest = list(choices)
     while True:
-        parts = rest[0]
+        microbatches = rest[0]
         try:
-            return parts, attempt(parts)
+            return microbatches, attempt(microbatches)
         except DeviceMemoryError as error:
-            least = parts * error.needed / error.available
-            rest = [choice for choice in rest if choice > parts and choice >= least]
+            least = microbatches * error.needed / error.available
+            rest = [choice for choice in rest if choice > microbatches and choice >= least]
             if not rest:
                 raise

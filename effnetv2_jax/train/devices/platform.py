@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import jax
 
-PLATFORMS = ("", "accelerator", "tpu", "gpu", "cpu")
-
 
 def require_platform(platform: str) -> None:
     """Checks that JAX computes on a platform; "" accepts any, `accelerator` any but a CPU.
 
     Raises:
       RuntimeError: if JAX found another platform.
-      ValueError: for an unknown platform.
     """
-    if platform not in PLATFORMS:
-        raise ValueError(f"platform must be one of {', '.join(map(repr, PLATFORMS))}, got {platform!r}")
     found = jax.default_backend()
     if platform and platform != found and (platform != "accelerator" or found == "cpu"):
         raise RuntimeError(

@@ -9,7 +9,7 @@ import jax
 
 
 def parse_steps(text: str) -> range:
-    """Parses START:STOP to the steps from START to STOP − 1, and "" to no steps.
+    """Returns the steps from START to STOP − 1 for the text START:STOP, and no steps for "".
 
     Raises:
       ValueError: for any other text, or if START is not less than STOP.
@@ -29,12 +29,12 @@ def check_within(steps: range, total_steps: int) -> None:
     """
     if steps.stop > total_steps:
         raise ValueError(
-            f"the steps to profile are {steps.start}:{steps.stop}, but the run has {total_steps} steps: 0:{total_steps}"
+            f"the steps to profile are {steps.start}:{steps.stop}, but the run has only the steps 0:{total_steps}"
         )
 
 
 class Trace:
-    """A context that writes a trace of hosts and devices during some steps into a folder."""
+    """A context that traces the host and its devices during some steps, and writes the trace into a folder."""
 
     def __init__(self, folder: str, steps: range) -> None:
         self._folder = folder
@@ -42,11 +42,11 @@ class Trace:
         self._running = False
 
     def before(self, step: int, state: Any) -> None:
-        """Starts or stops the trace before a step, as soon as all earlier steps are done.
+        """Starts or stops the trace before a step if it is due, once all earlier steps are done.
 
         Args:
           step: the next step.
-          state: result of the step before it, which may still be in progress.
+          state: the result of the step before, which may still be in progress.
         """
         if (step in self._steps) == self._running:
             return

@@ -11,12 +11,12 @@ import jax
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-    """A function to compile.
+    """A function to compile for certain arguments.
 
     Attributes:
-      function: what to compile.
+      function: the function to compile.
       arguments: trees of `jax.ShapeDtypeStruct` with shardings.
-      options: of `jax.jit`.
+      options: arguments of `jax.jit`.
     """
 
     function: Callable[..., Any]

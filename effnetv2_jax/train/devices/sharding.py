@@ -1,4 +1,4 @@
-"""The mesh over all devices, and how state and batches lie on it."""
+"""The mesh over all devices, and how the state and batches are placed on it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ def make_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
 
     Devices are ordered by slice, then by process. Each process therefore holds consecutive rows of a batch, and devices
     that share a BatchNorm group belong to one host if that host has enough of them. `jax.make_mesh` would order them by
-    the network between the chips, which an axis that is only summed over does not need, and it refuses several slices.
+    the network between the chips, which a mesh that only sums over its axis does not need. It also refuses several
+    slices.
 
     Raises:
       ValueError: if processes have different numbers of devices.
@@ -30,7 +31,7 @@ def make_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
     ordered = sorted(jax.devices() if devices is None else devices, key=_place)
     counts = collections.Counter(device.process_index for device in ordered)
     if len(set(counts.values())) > 1:
-        raise ValueError(f"each process must have equally many devices, got {dict(counts)}")
+        raise ValueError(f"each process must have the same number of devices, got {dict(counts)}")
     return Mesh(np.array(ordered), ("data",), axis_types=(AxisType.Auto,))
 
 
@@ -77,7 +78,7 @@ def check_group_size(group_size: int, images: int, devices: int) -> None:
 
     Args:
       group_size: images in a group.
-      images: images that are normalised at once, on all devices together.
+      images: images in a batch or microbatch, on all devices together.
       devices: number of devices that the images are divided over.
 
     Raises:
@@ -98,7 +99,7 @@ def check_group_size(group_size: int, images: int, devices: int) -> None:
 
 
 def global_batch(batch: HostBatch, sharding: NamedSharding) -> dict[str, jax.Array]:
-    """Returns the global arrays that the processes' batches are shares of."""
+    """Returns the global arrays of which each process passes its share."""
     return {name: jax.make_array_from_process_local_data(sharding, array) for name, array in batch.items()}
 
 
@@ -120,7 +121,7 @@ def replicate(tree: Any, mesh: Mesh) -> Any:
 
 
 def on_devices(batches: Iterable[HostBatch], sharding: NamedSharding) -> Iterator[dict[str, jax.Array]]:
-    """Yields global batches while the next `AHEAD` of them are being copied to the devices."""
+    """Yields global batches, while the next `AHEAD` of them are being copied to the devices."""
     queue: collections.deque[dict[str, jax.Array]] = collections.deque()
     for batch in batches:
         queue.append(global_batch(batch, sharding))

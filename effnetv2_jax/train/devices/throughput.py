@@ -1,4 +1,4 @@
-"""Floating-point operations: what training needs, and what the devices can do."""
+"""Floating-point operations: how many training needs, and how many the devices can do."""
 
 from __future__ import annotations
 

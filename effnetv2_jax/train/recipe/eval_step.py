@@ -17,12 +17,15 @@ from effnetv2_jax.train.recipe.step import Batch, normalize
 
 EvalStep = Callable[[Variables, Batch], dict[str, Array]]
 
+Results = dict[str, dict[str, float]]
+"""Name of the weights → `top1` and `top5` in per cent, mean `loss`, and `count` of images."""
+
 
 def make_eval_step(model: EfficientNetV2, family: PreprocessingFamily, loss: Loss) -> EvalStep:
-    """Returns (variables, batch) → sums over the batch's images: `top1`, `top5`, `loss` and their `count`.
+    """Returns (variables, batch) → float32 sums over the batch's images: `top1`, `top5`, `loss` and their `count`.
 
-    The batch has `image` uint8 `[N, H, W, 3]`, `label` `[N]` and `mask` `[N]`. Labels may be multi-hot `[N, classes]`:
-    any of an image's classes then counts as right. Images with a mask of 0 are padding and are not counted.
+    The batch has `image` uint8 `[N, H, W, 3]`, `label` `[N]` and `mask` `[N]`. Labels may be multi-hot `[N, classes]`;
+    each of an image's classes then counts as right. Images with a mask of 0 are padding and are not counted.
     """
 
     def eval_step(variables: Variables, batch: Batch) -> dict[str, Array]:

@@ -22,13 +22,14 @@ def mix(rng: Array, images: Array, targets: Array, mixup_alpha: float, cutmix_al
     batch gets mixup and the second half CutMix, and partners come from the same half. An alpha of 0 turns its kind of
     mixing off.
     Deviation: a CutMix target is weighted by the area pasted into its own image. The official code takes the mean area.
+    Deviation: the images of every data set are mixed. The official code does not mix those of TFDS.
 
     Args:
       rng: a key.
       images: `[N, H, W, C]`, float.
       targets: `[N, classes]`, float.
-      mixup_alpha: α of the Beta(α, α) that mixup's weights are drawn from.
-      cutmix_alpha: α of the Beta(α, α) that the areas CutMix keeps are drawn from.
+      mixup_alpha: α of Beta(α, α), the distribution of mixup's weights.
+      cutmix_alpha: α of Beta(α, α), the distribution of the share of an image's area that CutMix keeps.
 
     Returns:
       Images and targets of the same shapes.
@@ -52,9 +53,9 @@ def mix(rng: Array, images: Array, targets: Array, mixup_alpha: float, cutmix_al
 
 
 def _mirrored(x: Array, first: int) -> Array:
-    """Returns `x` `[N, …]` with the first rows reversed among themselves, and the other rows as well.
+    """Returns `x` `[N, …]` with its `first` rows in reverse order, followed by the other rows in reverse order.
 
-    Reversing moves whole shards between devices. Indexing would give every device the whole batch.
+    Reversing moves whole shards between devices. Indexing would copy the whole batch to every device.
     """
     if 2 * first == x.shape[0]:
         return jnp.flip(x.reshape(2, first, *x.shape[1:]), 1).reshape(x.shape)
@@ -82,7 +83,10 @@ def _mixup_weights(rng: Array, batch: int, alpha: float) -> Array:
 
 
 def _cutmix_weights(rng: Array, batch: int, height: int, width: int, alpha: float) -> Array:
-    """Returns `[N, H, W, 1]`: 0 inside each image's box and 1 outside. Its area before clipping is 1 − Beta(α, α)."""
+    """Returns `[N, H, W, 1]`: 0 inside a box in each image and 1 outside.
+
+    The box's share of the image, before it is clipped at the edges, is 1 minus a draw from Beta(α, α).
+    """
     area_rng, row_rng, column_rng = jax.random.split(rng, 3)
     ratio = jnp.sqrt(1.0 - beta(area_rng, alpha, (batch,)))
     rows = _inside(jax.random.randint(row_rng, (batch,), 0, height), ratio, height)
@@ -91,7 +95,7 @@ def _cutmix_weights(rng: Array, batch: int, height: int, width: int, alpha: floa
 
 
 def _inside(centre: Array, ratio: Array, size: int) -> Array:
-    """Returns bool `[N, size]`: whether each pixel lies in the segment of `ratio` × size pixels around the centre."""
+    """Returns bool `[N, size]`: whether each position lies in the segment of ratio × size pixels around the centre."""
     half = (ratio * size).astype(jnp.int32) // 2
     position = jnp.arange(size)[None, :]
     return (position >= (centre - half)[:, None]) & (position < (centre + half)[:, None])

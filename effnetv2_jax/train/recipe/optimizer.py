@@ -3,7 +3,7 @@
 import dataclasses
 import math
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -20,17 +20,17 @@ class OptimizerConfig:
 
     Attributes:
       name: `rmsprop`, `sgd` or `adamw`.
-      schedule: the learning rate by step.
-      momentum: of the updates; AdamW's β₁.
-      decay: of RMSProp's mean square; the others ignore it.
-      epsilon: RMSProp's (inside the root) or AdamW's; None takes the optimiser's own, 1e-3 and 1e-8.
-      weight_decay: applies to kernels only: as L2 in the loss for `rmsprop` and `sgd`, decoupled for `adamw`.
-      clip_norm: above 0, each parameter's gradient is clipped to this norm, and then the norm of all together.
+      schedule: the learning rate at each step.
+      momentum: momentum of the updates; β₁ of AdamW.
+      decay: decay of RMSProp's mean square; the other optimisers ignore it.
+      epsilon: RMSProp's (inside the root) or AdamW's; None takes 1e-3 for RMSProp and 1e-8 for AdamW.
+      weight_decay: weight decay of the kernels: as L2 in the loss for `rmsprop` and `sgd`, decoupled for `adamw`.
+      clip_norm: each parameter's gradient is clipped to this norm, and then their global norm is; 0 for no clipping.
       frozen: regular expressions, matched at the start of parameter paths, such as `stem` or `block_[0-9]/`. Parameters
-        that match keep their values, and so do the BatchNorm statistics of their layers.
+        that match keep their values. A BatchNorm that has such a parameter keeps its statistics too.
     """
 
-    name: str = "rmsprop"
+    name: Literal["rmsprop", "sgd", "adamw"] = "rmsprop"
     schedule: ScheduleConfig = dataclasses.field(default_factory=ScheduleConfig)
     momentum: float = 0.9
     decay: float = 0.9
@@ -62,13 +62,11 @@ OPTIMIZERS = MappingProxyType({"rmsprop": _rmsprop, "sgd": _sgd, "adamw": _adamw
 
 
 def make_optimizer(config: OptimizerConfig, rate: Schedule, params: Any) -> optax.GradientTransformation:
-    """Returns the gradient transformation for parameters of the given tree (arrays or shapes).
+    """Returns the gradient transformation for a tree of parameters, given as arrays or shapes.
 
     Raises:
-      ValueError: for an unknown name, a number out of its range or a frozen pattern that matches nothing.
+      ValueError: for a number out of its range or a frozen pattern that matches nothing.
     """
-    if config.name not in OPTIMIZERS:
-        raise ValueError(f"unknown optimizer {config.name!r}; known optimizers: {', '.join(OPTIMIZERS)}")
     for name, below in (
         ("momentum", 1.0),
         ("decay", 1.0),

@@ -1,12 +1,13 @@
-"""Progressive learning: image size and regularisation by training stage, as one pure schedule.
+"""Progressive learning: the image size and the regularisation of each training stage.
 
-A stage is the unit of compilation: everything in a `Stage` is a constant of its compiled step.
+Each stage has its own program: everything in a `Stage` is a constant of the compiled step.
 """
 
 import bisect
 import dataclasses
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
+from typing import Literal
 
 import numpy as np
 
@@ -40,22 +41,22 @@ class Stage:
 class ProgressiveConfig:
     """The stages of a run: a preset, and the quantities that differ from it.
 
-    A quantity that is given replaces the preset's. Two values are the first and the last stage's, with the stages
-    between interpolated linearly; as many values as stages give each stage its own.
+    A quantity that is given replaces the preset's. It has either one value for each stage, or two: one for the first
+    stage and one for the last, between which the other stages are interpolated linearly.
 
     Attributes:
       preset: `official` (the published code), `paper` (Table 6), or `custom`, which needs `image_size` and takes the
         variant's constant dropout and drop path rates and no augmentation.
-      stages: how many there are.
+      stages: number of stages.
       image_size: side of the training images in pixels.
       magnitude: strength of RandAugment.
-      mixup_alpha: α of mixup's Beta distribution; 0 for no mixup.
-      cutmix_alpha: α of CutMix's Beta distribution; 0 for no CutMix.
+      mixup_alpha: α of mixup's distribution Beta(α, α); 0 for no mixup.
+      cutmix_alpha: α of CutMix's distribution Beta(α, α); 0 for no CutMix.
       dropout_rate: probability that a pooled feature is dropped.
-      drop_path_rate: probability that an image skips the last block.
+      drop_path_rate: block i of n, counted from 0, is skipped by an image with the probability drop_path_rate · i / n.
     """
 
-    preset: str = "official"
+    preset: Literal["official", "paper", "custom"] = "official"
     stages: int = 4
     image_size: tuple[int, ...] = ()
     magnitude: tuple[float, ...] = ()
@@ -100,7 +101,7 @@ _Values = dict[str, list[float]]
 def _letter(spec: ModelSpec) -> str:
     """Returns a variant's size, which names its row in the tables: s, m, l or xl; "" for any other variant.
 
-    The article's variants and scaled ones have the size of the variant they come from.
+    The article's variants and scaled variants have the size of the variant that they are derived from.
     """
     name = spec.name.split(" ")[0]
     family, _, letter = name.rpartition("-")
@@ -116,7 +117,7 @@ def _official(spec: ModelSpec, stages: int) -> _Values:
         "magnitude": _interpolated((5.0, strength.magnitude), stages),
         "mixup_alpha": alphas,
         "cutmix_alpha": alphas,
-        # Constant: the official code computes a ramp of the dropout rate and then discards it.
+        # The rate is constant: the official code computes a ramp of dropout rates and then discards it.
         "dropout_rate": [spec.dropout_rate] * stages,
         "drop_path_rate": [spec.drop_path_rate] * stages,
     }
@@ -164,15 +165,14 @@ _LIMITS = MappingProxyType(
 
 
 def make_stages(config: ProgressiveConfig, spec: ModelSpec, total_steps: int) -> tuple[Stage, ...]:
-    """Returns the stages of a run of `total_steps`, equal in steps up to rounding.
+    """Returns the stages of a run of `total_steps`, which have equal numbers of steps up to rounding.
 
     A single stage takes the last value of each quantity.
 
     Raises:
-      ValueError: for an unknown preset, a value out of its limits, or more stages than steps.
+      ValueError: for a preset without stages for the variant, a wrong number of values, a value out of
+        its limits, images too small for the network, or more stages than steps.
     """
-    if config.preset not in PRESETS:
-        raise ValueError(f"unknown progressive preset {config.preset!r}; known presets: {', '.join(PRESETS)}")
     if not 1 <= config.stages <= total_steps:
         raise ValueError(f"stages must be between 1 and the number of steps ({total_steps}), got {config.stages}")
     values = PRESETS[config.preset](spec, config.stages)
@@ -200,7 +200,7 @@ def stage_at(stages: Sequence[Stage], step: int) -> Stage:
 
 
 def _interpolated(ends: Sequence[float], stages: int) -> list[float]:
-    """Returns one value for each stage, from the first to the last end; a single stage gets the last."""
+    """Returns one value for each stage, from the first to the last of `ends`; a single stage gets the last."""
     return [float(value) for value in np.linspace(ends[0], ends[-1], stages)] if stages > 1 else [float(ends[-1])]
 
 

@@ -22,7 +22,7 @@ class TrainState(flax.struct.PyTreeNode):
       batch_stats: BatchNorm's statistics.
       opt_state: the optimiser's state.
       ema_params: exponential moving average of the parameters; None if the run keeps no averages.
-      ema_batch_stats: exponential moving average of the statistics; None likewise.
+      ema_batch_stats: exponential moving average of the statistics; None if the run keeps no averages.
     """
 
     step: Array
@@ -34,7 +34,7 @@ class TrainState(flax.struct.PyTreeNode):
 
     @property
     def variables(self) -> Variables:
-        """The model's variables, not averaged."""
+        """The raw variables of the model."""
         return {"params": self.params, "batch_stats": self.batch_stats}
 
     @property

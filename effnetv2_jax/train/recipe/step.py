@@ -32,14 +32,15 @@ class Recipe:
     Attributes:
       model: the network; a stage replaces its dropout and drop path rates.
       optimizer: turns gradients into updates.
-      learning_rate: step → rate, as in the optimiser; for the metrics.
+      learning_rate: step → learning rate, the same as the optimiser's; it is reported in the metrics.
       loss: (logits, targets) → each image's loss.
       family: how images are normalised.
-      seed: of mixing, dropout and drop path.
+      seed: seed of mixing, dropout and drop path.
       weight_decay: weight of the L2 penalty in the loss.
       ema_decay: highest decay of the moving averages; 0 keeps no averages.
-      accumulation_steps: microbatches that each batch is processed in, one after another.
-      frozen: regular expressions for the parameters that keep their values.
+      accumulation_steps: number of microbatches that each batch is processed in, one after another.
+      frozen: regular expressions for the parameters that the optimiser does not change. A BatchNorm that has such a
+        parameter keeps its statistics too.
     """
 
     model: EfficientNetV2
@@ -75,7 +76,8 @@ def make_train_step(recipe: Recipe, stage: Stage) -> TrainStep:
     share of images whose largest logit belongs to the class with the largest target.
 
     Raises:
-      ValueError: while tracing, for a batch that does not divide into the accumulation steps.
+      ValueError: while tracing, for a batch that does not divide into the microbatches, or a microbatch that does not
+        divide into BatchNorm groups.
     """
     model = recipe.model.clone(dropout_rate=stage.dropout_rate, drop_path_rate=stage.drop_path_rate)
 
@@ -100,33 +102,33 @@ def make_train_step(recipe: Recipe, stage: Stage) -> TrainStep:
 
 
 def _accumulated(
-    grad: Callable[..., Any], state: TrainState, images: Array, targets: Array, rng: Array, parts: int
+    grad: Callable[..., Any], state: TrainState, images: Array, targets: Array, rng: Array, microbatches: int
 ) -> tuple[Any, Any, Metrics]:
-    """Processes `parts` microbatches one after another.
+    """Processes a batch in a number of microbatches, one after another.
 
     Returns:
       The mean gradients, the statistics after the last microbatch, and the mean metrics.
     """
-    if parts == 1:
+    if microbatches == 1:
         grads, (batch_stats, metrics) = grad(state.params, state.batch_stats, images, targets, rng)
         return grads, batch_stats, metrics
-    if images.shape[0] % parts:
-        raise ValueError(f"a batch of {images.shape[0]} does not divide into {parts} accumulation steps")
+    if images.shape[0] % microbatches:
+        raise ValueError(f"a batch of {images.shape[0]} does not divide into {microbatches} accumulation steps")
 
-    def split(x: Array) -> Array:  # strided, so that images stay on their device
-        return x.reshape(-1, parts, *x.shape[1:]).swapaxes(0, 1)
+    def split(x: Array) -> Array:  # microbatches are strided, so that images stay on their device
+        return x.reshape(-1, microbatches, *x.shape[1:]).swapaxes(0, 1)
 
-    def body(carry: Any, part: tuple[Array, Array, Array]) -> tuple[Any, Metrics]:
+    def body(carry: Any, microbatch: tuple[Array, Array, Array]) -> tuple[Any, Metrics]:
         total, batch_stats = carry
-        part_images, part_targets, index = part
-        part_rng = jax.random.fold_in(rng, index)
-        grads, (batch_stats, metrics) = grad(state.params, batch_stats, part_images, part_targets, part_rng)
+        micro_images, micro_targets, index = microbatch
+        micro_rng = jax.random.fold_in(rng, index)
+        grads, (batch_stats, metrics) = grad(state.params, batch_stats, micro_images, micro_targets, micro_rng)
         return (jax.tree.map(jnp.add, total, grads), batch_stats), metrics
 
     zeros = jax.tree.map(jnp.zeros_like, state.params)
-    microbatches = (split(images), split(targets), jnp.arange(parts))
-    (total, batch_stats), metrics = jax.lax.scan(body, (zeros, state.batch_stats), microbatches)
-    return jax.tree.map(lambda g: g / parts, total), batch_stats, jax.tree.map(lambda m: m.mean(0), metrics)
+    xs = (split(images), split(targets), jnp.arange(microbatches))
+    (total, batch_stats), metrics = jax.lax.scan(body, (zeros, state.batch_stats), xs)
+    return jax.tree.map(lambda g: g / microbatches, total), batch_stats, jax.tree.map(lambda m: m.mean(0), metrics)
 
 
 def _updated(recipe: Recipe, state: TrainState, grads: Any, batch_stats: Any) -> TrainState:
@@ -144,7 +146,7 @@ def _updated(recipe: Recipe, state: TrainState, grads: Any, batch_stats: Any) ->
 
 
 def _held(new: Any, old: Any, params: Any, frozen: tuple[str, ...]) -> Any:
-    """Returns the new statistics, with the old ones for layers that have frozen parameters."""
+    """Returns the new statistics, but the old ones for each BatchNorm that has a frozen parameter."""
     layers = {path.rpartition("/")[0] for path in parameter_paths.matching(params, frozen)}
     kept = parameter_paths.flatten(old)
     return parameter_paths.unflatten(

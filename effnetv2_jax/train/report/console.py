@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import rich.console
 
-# Columns for tables where the output is no terminal, such as a file or the log of a pod.
+# Width in characters of tables where the output is not a terminal, such as a file or the log of a pod.
 _LOG_WIDTH = 120
 
 

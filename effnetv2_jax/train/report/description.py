@@ -12,7 +12,7 @@ from effnetv2_jax.train.recipe.step import Recipe
 
 @dataclasses.dataclass(frozen=True)
 class RunDescription:
-    """What a report shows of a run besides its results.
+    """What the reports of a run show besides its results.
 
     Attributes:
       recipe: the model, and how a batch becomes an update.
@@ -20,9 +20,11 @@ class RunDescription:
       dataset: name of the data set.
       dataset_info: its classes and sizes.
       augmentation: name of the augmentation.
+      training_images: a sentence on how training images are cropped, mirrored and augmented.
       batch_size: images in a step, on all devices together.
-      steps_per_epoch: steps that go once over the training split.
-      reported_weights: `raw` or `averaged`, the weights that the best checkpoint is chosen by.
+      steps_per_epoch: steps in one pass over the training split; not always a whole number.
+      eval_size: side of the evaluation images in pixels.
+      reported_weights: `raw` or `averaged`: the weights whose accuracy chooses the best checkpoint.
     """
 
     recipe: Recipe
@@ -30,8 +32,10 @@ class RunDescription:
     dataset: str
     dataset_info: DatasetInfo
     augmentation: str
+    training_images: str
     batch_size: int
     steps_per_epoch: float
+    eval_size: int
     reported_weights: str
 
     @property

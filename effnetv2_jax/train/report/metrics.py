@@ -17,6 +17,9 @@ def read_metrics(workdir: epath.Path) -> list[dict[str, Any]]:
     """Returns the rows of `metrics.jsonl` in a run folder, in order; none if the file does not exist.
 
     A last line that was only partly written is left out.
+
+    Raises:
+      ValueError: if any other line is damaged.
     """
     path = workdir / METRICS
     lines = path.read_text().splitlines() if path.exists() else []
@@ -70,7 +73,7 @@ class MetricsWriter:
 
 
 class _CloudEvents:
-    """Lets tensorboardX write event files to `gs://` through epath; its own way needs another package."""
+    """Lets tensorboardX write event files to `gs://` through epath. Its own writer needs another package."""
 
     def directory_check(self, path: str) -> None:
         epath.Path(path).mkdir(parents=True, exist_ok=True)
@@ -80,7 +83,7 @@ class _CloudEvents:
 
 
 class _CloudFile(contextlib.ExitStack):
-    """A file in `gs://` that can be written, flushed and closed; epath gives it as a context manager only."""
+    """A file in `gs://` that can be written, flushed and closed. epath opens files only as contexts."""
 
     def __init__(self, path: str) -> None:
         super().__init__()

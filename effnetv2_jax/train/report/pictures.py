@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,15 +12,33 @@ from etils import epath
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from effnetv2_jax.drawable_text import drawable, families, shortened
 from effnetv2_jax.train.recipe.progressive import Stage
 
 # The panels of the curves: a title, and for each line its key in the metrics and its label.
 _PANELS = (
-    ("loss", (("train/loss", "training, with L2"), ("raw/loss", "test, raw"), ("averaged/loss", "test, averaged"))),
+    (
+        "loss",
+        (
+            ("train/loss", "training, with L2"),
+            ("raw/loss", "evaluation, raw weights"),
+            ("averaged/loss", "evaluation, averaged weights"),
+        ),
+    ),
     ("top-1, %", (("raw/top1", "raw weights"), ("averaged/top1", "averaged weights"))),
     ("learning rate", (("train/learning_rate", "learning rate"),)),
     ("image size, px", (("train/image_size", "image size"),)),
 )
+
+
+# The averaged weights' line is thin and dashed and lies on the raw weights' line, so that both show where they are
+# equal.
+_STYLES: Mapping[str, Mapping[str, Any]] = {
+    "train": {"linestyle": "-", "linewidth": 1.2, "marker": "o", "markersize": 1.2},
+    "raw": {"linestyle": "-", "linewidth": 4, "alpha": 0.4, "marker": "o", "markersize": 7},
+    "averaged": {"linestyle": (0, (4, 2)), "linewidth": 1.2, "marker": "o", "markersize": 2.5},
+}
+_SAME = 1e-4  # a panel whose values differ by less, relatively, shows a single value
 
 
 def draw_curves(path: epath.Path, rows: Sequence[Mapping[str, Any]], stages: Sequence[Stage], title: str) -> None:
@@ -35,30 +54,48 @@ def draw_curves(path: epath.Path, rows: Sequence[Mapping[str, Any]], stages: Seq
 
 
 def _draw_panel(axes: Axes, name: str, lines: Sequence[tuple[str, str]], rows: Sequence[Mapping[str, Any]]) -> None:
+    values: list[float] = []
     for key, label in lines:
         points = [(row["step"], row[key]) for row in rows if key in row]
         if points:
-            style = "o-" if not key.startswith("train/") else "-"
-            axes.plot(*zip(*points, strict=True), style, label=label, markersize=3, linewidth=1.2)
+            style = _STYLES[key.partition("/")[0]]
+            axes.plot(*zip(*points, strict=True), label=label, clip_on=False, **style)
+            values += [value for _, value in points if math.isfinite(value)]
+    _set_range(axes, values)
     axes.set_title(name, loc="left", fontsize=10)
     axes.set_xlabel("step")
-    if len(lines) > 1:
+    if len(lines) > 1 and axes.lines:
         axes.legend(frameon=False, fontsize=8)
+
+
+def _set_range(axes: Axes, values: Sequence[float]) -> None:
+    """Writes the values on the axis in full, and gives an axis of a single value a range of a fifth around it."""
+    axes.ticklabel_format(axis="y", useOffset=False)
+    if not values:
+        return
+    middle = (min(values) + max(values)) / 2
+    if max(values) - min(values) <= _SAME * abs(middle):
+        margin = 0.1 * abs(middle) or 1.0
+        axes.set_ylim(middle - margin, middle + margin)
 
 
 def draw_grid(
     path: epath.Path, images: Sequence[np.ndarray], captions: Sequence[str], title: str, columns: int = 8
 ) -> None:
-    """Draws uint8 images `[H, W, 3]` of any sizes, each with a caption, into a PNG file."""
+    """Draws uint8 images `[H, W, 3]` of any sizes, each with a caption, into a PNG file.
+
+    Characters that no installed font has are escaped in the captions.
+    """
     rows = -(-len(images) // columns)
-    figure = Figure(figsize=(1.4 * columns, 1.7 * rows + 0.4), layout="constrained")
+    figure = Figure(figsize=(1.4 * columns, 1.8 * rows + 0.4), layout="constrained")
     figure.suptitle(title, fontsize=11)
     grid = figure.subplots(rows, columns, squeeze=False)
     for axes in grid.flat:
         axes.axis("off")
     for axes, image, caption in zip(grid.flat, images, captions, strict=False):
         axes.imshow(image, interpolation="nearest")
-        axes.set_title(caption, fontsize=7)
+        shown = "\n".join(map(drawable, caption.split("\n")))
+        axes.set_title(shown, fontsize=7, fontfamily=families(caption), parse_math=False)
     save_figure(figure, path)
 
 
@@ -70,13 +107,22 @@ def save_figure(figure: Figure, path: epath.Path) -> None:
 
 
 def target_captions(targets: np.ndarray, class_names: Sequence[str], most: int = 2) -> list[str]:
-    """Returns a caption for each row of targets `[N, classes]`: its largest classes, with their shares if mixed."""
+    """Returns a caption for each row of targets `[N, classes]`: its heaviest classes.
+
+    If images are mixed, each class is on a line of its own with its share. A name that pictures cannot show is escaped
+    and follows the number of its class.
+    """
     captions = []
     for row in targets:
         heaviest = [int(k) for k in np.argsort(-row)[:most] if row[k] > 0.005]
-        names = [class_names[k] if k < len(class_names) else str(k) for k in heaviest]
         if len(heaviest) == 1:
-            captions.append(names[0][:20])
+            captions.append(_class_label(heaviest[0], class_names, 20))
         else:
-            captions.append(" + ".join(f"{row[k]:.0%} {name[:10]}" for k, name in zip(heaviest, names, strict=True)))
+            captions.append("\n".join(f"{row[k]:.0%} {_class_label(k, class_names, 16)}" for k in heaviest))
     return captions
+
+
+def _class_label(index: int, class_names: Sequence[str], columns: int) -> str:
+    name = class_names[index] if index < len(class_names) else str(index)
+    shown = drawable(name)
+    return shortened(shown if shown == name else f"{index} {shown}", columns)

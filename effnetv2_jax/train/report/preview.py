@@ -22,13 +22,13 @@ from effnetv2_jax.train.report import pictures
 from effnetv2_jax.train.report.description import RunDescription
 
 IMAGES = 32
-"""Images in a picture."""
+"""Number of images in a picture."""
 
 
 def draw_batch(run: RunDescription, stage: Stage, batch: HostBatch, step: int, path: epath.Path) -> None:
     """Draws the first images of a host's batch, cropped, augmented and mixed, with their targets.
 
-    They are mixed as in the stage but among themselves. In training, an image's partner may be any image of the batch.
+    They are mixed as in the stage, but only among themselves. In training, an image's partner may be any of the batch.
     """
     few = {name: array[:IMAGES] for name, array in batch.items()}
     prepared = jax.jit(lambda batch: prepare(run.recipe, stage, batch, jnp.asarray(step)))

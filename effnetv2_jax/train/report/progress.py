@@ -10,10 +10,11 @@ import rich.table
 
 from effnetv2_jax.train.recipe.progressive import Stage
 from effnetv2_jax.train.report.console import make_console
+from effnetv2_jax.train.report.description import RunDescription
 
 
 class Progress:
-    """A context that shows how far a run is; it shows nothing unless `shown`."""
+    """A context that shows the progress of a run, or nothing if not `shown`."""
 
     def __init__(self, stages: Sequence[Stage], first_step: int, *, shown: bool) -> None:
         self._stages = stages
@@ -46,9 +47,9 @@ class Progress:
 
         Args:
           step: number of steps done.
-          stage: the stage of the last of them.
-          metrics: of the last of them.
-          seconds: duration of all steps of this process.
+          stage: the stage of the last step.
+          metrics: metrics of the last step.
+          seconds: time that this process has spent on steps and evaluations.
         """
         utilization = f"mfu {metrics['mfu']:.1%}  " if "mfu" in metrics else ""
         left = _duration(seconds * _work_left(self._stages, self._first_step, step))
@@ -63,7 +64,7 @@ class Progress:
 
 
 def _work_left(stages: Sequence[Stage], first_step: int, step: int) -> float:
-    """Returns the pixels still to train on, as a multiple of those since `first_step`. Later images are larger."""
+    """Returns the ratio of the pixels still to train on to those since `first_step`. Later images are larger."""
 
     def pixels(until: int) -> int:
         return sum(max(0, min(until, each.end_step) - each.first_step) * each.image_size**2 for each in stages)
@@ -77,14 +78,15 @@ def _duration(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-def stage_table(stages: Sequence[Stage], augmentation: str) -> rich.table.Table:
-    """Returns a table with a row for each stage."""
+def stage_table(run: RunDescription) -> rich.table.Table:
+    """Returns a table with a row for each stage and one for the evaluation."""
     table = rich.table.Table(title="Progressive learning", title_justify="left", box=rich.box.SIMPLE_HEAD)
-    for name in ("stage", "steps", "px", augmentation, "mixup α", "cutmix α", "dropout", "drop path"):
+    for name in ("stage", "steps", "px", run.augmentation, "mixup α", "cutmix α", "dropout", "drop path"):
         table.add_column(name, justify="right", no_wrap=True)
-    for stage in stages:
-        magnitude = f"{stage.magnitude:.4g}" if augmentation == "randaugment" else "–"
+    for stage in run.stages:
+        magnitude = f"{stage.magnitude:.4g}" if run.augmentation == "randaugment" else "–"
         rates = (stage.mixup_alpha, stage.cutmix_alpha, stage.dropout_rate, stage.drop_path_rate)
         steps = f"{stage.first_step}–{stage.end_step}"
         table.add_row(str(stage.index + 1), steps, str(stage.image_size), magnitude, *(f"{rate:.3g}" for rate in rates))
+    table.add_row("evaluation", "", str(run.eval_size))
     return table

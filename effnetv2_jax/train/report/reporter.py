@@ -13,9 +13,11 @@ from typing import Any
 import jax
 from etils import epath
 
+from effnetv2_jax.byte_size import byte_size
 from effnetv2_jax.model.summary import count_parameters
 from effnetv2_jax.train.devices.sharding import HostBatch
 from effnetv2_jax.train.devices.throughput import peak_flops, training_flops
+from effnetv2_jax.train.recipe.eval_step import Results
 from effnetv2_jax.train.recipe.progressive import Stage
 from effnetv2_jax.train.recipe.step import Metrics
 from effnetv2_jax.train.report import pictures
@@ -26,9 +28,6 @@ from effnetv2_jax.train.report.progress import Progress, stage_table
 from effnetv2_jax.train.run.divergence import check_metrics
 from effnetv2_jax.train.run.processes import is_first
 from effnetv2_jax.train.run.workdir import SUMMARY
-
-Results = Mapping[str, Mapping[str, float]]
-"""`raw` and `averaged` → top-1 and top-5 in per cent, mean loss, and the count of images."""
 
 _PACKAGES = ("effnetv2_jax", "jax", "flax", "optax", "orbax-checkpoint", "tensorflow-datasets", "numpy")
 
@@ -46,7 +45,7 @@ class Reporter:
         self._progress = Progress(run.stages, first_step, shown=self._active)
         self._writer = MetricsWriter(folder, first_step) if self._active else None
         self._mark = (time.monotonic(), first_step)
-        self._training_seconds = 0.0  # without evaluating, saving and waiting for programs
+        self._busy_seconds = 0.0  # steps, saving and evaluations, but not waiting for programs
         self._latest: tuple[int, Results | None] = (-1, None)
 
     def __enter__(self) -> Reporter:
@@ -72,20 +71,21 @@ class Reporter:
             f"{info.num_classes:,} classes; batch {run.batch_size:,}, {run.total_steps:,} steps, "
             f"{run.epochs:.4g} epochs"
         )
-        say(stage_table(run.stages, run.augmentation))
+        say(run.training_images)
+        say(stage_table(run))
         say(f"run folder: {self._folder}")
         if self._first_step:
             say(f"resuming from step {self._first_step}")
 
     def start(self, stage: Stage, step: int, figures: Mapping[str, Any]) -> None:
-        """Notes that a stage starts or resumes at a step, and prints the figures of its program."""
+        """Starts to time a stage, which starts or resumes at a step, and prints the figures of its program."""
         self._mark = (time.monotonic(), step)
         cached = ", from the cache" if figures["from_cache"] else ""
         microbatches = figures["accumulation_steps"]
         self._progress.say(
             f"stage {stage.index + 1}: compiled in {figures['compile_seconds']:.1f} s{cached}, waited for "
             f"{figures['waited_seconds']:.1f} s; {microbatches} × {self._run.batch_size // microbatches:,} images a "
-            f"step, {figures['device_bytes'] / 1e9:.3g} GB of each device's memory"
+            f"step, {byte_size(figures['device_bytes'])} of each device's memory"
         )
 
     def warn(self, text: str) -> None:
@@ -106,9 +106,9 @@ class Reporter:
 
         Args:
           step: number of steps done.
-          stage: the stage of the last of them.
-          metrics: of the last of them.
-          skipped: how many broken images this host has skipped since it started.
+          stage: the stage of the last step.
+          metrics: metrics of the last step.
+          skipped: number of broken images that this host has skipped since it started.
 
         Raises:
           Diverged: if the loss or the gradients are not finite.
@@ -118,7 +118,7 @@ class Reporter:
         now = time.monotonic()
         then, since = self._mark
         self._mark = (now, step)
-        self._training_seconds += now - then
+        self._busy_seconds += now - then
         rate = (step - since) * self._run.batch_size / max(now - then, 1e-9)
         values |= {"image_size": stage.image_size, "stage": stage.index + 1, "images_per_second": rate}
         if self._peak_flops:
@@ -126,7 +126,7 @@ class Reporter:
             values["mfu"] = rate * flops / self._peak_flops
         if skipped:
             values["skipped_images"] = skipped
-        self._progress.update(step, stage, values, self._training_seconds)
+        self._progress.update(step, stage, values, self._busy_seconds)
         self._write(step, values, "train")
 
     def evaluation(self, step: int, results: Results) -> None:
@@ -135,23 +135,26 @@ class Reporter:
         for name, values in results.items():
             self._write(step, values, name)
         parts = ", ".join(f"{name} weights {values['top1']:.2f} %" for name, values in results.items())
-        self._progress.say(f"step {step}: top-1 on {results['raw']['count']:,.0f} images: {parts}")
+        self._progress.say(
+            f"step {step}: top-1 on {results['raw']['count']:,.0f} images of {self._run.eval_size} px: {parts}"
+        )
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
-        """A context whose duration does not count when images per second are computed."""
+        """A context whose duration does not count towards the images per second."""
         start = time.monotonic()
         yield
         seconds = time.monotonic() - start
         then, since = self._mark
         self._mark = (then + seconds, since)
-        self._training_seconds += seconds
+        self._busy_seconds += seconds
 
     def results_at(self, step: int) -> Results | None:
         """Returns the results of the evaluation after a step, if there was one. All processes get the same answer."""
-        if self._latest[0] == step or jax.process_count() > 1:  # only the first process has the rows of earlier runs
+        # Only the first process has the rows that were written before this start.
+        if self._latest[0] == step or jax.process_count() > 1:
             return self._latest[1] if self._latest[0] == step else None
-        found: dict[str, dict[str, float]] = {}
+        found: Results = {}
         for row in self._writer.rows if self._writer else []:
             for key, value in row.items():
                 name, _, metric = key.partition("/")
@@ -163,7 +166,7 @@ class Reporter:
         """Draws the curves, writes the summary and returns it.
 
         Args:
-          results: of the evaluation after the last step.
+          results: results of the evaluation after the last step.
           programs: figures of each program by its name.
         """
         run = self._run

@@ -3,6 +3,7 @@
 This is the only module that uses Orbax.
 """
 
+import contextlib
 import dataclasses
 from collections.abc import Mapping
 from typing import Any, Self
@@ -27,8 +28,8 @@ class CheckpointConfig:
     """When the state is saved.
 
     Attributes:
-      every_epochs: epochs between two checkpoints, besides those after an evaluation and at a stage's end; 0 for none.
-      keep: how many of the latest checkpoints are kept, besides the one with the best top-1.
+      every_epochs: epochs between two checkpoints; 0 for none. One also follows each evaluation and each stage.
+      keep: number of latest checkpoints that are kept, besides the one with the best top-1.
     """
 
     every_epochs: float = 1.0
@@ -36,7 +37,7 @@ class CheckpointConfig:
 
 
 class Checkpoints:
-    """The checkpoints in a folder, by step: a context that waits for a save in progress when it is left.
+    """The checkpoints in a folder, by step. It is a context, which waits for a save in progress when it is left.
 
     A run that writes passes `keep`, the number of latest checkpoints to keep. It starts by removing checkpoints that an
     earlier process has left unfinished. A reader passes None and removes nothing, so it may read while a run writes.
@@ -53,14 +54,21 @@ class Checkpoints:
             preservation_policy=policies.AnyPreservationPolicy([policies.LatestN(keep), best]),
             save_decision_policy=ocp.training.save_decision_policies.FixedIntervalPolicy(1),
         )
-        self._pending: Any = None
+        self._pending: tuple[int, Any] | None = None
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.wait()
-        self._checkpointer.close()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            self.wait()
+        except OSError as error:
+            kind = type(error)
+            raise
+        finally:
+            # After a failed save, closing raises the same error again, which would hide ours.
+            with contextlib.suppress(*(() if kind is None else (Exception,))):
+                self._checkpointer.close()
 
     @property
     def steps(self) -> list[int]:
@@ -76,13 +84,13 @@ class Checkpoints:
         """Starts to save the state after `step` steps in the background, unless that step is saved already.
 
         Raises:
-          OSError, ValueError: if the save before this one has failed.
+          OSError: if the save before this one has failed.
         """
         self.wait()
         if step in self.steps:
             return
         metrics = None if top1 is None else {_METRIC: top1}
-        self._pending = self._checkpointer.save_checkpointables_async(step, {_STATE: state}, metrics=metrics)
+        self._pending = step, self._checkpointer.save_checkpointables_async(step, {_STATE: state}, metrics=metrics)
 
     def delete(self, step: int) -> bool:
         """Deletes the checkpoint of a step, and returns whether it existed."""
@@ -90,20 +98,32 @@ class Checkpoints:
         return step in self.steps and self._checkpointer.delete(step)
 
     def wait(self) -> None:
-        """Waits until the last save is committed, and raises its error if it has failed."""
+        """Waits until the last save is committed.
+
+        Raises:
+          OSError: if it has failed.
+        """
         pending, self._pending = self._pending, None
-        if pending is not None:
-            pending.result()
+        if pending is None:
+            return
+        step, response = pending
+        try:
+            response.result()
+        except Exception as error:  # Orbax and tensorstore have no common class of errors
+            raise OSError(f"the checkpoint of step {step} could not be saved: {error}") from error
 
     def restore(self, abstract: TrainState, step: int | None = None) -> TrainState:
         """Returns the state saved at a step, or the latest one, with the shapes and shardings of `abstract`.
 
         Raises:
           FileNotFoundError: if there is no such checkpoint.
-          KeyError: from Orbax, if its arrays and shapes are not those of `abstract`.
+          ValueError: if the names or shapes of its arrays differ from those of `abstract`.
         """
         step = self._known(step)
-        return self._checkpointer.load_checkpointables(step, {_STATE: abstract})[_STATE]
+        try:
+            return self._checkpointer.load_checkpointables(step, {_STATE: abstract})[_STATE]
+        except KeyError as error:
+            raise ValueError(f"the checkpoint of step {step} does not fit the run: {error}") from error
 
     def restore_weights(self, shapes: Variables, step: int | None = None) -> dict[str, Variables]:
         """Returns the weights saved at a step, or the latest ones, without reading the optimiser's state.
@@ -117,7 +137,7 @@ class Checkpoints:
 
         Raises:
           FileNotFoundError: if there is no such checkpoint.
-          ValueError: if the checkpoint is of another network.
+          ValueError: if the checkpoint belongs to another network.
         """
         path = self._checkpointer.directory / str(self._known(step))
         saved = ocp.checkpointables_metadata(path).metadata[_STATE]
@@ -155,7 +175,7 @@ def newest_checkpoint(path: epath.PathLike) -> epath.Path:
     """Returns the folder of the committed checkpoint with the highest step.
 
     Args:
-      path: a run's folder, its folder of checkpoints, or one checkpoint's folder; `gs://` paths work too.
+      path: a run folder, its folder of checkpoints, or the folder of one checkpoint; `gs://` paths work too.
 
     Raises:
       FileNotFoundError: if `path` does not exist or contains no committed checkpoint.
@@ -174,7 +194,7 @@ def newest_checkpoint(path: epath.PathLike) -> epath.Path:
 
 
 def read_weights(path: epath.Path, *, moving_average: bool) -> tuple[bool, dict[str, np.ndarray]]:
-    """Reads the weights of one checkpoint into host memory, without step and optimiser.
+    """Reads the weights of one checkpoint into host memory, without the step and the optimiser's state.
 
     Args:
       path: the checkpoint's folder, as `newest_checkpoint` returns it.
@@ -193,7 +213,7 @@ def read_weights(path: epath.Path, *, moving_average: bool) -> tuple[bool, dict[
 
 
 def _load_partly(path: epath.PathLike, wanted: Mapping[str, Any]) -> Any:
-    """Returns some parts of a checkpoint's state, as the arrays or shapes of `wanted`."""
+    """Returns the parts of a checkpoint's state that `wanted` names, as NumPy or JAX arrays like those in it."""
     context = ocp.Context()
     context.pytree_options.loading.partial_load = True
     with context:

@@ -19,7 +19,7 @@ class Diverged(FloatingPointError):
     """A run has numbers that are not finite.
 
     Attributes:
-      ruined_step: the step after which the state was already useless, if known.
+      ruined_step: the step after which the state was already useless; None if unknown.
     """
 
     def __init__(self, text: str, ruined_step: int | None = None) -> None:
@@ -30,10 +30,10 @@ class Diverged(FloatingPointError):
 def check_metrics(metrics: Mapping[str, Any], step: int, stage: Stage) -> None:
     """Checks that the loss and the gradients of a step are finite.
 
-    A bad loss condemns the state before this step.
+    A loss that is not finite shows that the state before this step was already useless.
 
     Raises:
-      Diverged: if one is not; the message names step, stage and learning rate.
+      Diverged: if one of them is not; the message names step, stage and learning rate.
     """
     for name, noun in (("loss", "loss"), ("grad_norm", "norm of the gradients")):
         value = float(metrics[name])
@@ -48,8 +48,8 @@ def check_metrics(metrics: Mapping[str, Any], step: int, stage: Stage) -> None:
 def check_state(state: TrainState, step: int) -> None:
     """Checks that a state is finite, including the optimiser's state and the averages.
 
-    The check runs on the host. A program over so many arrays takes XLA most of a minute to compile, and saving copies
-    the arrays to the host anyway.
+    The check runs on the host. XLA would take most of a minute to compile a program over so many arrays, and saving
+    copies them to the host anyway.
 
     Raises:
       Diverged: if it is not; the message names one array.
@@ -70,7 +70,7 @@ def ruined_checkpoint_deleted(checkpoints: Checkpoints) -> Iterator[None]:
     resumes from an earlier one, whose loss was finite.
 
     Raises:
-      Diverged: again; the message names the checkpoints that are left.
+      Diverged: the same error, whose message then also names the checkpoints that are left.
     """
     try:
         yield

@@ -23,11 +23,13 @@ class Stopped(Exception):
 class StopSignal:
     """A context in which SIGTERM and Ctrl-C request a stop; a second Ctrl-C interrupts at once.
 
-    A single process sets a flag and stops after the current step. Of several processes, any one may get the signal.
-    `jax.distributed.initialize` installs JAX's preemption service as the handler of SIGTERM; within a second it makes
-    all processes stop after the same step, the first that none of them has passed. That handler stays in place, and
-    Ctrl-C is forwarded to it. A signal before the step given to `starts_at` is ignored, since there is nothing to save.
-    A second SIGTERM ends the process, and the others with it.
+    A single process sets a flag and stops after the current step.
+
+    With several processes, any of them may get the signal. `jax.distributed.initialize` installs JAX's preemption
+    service as the handler of SIGTERM. Within a second it makes all processes stop after the same step, the first that
+    none of them has passed. That handler stays in place, and Ctrl-C is forwarded to it. A signal that arrives before
+    `starts_at` is ignored, since there is nothing to save yet. A second SIGTERM ends the process, and the others with
+    it.
     """
 
     def __init__(self) -> None:

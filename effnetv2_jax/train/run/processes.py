@@ -17,11 +17,11 @@ from jax.experimental import multihost_utils
 T = TypeVar("T")
 
 SILENCE_SECONDS = 60
-"""Seconds after which the other processes stop with an error if one is silent, or does not end when they do."""
+"""If a process is silent for this many seconds, or ends this much later than the others, they stop with an error."""
 
 _START_SECONDS = 300
 
-# Environment variables from which launchers let a process count the processes, and how to count.
+# Environment variables that launchers set, and how to count the processes from their values.
 _COUNTS: dict[str, Callable[[str], int]] = {
     "SLURM_STEP_NUM_TASKS": int,  # srun; unlike SLURM_NTASKS, it is set only in processes that srun has launched
     "OMPI_COMM_WORLD_SIZE": int,  # mpirun
@@ -35,12 +35,12 @@ _METADATA_SECONDS = 2.0
 
 
 class Membership(NamedTuple):
-    """This process among those of a run.
+    """The place of this process among those of a run.
 
     Attributes:
       coordinator: address at which process 0 listens, `host:port`.
       processes: number of processes.
-      process: index of this one.
+      process: index of this process.
     """
 
     coordinator: str
@@ -52,8 +52,8 @@ def join(membership: Membership | None = None) -> None:
     """Joins the other processes of the run. It must be called before a device is used.
 
     Args:
-      membership: this process among the others. None detects it from the environment variables of Slurm, Open MPI and
-        GKE, or from a Cloud TPU machine's metadata; if these show a single process, nothing happens.
+      membership: the place of this process. None finds it in the environment variables of Slurm, Open MPI and GKE or
+        in a Cloud TPU machine's metadata; if these show a single process, nothing happens.
 
     Raises:
       RuntimeError: if not all processes have joined within five minutes.
@@ -71,7 +71,7 @@ def join(membership: Membership | None = None) -> None:
 
 
 def announced_processes(environment: Mapping[str, str], metadata: Callable[[str], str]) -> int:
-    """Returns how many processes a launcher has announced, at least; 1 if none has.
+    """Returns a lower bound on the number of processes that a launcher has announced; 1 if none has.
 
     Args:
       environment: environment variables.
@@ -99,7 +99,7 @@ def cloud_metadata(name: str) -> str:
 
 
 def require_joined() -> None:
-    """Checks that processes have joined each other, which they need in order to stop together.
+    """Checks that processes have joined each other, without which they could not stop together.
 
     Raises:
       RuntimeError: if JAX sees several processes that have not joined.
@@ -117,10 +117,10 @@ def is_first() -> bool:
 
 
 def first_before_others(work: Callable[[], T]) -> T:
-    """Returns the result of `work`, which the other processes start once the first one is done.
+    """Does the work in the first process, then in all others, and returns its result.
 
-    They then find what the first process has left on a shared disk, such as a prepared data set, and do not make it
-    too.
+    The others find what the first process has left on a shared disk, such as a prepared data set, and do not make it
+    again.
     """
     if not is_first():
         wait_for_all("the first process is done")

@@ -1,4 +1,4 @@
-"""The run folder: its files, and the run that it belongs to."""
+"""The run folder: its files, and the identity of the run that it holds."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class RunIdentity:
     Attributes:
       config: the configuration's fields by dotted name, as JSON values.
       free_fields: names of the fields that may change.
-      data_origin: describes the data; equal origins mean equal examples.
+      data_origin: description of the data; equal descriptions mean equal examples.
       card: the provenance of the run's weights.
     """
 
@@ -44,7 +44,7 @@ def run_folder(workdir: str) -> epath.Path:
 
 
 def claim(workdir: str, identity: RunIdentity) -> epath.Path:
-    """Returns the run folder, after checking that it holds no other run; a new run writes its identity into it.
+    """Checks that a run folder holds no other run, writes the identity of a new run into it, and returns its path.
 
     All processes check before the first one writes, so that they see the same files.
 
@@ -90,7 +90,7 @@ def _check(folder: epath.Path, identity: RunIdentity) -> None:
 
 
 def _changed_fields(identity: RunIdentity, saved: Mapping[str, Any]) -> list[str]:
-    """Returns `field: then → now` for each field that must not change and has."""
+    """Returns `field: then → now` for each field that must not change but has changed."""
     now, missing = identity.config, "missing"
     return [
         f"{name}: {saved.get(name, missing)!r} → {now.get(name, missing)!r}"
@@ -100,7 +100,7 @@ def _changed_fields(identity: RunIdentity, saved: Mapping[str, Any]) -> list[str
 
 
 def _written_files(folder: epath.Path) -> list[str]:
-    """Returns which of the files that training steps write have content. A run that was refused has written none."""
+    """Returns the names that training steps write and that have content. A run that was refused has written none."""
     return [name for name in _WRITTEN_BY_STEPS if _has_content(folder / name)]
 
 
@@ -113,7 +113,7 @@ def _write_json(path: epath.Path, content: Mapping[str, Any]) -> None:
 
 
 def _wait_until_visible(path: epath.Path) -> None:
-    """Waits for a file of the first process, since network file systems may show it late."""
+    """Waits until a file of the first process appears; network file systems may show it late."""
     deadline = time.monotonic() + _SECONDS_TO_APPEAR
     while not path.exists():
         if time.monotonic() > deadline:

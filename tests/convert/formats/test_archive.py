@@ -1,4 +1,4 @@
-"""Archives, intact, damaged and hostile."""
+"""Archives that are intact, damaged or hostile."""
 
 import gzip
 import io
@@ -75,7 +75,7 @@ def test_hostile_members_are_refused_by_name(tmp_path, folder, info):
     assert list(folder.iterdir()) == []
 
 
-def test_a_bomb_is_stopped_early(tmp_path, folder):
+def test_a_compression_bomb_is_refused_early(tmp_path, folder):
     path = tmp_path / "a.tgz"
     with gzip.open(path, "wb", compresslevel=9) as stream:
         stream.write(member("model.index", size=256 << 20).tobuf())
@@ -94,7 +94,7 @@ def test_zeros_after_the_members_are_limited_too(tmp_path, folder):
         copy_checkpoint(path, folder)
 
 
-def test_too_many_members(tmp_path, folder, monkeypatch):
+def test_too_many_members_are_refused(tmp_path, folder, monkeypatch):
     monkeypatch.setattr(archive, "_MAX_MEMBERS", 5)
     path = make(tmp_path / "a.tgz", {f"file{i}": b"" for i in range(6)})
     with pytest.raises(ValueError, match="more than 5 members"):
@@ -114,7 +114,7 @@ def test_two_checkpoints_are_refused(tmp_path, folder, files):
 
 
 @pytest.mark.parametrize("files", [{}, {"model.index": INDEX}, {"model.data-00000-of-00001": DATA}, {"x.txt": b"x"}])
-def test_an_archive_without_a_checkpoint(tmp_path, folder, files):
+def test_an_archive_without_a_checkpoint_is_refused(tmp_path, folder, files):
     with pytest.raises(ValueError, match=r"a\.tgz contains no checkpoint"):
         copy_checkpoint(make(tmp_path / "a.tgz", files), folder)
 
@@ -125,7 +125,7 @@ def good(tmp_path_factory):
 
 
 def outcome(tmp_path_factory, data: bytes) -> dict[str, bytes] | None:
-    """The files copied from an archive; None if it is refused."""
+    """Returns the files copied from an archive, or None if it is refused."""
     folder = tmp_path_factory.mktemp("case")
     (folder / "out").mkdir()
     (folder / "a.tgz").write_bytes(data)
@@ -154,5 +154,5 @@ def test_truncation_is_detected(tmp_path_factory, good, data):
 
 @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(noise=st.binary(max_size=2000), gzipped=st.booleans())
-def test_noise_is_not_an_archive(tmp_path_factory, noise, gzipped):
+def test_random_bytes_are_refused(tmp_path_factory, noise, gzipped):
     assert outcome(tmp_path_factory, gzip.compress(noise) if gzipped else noise) is None

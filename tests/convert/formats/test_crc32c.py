@@ -1,4 +1,4 @@
-"""The checksum against the values of the standard and against a plain loop."""
+"""The checksum equals the values of the standard, and lanes equal a plain loop."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ from effnetv2_jax.convert.formats.crc32c import crc32c, masked_crc32c
         (bytes(range(31, -1, -1)), 0x113FDB5C),
     ],
 )
-def test_values_of_the_standard(monkeypatch, data, expected):
+def test_checksums_equal_those_of_the_standard(monkeypatch, data, expected):
     assert crc32c(data) == expected
     monkeypatch.setattr(module, "_SHORT", 4)
     assert crc32c(data) == expected
@@ -36,11 +36,11 @@ def test_lanes_and_the_plain_loop_agree(size, seed):
         module._SHORT = short
 
 
-def test_arrays_and_bytes_are_the_same():
+def test_arrays_and_bytes_have_the_same_checksum():
     array = np.random.default_rng(0).normal(size=(7, 9)).astype(np.float32)
     assert crc32c(array) == crc32c(array.tobytes())
 
 
-def test_the_mask_is_that_of_tensorflow():
+def test_masked_checksums_equal_those_of_tensorflow():
     crc = 0xE3069283
     assert masked_crc32c(b"123456789") == ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF

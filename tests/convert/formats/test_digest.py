@@ -5,7 +5,7 @@ import hashlib
 from effnetv2_jax.convert.formats.digest import file_sha256
 
 
-def test_files_are_digested_one_after_another(tmp_path):
+def test_the_digest_of_several_files_is_that_of_their_concatenation(tmp_path):
     (tmp_path / "a").write_bytes(b"x" * 2_000_000)
     (tmp_path / "b").write_bytes(b"y")
     expected = hashlib.sha256(b"x" * 2_000_000 + b"y").hexdigest()

@@ -60,7 +60,7 @@ def test_narrow_floats_become_float32(tmp_path, dtype):
     assert kernel.dtype == np.float32
 
 
-def test_wide_floats_are_refused(tmp_path):
+def test_float64_is_refused(tmp_path):
     torch.save({name: value.double() for name, value in state_dict().items()}, tmp_path / "w.pth")
     with pytest.raises(ValueError, match=r"conv_stem\.weight is float64"):
         load(tmp_path / "w.pth")
@@ -85,13 +85,13 @@ def test_code_in_a_file_is_refused_and_not_run(tmp_path, monkeypatch, writer):
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"\x80\x02}q\x00.", b"no pickle at all"])
-def test_damaged_files(tmp_path, content):
+def test_damaged_files_are_refused(tmp_path, content):
     (tmp_path / "w.pth").write_bytes(content)
     with pytest.raises(ValueError, match=r"w\.pth"):
         load(tmp_path / "w.pth")
 
 
-def test_a_truncated_file(tmp_path):
+def test_a_truncated_file_is_refused(tmp_path):
     torch.save(state_dict(), tmp_path / "w.pth")
     content = (tmp_path / "w.pth").read_bytes()
     (tmp_path / "w.pth").write_bytes(content[: len(content) // 2])
@@ -100,12 +100,12 @@ def test_a_truncated_file(tmp_path):
 
 
 @pytest.mark.parametrize("content", [[1, 2], {}, {"model": {"a": 1}}, {"a": "text"}])
-def test_a_file_without_a_state_dict(tmp_path, content):
+def test_a_file_without_a_state_dict_is_refused(tmp_path, content):
     torch.save(content, tmp_path / "w.pth")
     with pytest.raises(ValueError, match="contains no state dict"):
         load(tmp_path / "w.pth")
 
 
-def test_a_missing_file(tmp_path):
+def test_a_missing_file_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError):
         load(tmp_path / "w.pth")

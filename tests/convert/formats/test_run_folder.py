@@ -1,4 +1,4 @@
-"""A run folder, as Orbax writes it for the trainer."""
+"""A run folder that Orbax writes as it does for the trainer."""
 
 import json
 import shutil
@@ -51,7 +51,7 @@ def run(tmp_path_factory, tiny):
         ("checkpoints/9", True, 0.5),
     ],
 )
-def test_the_newest_step_or_the_one_asked_for(run, tiny, where, moving_average, factor):
+def test_the_newest_or_the_given_step_is_read(run, tiny, where, moving_average, factor):
     weights = load_weights(run / where, reference.TINY, moving_average=moving_average)
     assert reference.equal(weights.variables, jax.tree.map(lambda leaf: leaf * np.float32(factor), tiny))
     assert weights.provenance.averaging == ("averaged" if moving_average else "raw")
@@ -80,7 +80,7 @@ def test_a_run_without_averages_gives_its_raw_weights(tmp_path, tiny):
         load_weights(tmp_path)
 
 
-def test_a_damaged_checkpoint(tmp_path, run):
+def test_a_damaged_checkpoint_is_refused(tmp_path, run):
     shutil.copytree(run, tmp_path / "run")
     for file in (tmp_path / "run/checkpoints/10/state").rglob("d/*"):
         file.write_bytes(file.read_bytes()[:100])
@@ -89,15 +89,27 @@ def test_a_damaged_checkpoint(tmp_path, run):
 
 
 @pytest.mark.parametrize("card", ["{", "[]", '{"variant": 3}'])
-def test_a_damaged_card(tmp_path, run, card):
+def test_a_damaged_card_is_refused(tmp_path, run, card):
     shutil.copytree(run, tmp_path / "run")
     (tmp_path / "run/model.json").write_text(card)
     with pytest.raises(ValueError, match=r"model\.json"):
         load_weights(tmp_path / "run")
 
 
-@pytest.mark.parametrize(("where", "message"), [("nowhere", "does not exist"), ("empty", "no checkpoint of a run")])
-def test_a_folder_without_a_run(tmp_path, where, message):
+@pytest.mark.parametrize(
+    ("where", "message"),
+    [
+        ("nowhere", "does not exist"),
+        ("empty", r"empty contains no weights; looked for model\.safetensors, a TensorFlow .*, a training run"),
+        ("files", r"files contains no weights; .*; give the path of a file in it, such as a\.pth"),
+        ("stopped", "stopped contains no checkpoint of a run"),  # a run that has saved nothing yet
+    ],
+)
+def test_a_folder_without_weights_is_refused_with_what_was_looked_for(tmp_path, where, message):
     (tmp_path / "empty").mkdir()
+    (tmp_path / "files" / "0").mkdir(parents=True)
+    (tmp_path / "files" / "a.pth").touch()
+    (tmp_path / "stopped").mkdir()
+    (tmp_path / "stopped" / "model.json").write_text("{}")
     with pytest.raises(FileNotFoundError, match=message):
         load_weights(tmp_path / where, reference.TINY)

@@ -40,18 +40,18 @@ def test_a_round_trip_changes_nothing(tmp_path):
     assert metadata["fact"] == "é"
 
 
-def test_the_same_tensors_are_the_same_bytes(tmp_path):
+def test_writing_the_same_tensors_gives_the_same_bytes(tmp_path):
     assert write(tmp_path / "1").read_bytes() == write(tmp_path / "2").read_bytes()
 
 
-def test_narrow_floats_are_read(tmp_path):
+def test_16_bit_floats_are_read(tmp_path):
     arrays = {"h": np.ones(3, np.float16), "b": np.full(3, 1.5, ml_dtypes.bfloat16)}
     safetensors.numpy.save_file(arrays, tmp_path / "w.safetensors")
     tensors, _ = read(tmp_path / "w.safetensors")
     assert {name: value.dtype.name for name, value in tensors.items()} == {"h": "float16", "b": "bfloat16"}
 
 
-def test_a_missing_file(tmp_path):
+def test_a_missing_file_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError):
         read(tmp_path / "w.safetensors")
 

@@ -21,7 +21,7 @@ def intact():
     return {name: bundle.read(name) for name in bundle.entries}
 
 
-def test_every_tensor_is_what_tensorflow_reads(intact):
+def test_tensors_equal_those_that_tensorflow_reads(intact):
     tf = pytest.importorskip("tensorflow")
     reader = tf.train.load_checkpoint(str(reference.TINY_CHECKPOINT / NAME))
     assert intact.keys() == reader.get_variable_to_shape_map().keys()
@@ -38,7 +38,7 @@ def test_names_and_shapes_are_those_of_the_model(intact):
     assert {name: value.shape for name, value in intact.items()} == shapes | {"global_step": ()}
 
 
-def test_every_type_of_number_and_scalars(tmp_path):
+def test_every_numeric_type_is_read_and_text_is_refused(tmp_path):
     tf = pytest.importorskip("tensorflow")
     values = {
         "half": np.ones(3, np.float16),
@@ -100,14 +100,14 @@ def test_corruption_of_a_tensor_is_always_detected(tmp_path, data):
         bundle.read(KERNEL)
 
 
-def test_a_file_that_is_cut_off(tmp_path):
+def test_a_data_file_that_is_cut_off_is_refused(tmp_path):
     bundle = TensorBundle(copy(tmp_path))
     (tmp_path / FILES[1]).write_bytes((tmp_path / FILES[1]).read_bytes()[:1000])
     with pytest.raises(ValueError, match="its file is cut off"):
         bundle.read(KERNEL)
 
 
-def test_a_part_that_is_missing(tmp_path):
+def test_a_missing_data_file_is_refused(tmp_path):
     bundle = TensorBundle(copy(tmp_path))
     (tmp_path / FILES[1]).unlink()
     with pytest.raises(FileNotFoundError):
@@ -116,7 +116,7 @@ def test_a_part_that_is_missing(tmp_path):
 
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(noise=st.binary(max_size=300))
-def test_noise_is_not_an_index(tmp_path, noise):
+def test_random_bytes_are_refused_as_an_index(tmp_path, noise):
     magic = (0xDB4775248B80FB57).to_bytes(8, "little")
     for content in (noise, noise + magic):
         (tmp_path / "c.index").write_bytes(content)

@@ -25,7 +25,7 @@ def load(path, **options):
 
 @pytest.fixture(scope="module")
 def forms(tmp_path_factory):
-    """The tiny checkpoint in every form."""
+    """The tiny checkpoint as an archive, as a folder, and by its prefix or one of its files."""
     path = tmp_path_factory.mktemp("forms") / "efficientnetv2-tiny.tgz"
     with tarfile.open(path, "w:gz") as archive:
         archive.add(reference.TINY_CHECKPOINT, "efficientnetv2-tiny")
@@ -34,7 +34,7 @@ def forms(tmp_path_factory):
 
 
 @pytest.mark.parametrize("form", ["tgz", "folder", "prefix", "file"])
-def test_every_form_gives_the_averages_bit_for_bit(forms, form):
+def test_archives_folders_and_prefixes_give_the_averages_bit_for_bit(forms, form):
     weights = load(forms[form])
     assert reference.equal(weights.variables, reference.official_variables(reference.TINY, 10, moving_average=True))
     assert weights.provenance.averaging == "averaged"
@@ -50,7 +50,7 @@ def test_logits_of_the_checkpoint_equal_the_official_ones(moving_average, key):
     assert reference.relative(logits, expected) <= 5e-6
 
 
-def test_another_variant_is_refused_with_names():
+def test_another_variant_is_refused_with_the_names_of_tensors():
     with pytest.raises(ValueError, match=r"missing: blocks_\d.*misshapen: .* instead of"):
         load_weights(reference.TINY_CHECKPOINT, "efficientnetv2-b0", framework="official")
 
@@ -70,7 +70,7 @@ def write(folder: Path, values: dict) -> Path:
 
 
 def checkpoint(spec, num_classes, model="efficientnetv2-b0") -> dict:
-    """The tensors of a checkpoint: for each variable its value by the rule, its average and a slot; and the step."""
+    """The tensors of a checkpoint: the value by the rule, the average and a slot of each variable, and the step."""
     values = {"global_step": np.int64(7)}
     for name, shape in reference.framework_shapes("official", spec, num_classes).items():
         values[f"{model}/{name}"] = official_value(name, shape)
@@ -84,12 +84,12 @@ def values():
     return checkpoint(reference.TINY, 10)
 
 
-def test_slots_and_the_step_are_not_weights(tmp_path, values):
+def test_optimiser_slots_and_the_step_are_ignored(tmp_path, values):
     loaded = load(write(tmp_path / "c", values), moving_average=False).variables
     assert reference.equal(loaded, reference.official_variables(reference.TINY, 10))
 
 
-def test_another_version_of_keras_names_the_classifier_head(tmp_path, values):
+def test_the_classifier_is_found_under_the_name_of_another_keras_version(tmp_path, values):
     renamed = {name.replace("/head_1/dense/", "/head/dense/"): value for name, value in values.items()}
     assert reference.equal(load(write(tmp_path / "c", renamed)).variables, load(reference.TINY_CHECKPOINT).variables)
 
@@ -127,7 +127,7 @@ def test_missing_unknown_and_misshapen_variables_are_named(tmp_path, values, cha
         load(write(tmp_path / "c", changed), moving_average=False)
 
 
-def test_the_official_code_s_own_rounding_is_recognised_and_noted(tmp_path):
+def test_widths_rounded_by_the_official_code_are_recognised_and_noted(tmp_path):
     published = VARIANTS["efficientnet-b3"].scaled(depth=0.1)
     rounded = dataclasses.replace(published, rounding="nearest")
     assert [block.features for block in published.blocks()] != [block.features for block in rounded.blocks()]
@@ -140,7 +140,7 @@ def test_the_official_code_s_own_rounding_is_recognised_and_noted(tmp_path):
 
 
 @pytest.mark.parametrize("num_classes", [3, 0])
-def test_a_new_head_takes_the_place_of_the_old(num_classes):
+def test_a_new_head_replaces_the_old_one(num_classes):
     whole, changed = load(reference.TINY_CHECKPOINT), load(reference.TINY_CHECKPOINT, new_head=num_classes)
     head = whole.variables["params"].pop("classifier")
     fresh = changed.variables["params"].pop("classifier", None)
@@ -167,12 +167,12 @@ def test_a_path_may_contain_brackets(tmp_path, name):
     ("path", "message"),
     [("nowhere", "does not exist"), ("nowhere.tgz", "does not exist"), (".", "contains no official weights")],
 )
-def test_a_path_without_a_checkpoint(tmp_path, path, message):
+def test_a_path_without_a_checkpoint_is_refused(tmp_path, path, message):
     with pytest.raises(FileNotFoundError, match=message):
         load(tmp_path / path)
 
 
-def test_the_file_checkpoint_names_the_latest_of_several(tmp_path):
+def test_several_checkpoints_are_refused_unless_the_file_checkpoint_names_the_latest(tmp_path):
     for name in FILES:
         for step in (0, 5):
             shutil.copy(reference.TINY_CHECKPOINT / name, tmp_path / name.replace("-0.", f"-{step}."))

@@ -28,12 +28,12 @@ def test_a_round_trip_changes_nothing(framework, kind, sizes):
     np.testing.assert_array_equal(back, array)
 
 
-def test_torch_convolution_is_output_input_height_width():
+def test_pytorch_convolutions_are_ordered_output_input_height_width():
     array = np.arange(3 * 4 * 5 * 6).reshape(3, 4, 5, 6)  # H W I O
     assert FRAMEWORKS["timm"].layouts["conv"].from_flax(array)[5, 4, 2, 3] == array[2, 3, 4, 5]
 
 
-def test_depthwise_is_channels_then_one():
+def test_depthwise_kernels_are_ordered_channels_then_one():
     array = np.arange(3 * 3 * 1 * 6).reshape(3, 3, 1, 6)
     assert FRAMEWORKS["official"].layouts["depthwise"].from_flax(array).shape == (3, 3, 6, 1)
     assert FRAMEWORKS["torchvision"].layouts["depthwise"].from_flax(array)[4, 0, 1, 2] == array[1, 2, 0, 4]

@@ -1,4 +1,4 @@
-"""The names of each framework: those that were published, and a bijection for every variant."""
+"""The names of each framework equal the published ones and are unique in every variant."""
 
 import dataclasses
 
@@ -17,21 +17,21 @@ from effnetv2_jax.convert.tensors import network_tensors
 
 
 def squeezed_fused_spec():
-    """An architecture of a search: fused blocks with squeeze and excitation, which no other framework has."""
+    """Returns an architecture with fused blocks with squeeze and excitation, which no other framework has."""
     base = VARIANTS["efficientnetv2-s"]
     row = dataclasses.replace(base.rows[1], se_ratio=0.25)
     return dataclasses.replace(base, rows=(base.rows[0], row, *base.rows[2:]))
 
 
 @pytest.mark.parametrize("network", reference.names("official"))
-def test_official_names_and_shapes_in_order(network):
+def test_official_names_and_shapes_equal_the_published_ones_in_order(network):
     spec, num_classes = reference.official_spec(network)
     expected = reference.names("official")[network]
     assert list(reference.framework_shapes("official", spec, num_classes).items()) == list(expected.items())
 
 
 @pytest.mark.parametrize("network", reference.names("torch"))
-def test_torch_names_and_shapes(network):
+def test_pytorch_names_and_shapes_equal_the_published_ones(network):
     framework, spec = reference.torch_spec(network)
     counters = FRAMEWORKS[framework].counter_names(network_tensors(spec, 1000))
     expected = reference.names("torch")[network]
@@ -39,7 +39,7 @@ def test_torch_names_and_shapes(network):
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_every_map_is_a_bijection(variant):
+def test_the_names_of_a_framework_are_unique(variant):
     spec = VARIANTS[variant]
     tensors = network_tensors(spec, 1000)
     assert len({tensor.path for tensor in tensors}) == len(tensors)
@@ -71,7 +71,7 @@ def test_an_unknown_structure_is_refused_with_the_frameworks_that_have_it():
     check_structure(FRAMEWORKS["article"], VARIANTS["article-s"].scaled(width=0.5, depth=0.1))
 
 
-def test_a_searched_block_with_a_squeeze_has_names_only_here():
+def test_a_fused_block_with_squeeze_and_excitation_has_names_only_in_flax():
     spec = squeezed_fused_spec()
     assert [name for name, framework in FRAMEWORKS.items() if framework.has_network(spec)] == ["flax"]
     of_block = [tensor for tensor in network_tensors(spec, 10) if tensor.path.startswith("params/block_2/")]

@@ -49,7 +49,7 @@ def in_the_table(monkeypatch):
     monkeypatch.setattr(table, "FRAMEWORKS", types.MappingProxyType(table.FRAMEWORKS | {"made-up": MADE_UP}))
 
 
-def test_weights_go_out_and_come_back_bit_for_bit(tmp_path, tiny):
+def test_weights_are_saved_and_loaded_bit_for_bit(tmp_path, tiny):
     path = tmp_path / "w.safetensors"
     save_variables(path, tiny, reference.TINY, target="made-up")
     state = safetensors.numpy.load_file(path)
@@ -62,13 +62,13 @@ def test_weights_go_out_and_come_back_bit_for_bit(tmp_path, tiny):
     assert weights.provenance.read_from == "made-up:w.safetensors"
 
 
-def test_a_conversion_from_it_is_proven(tmp_path, tiny):
+def test_a_conversion_from_the_new_framework_is_exact(tmp_path, tiny):
     save_variables(tmp_path / "w.safetensors", tiny, reference.TINY, target="made-up")
     done = convert(tmp_path / "w.safetensors", tmp_path / "back.safetensors", target="timm")
     assert done.verification.exact
 
 
-def test_a_conversion_to_it_with_another_padding_is_not_exact(tmp_path, tiny):
+def test_a_conversion_to_the_new_framework_with_another_padding_is_not_exact(tmp_path, tiny):
     provenance = dataclasses.replace(default_provenance(tiny, reference.TINY), padding="symmetric")
     save_variables(tmp_path / "w.safetensors", tiny, reference.TINY, provenance=provenance)
     done = convert(tmp_path / "w.safetensors", tmp_path / "made_up.safetensors", target="made-up")

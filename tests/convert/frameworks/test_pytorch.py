@@ -1,4 +1,4 @@
-"""Running a file in a network of PyTorch."""
+"""PyTorch networks that run a file of weights."""
 
 import sys
 import types
@@ -10,17 +10,19 @@ from golden import reference
 
 from effnetv2_jax import VARIANTS
 from effnetv2_jax.convert import verification
-from effnetv2_jax.convert.frameworks.framework import Framework
+from effnetv2_jax.convert.frameworks.framework import Architecture, Framework, NoNetwork
 from effnetv2_jax.convert.frameworks.pytorch import run_network
 from effnetv2_jax.convert.frameworks.table import FRAMEWORKS
 from effnetv2_jax.convert.weights import default_provenance
 
+SPEC = VARIANTS["efficientnetv2-b0"]
+ARCHITECTURE = Architecture("net", "same", 1e-3, "legacy", 224, {"width": 0.5})
 IMAGES = np.random.default_rng(0).normal(size=(2, 4, 4, 3)).astype(np.float32)
 
 
-def build(package, name, num_classes):
+def build(package, spec, architecture, num_classes):
     torch = pytest.importorskip("torch")
-    assert (package.__version__, name) == ("7", "net")
+    assert (package.__version__, spec, architecture) == ("7", SPEC, ARCHITECTURE)
     return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(48, num_classes))
 
 
@@ -34,10 +36,10 @@ def file(tmp_path, monkeypatch):
     return tmp_path / "w.safetensors", tensors
 
 
-def test_images_go_in_channels_first_and_logits_come_out(file):
+def test_a_network_gets_images_with_channels_first_and_returns_logits(file):
     path, tensors = file
-    what, logits = run_network("made_up", build, "net", 5, path, IMAGES)
-    assert what == "made_up 7 net"
+    what, logits = run_network("made_up", build, SPEC, ARCHITECTURE, 5, path, IMAGES)
+    assert what == "made_up 7 net(width=0.5)"
     flat = IMAGES.transpose(0, 3, 1, 2).reshape(2, 48)
     np.testing.assert_allclose(logits, flat @ tensors["1.weight"].T + tensors["1.bias"], rtol=1e-5, atol=1e-5)
 
@@ -46,30 +48,52 @@ def test_a_file_with_an_unknown_tensor_is_refused(file):
     path, tensors = file
     safetensors.numpy.save_file(tensors | {"extra": np.zeros(1, np.float32)}, path)
     with pytest.raises(RuntimeError, match="extra"):
-        run_network("made_up", build, "net", 5, path, IMAGES)
+        run_network("made_up", build, SPEC, ARCHITECTURE, 5, path, IMAGES)
+
+
+def logits_of(name, tmp_path):
+    provenance = default_provenance({}, VARIANTS["efficientnetv2-s"])
+    architecture = FRAMEWORKS[name].architecture(provenance.spec)
+    file = tmp_path / "w.safetensors"
+    return verification.framework_logits(FRAMEWORKS[name], architecture, provenance, file, IMAGES)
 
 
 @pytest.mark.parametrize("name", ["timm", "torchvision"])
-def test_without_the_package_there_are_no_logits_of_its_network(tmp_path, monkeypatch, name):
+def test_without_the_package_no_network_is_run_and_the_reason_is_said(tmp_path, monkeypatch, name):
+    pytest.importorskip("torch")
     monkeypatch.setitem(sys.modules, name, None)
-    provenance = default_provenance({}, VARIANTS["efficientnetv2-s"])
-    assert verification.framework_logits(FRAMEWORKS[name], provenance, tmp_path / "w.safetensors", IMAGES) is None
+    with pytest.raises(NoNetwork, match=f"{name} is not installed"):
+        logits_of(name, tmp_path)
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(NoNetwork, match="torch is not installed"):
+        logits_of(name, tmp_path)
+    with pytest.raises(NoNetwork, match="no package of the article networks"):
+        logits_of("article", tmp_path)
 
 
-def test_the_logits_of_a_framework_s_own_network_are_what_counts(tmp_path):
-    """A network that computes something else makes the conversion inexact."""
-    spec = VARIANTS["efficientnetv2-b0"]
+def test_a_package_that_does_not_fit_its_neighbours_is_like_one_that_is_missing(tmp_path, monkeypatch):
+    """torchvision of another release than PyTorch fails like this when it is imported."""
+    pytest.importorskip("torch")
+    monkeypatch.delitem(sys.modules, "torchvision", raising=False)
+    (tmp_path / "torchvision.py").write_text("raise RuntimeError('operator torchvision::nms does not exist')")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(NoNetwork, match="torchvision cannot be imported: operator torchvision::nms"):
+        logits_of("torchvision", tmp_path)
+
+
+def test_a_conversion_is_verified_with_the_logits_of_the_framework_s_own_network(tmp_path):
+    """If that network computes something else, the conversion is not exact."""
     called = []
 
-    def run(name, num_classes, _, images):
-        called.append((name, num_classes))
+    def run(spec, architecture, num_classes, _, images):
+        called.append((spec, architecture.name, num_classes))
         return "made_up 7", np.zeros((len(images), num_classes), np.float32)
 
     own = FRAMEWORKS["timm"]
     framework = Framework(own.name, own.names, own.layouts, own.formats, own.architectures, "same", 1e-3, run=run)
-    variables = reference.official_variables(spec, 3)
-    found = verification.verify(variables, default_provenance(variables, spec), tmp_path / "w.safetensors", framework)
-    assert called == [("tf_efficientnetv2_b0", 3)]
-    assert found.against == "made_up 7"
+    variables = reference.official_variables(SPEC, 3)
+    found = verification.verify(variables, default_provenance(variables, SPEC), tmp_path / "w.safetensors", framework)
+    assert called == [(SPEC, "tf_efficientnetv2_b0", 3)]
+    assert (found.against, found.computed_by) == ("made_up 7", "timm")
     assert found.difference == found.largest_logit > 0
     assert not found.exact

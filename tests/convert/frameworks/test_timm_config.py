@@ -16,7 +16,7 @@ def config_of(variant, **changes):
     spec = VARIANTS[variant]
     fields = {"preprocessing": spec.preprocessing, "eval_size": spec.eval_size} | changes
     provenance = Provenance(spec, 1000, spec.padding, spec.bn_epsilon, **fields)
-    return timm_config(provenance, TIMM.architecture(spec).name)
+    return timm_config(provenance, TIMM.architecture(spec))
 
 
 @pytest.mark.parametrize(
@@ -31,7 +31,7 @@ def config_of(variant, **changes):
         ("efficientnet-b7", 600, LEGACY | {"crop_pct": 600 / 632, "crop_mode": "center"}),
     ],
 )
-def test_the_evaluation_that_belongs_to_each_variant(variant, size, expected):
+def test_the_config_describes_the_evaluation_of_each_variant(variant, size, expected):
     config = config_of(variant)
     assert config["architecture"] == "tf_" + variant.replace("-", "_")
     assert config["pretrained_cfg"]["input_size"] == [3, size, size]
@@ -39,15 +39,15 @@ def test_the_evaluation_that_belongs_to_each_variant(variant, size, expected):
     assert {key: pytest.approx(value) for key, value in expected.items()} == got
 
 
-def test_v2_crops_below_320_and_finetuned_weights_never():
+def test_the_v2_family_crops_below_320_pixels_and_the_finetune_family_never():
     assert config_of("efficientnetv2-s", eval_size=300)["pretrained_cfg"]["crop_mode"] == "center"
     finetuned = config_of("efficientnetv2-s", eval_size=300, preprocessing="finetune")["pretrained_cfg"]
     assert (finetuned["crop_mode"], finetuned["mean"]) == ("squash", [0.5] * 3)
 
 
-def test_the_number_and_the_names_of_classes():
+def test_the_config_has_the_number_and_the_names_of_classes():
     provenance = Provenance(VARIANTS["efficientnetv2-b0"], 2, "same", 1e-3, "raw", "legacy", 224, ("cat", "dog"))
-    config = timm_config(provenance, "tf_efficientnetv2_b0")
+    config = timm_config(provenance, TIMM.architecture(provenance.spec))
     assert config["num_classes"] == config["pretrained_cfg"]["num_classes"] == 2
     assert config["label_names"] == ["cat", "dog"]
     assert config["num_features"] == 1280

@@ -10,7 +10,7 @@ from effnetv2_jax.data.config import DataConfig
 TEST_IMAGE = np.random.default_rng(0).integers(0, 256, (24, 32, 3), dtype=np.uint8)
 
 
-def test_a_size_relative_augmentation_counts_in_shares_of_the_image():
+def test_size_relative_scales_grow_with_the_image_size():
     absolute, relative = (
         operation_scales(DataConfig(augmentation="randaugment", size_relative=choice), 56) for choice in (False, True)
     )
@@ -21,5 +21,5 @@ def test_a_size_relative_augmentation_counts_in_shares_of_the_image():
     np.testing.assert_array_equal(moved[0][:, :-10], TEST_IMAGE[:, 10:])
 
 
-def test_autoaugment_has_scales_of_its_own():
+def test_autoaugment_has_its_own_scales():
     assert operation_scales(DataConfig(augmentation="autoaugment"), 56) == AUTOAUGMENT_SCALES

@@ -1,4 +1,4 @@
-"""AutoAugment v0: its policy and its probabilities."""
+"""AutoAugment's policy v0 and its probabilities."""
 
 import collections
 

@@ -1,4 +1,4 @@
-"""Single operations as a user calls them, and the gallery of all of them."""
+"""Single operations on one image, and the gallery of all operations."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ TEST_IMAGE = np.random.default_rng(0).integers(0, 256, (24, 32, 3), dtype=np.uin
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((TEST_IMAGE, "Sharpen", 1.0), "unknown operation 'Sharpen'; allowed: AutoContrast, "),
+        ((TEST_IMAGE, "Sharpen", 1.0), "'Sharpen'.* AutoContrast, "),
         ((TEST_IMAGE, "Invert", -1.0), "magnitude -1.0"),
         ((TEST_IMAGE, "Invert", float("nan")), "magnitude nan"),
         ((TEST_IMAGE.astype(np.float32), "Invert", 1.0), "uint8"),

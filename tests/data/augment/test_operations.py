@@ -1,4 +1,4 @@
-"""The sixteen operations: equal to the official code, and their meaning."""
+"""The sixteen operations: they equal the official code and do what their names say."""
 
 import numpy as np
 import pytest
@@ -26,7 +26,7 @@ def test_every_reference_image_is_reproduced_exactly(golden, name):
     assert len(keys) >= 5
     for key in keys:
         _, magnitude, sign, image = key.split("/")
-        # "6.66667" stands for 20 / 3, the second stage's magnitude: the arguments file has 20.000000000000004 degrees.
+        # "6.66667" stands for 20 / 3, the magnitude of the second stage: its stored rotation is 20.000000000000004°.
         strength = 20 / 3 if magnitude == "6.66667" else float(magnitude)
         result = apply_op(reference[f"image/{image}"], name, strength, negate=sign == "-")
         np.testing.assert_array_equal(result, reference[key], err_msg=key)
@@ -43,7 +43,7 @@ IMAGES = st.one_of(
 @pytest.mark.parametrize("name", DETERMINISTIC)
 @given(image=IMAGES, magnitude=st.floats(0, 30), negate=st.booleans())
 @settings(deadline=None, max_examples=12)
-def test_any_image_equals_the_float_arithmetic_of_the_official_code(name, image, magnitude, negate):
+def test_operations_equal_the_arithmetic_of_the_official_code_on_any_image(name, image, magnitude, negate):
     expected = official_operation(tf.constant(image), name, magnitude, -1.0 if negate else 1.0)
     np.testing.assert_array_equal(apply_op(image, name, magnitude, negate), expected)
 

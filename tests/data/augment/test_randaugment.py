@@ -1,4 +1,4 @@
-"""RandAugment: how operations are drawn."""
+"""RandAugment: the operations that it draws."""
 
 import collections
 
@@ -23,7 +23,7 @@ def augment():
     return tf.function(lambda image, seed: function(image, seed), autograph=False)
 
 
-def test_the_same_seed_gives_the_same_image_and_another_seed_mostly_another(augment):
+def test_the_same_seed_gives_the_same_image_and_other_seeds_mostly_do_not(augment):
     images = [augment(TEST_IMAGE, seed(index)).numpy() for index in range(30)]
     again = [augment(TEST_IMAGE, seed(index)).numpy() for index in range(30)]
     np.testing.assert_array_equal(images, again)

@@ -1,5 +1,7 @@
 """The table of data sets and their splits."""
 
+import sys
+
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
@@ -63,7 +65,7 @@ def test_the_official_codes_overlapping_splits_are_refused(name, train, evaluati
 
 @given(st.lists(st.integers(0, 100), min_size=4, max_size=4))
 @settings(deadline=None, max_examples=50)
-def test_two_parts_of_a_split_are_accepted_only_if_they_share_nothing(bounds):
+def test_two_parts_of_a_split_are_refused_if_they_share_examples(bounds):
     spec = dataset_spec("tf_flowers")
     train, evaluation = (f"train[{first}%:{end}%]" for first, end in (bounds[:2], bounds[2:]))
     parts = [
@@ -82,5 +84,39 @@ def test_two_parts_of_a_split_are_accepted_only_if_they_share_nothing(bounds):
 def test_unknown_names_are_refused_with_the_allowed_ones():
     with pytest.raises(ValueError, match=r"'mnist'; allowed: digits, cifar10, .*folder"):
         dataset_spec("mnist")
-    with pytest.raises(ValueError, match=r"unknown split 'tain'; allowed: minival, trainval, train, validation"):
+    with pytest.raises(ValueError, match=r"'tain'.* minival, trainval, train, validation"):
+        resolve_splits(dataset_spec("imagenet2012"), "tain")
+
+
+BOUNDS = st.sampled_from(
+    ["", "0", "7", "-3", "3670", "4000", "0%", "3%", "50%", "-1%", "100%", "101%", "0.5%", "1shard"]
+)
+
+
+@given(st.lists(st.tuples(st.sampled_from(["train", "test", "all", "none"]), BOUNDS, BOUNDS), min_size=1, max_size=3))
+@settings(deadline=None, max_examples=300)
+def test_a_split_covers_the_examples_that_tfds_reads(parts):
+    spec, sizes = dataset_spec("tf_flowers"), {"train": 3670, "test": 45}
+    split = " + ".join(f"{name}[{first}:{end}]" if first or end else name for name, first, end in parts)
+    stored = {
+        name: tfds.core.SplitInfo(name=name, shard_lengths=[size], num_bytes=0, filename_template=None)
+        for name, size in sizes.items()
+    }
+    try:
+        read = tfds.core.ReadInstruction.from_spec(split).to_absolute(stored)
+    except (AssertionError, KeyError, NotImplementedError, ValueError):
+        with pytest.raises(ValueError, match="unknown split"):
+            ranges(spec, split, sizes)
+    else:
+        assert ranges(spec, split, sizes) == [
+            (part.splitname, part.from_ or 0, sizes[part.splitname] if part.to is None else part.to) for part in read
+        ]
+
+
+def test_the_default_splits_are_found_without_tfds(monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
+    for spec in DATASETS.values():
+        resolve_splits(spec)
+    assert ranges(dataset_spec("imagenet2012"), "train[:98%]", {"train": 1_281_167}) == [("train", 0, 1_255_544)]
+    with pytest.raises(ValueError, match="unknown split 'tain'"):
         resolve_splits(dataset_spec("imagenet2012"), "tain")

@@ -45,7 +45,7 @@ def test_a_fifth_of_each_class_is_held_out():
     assert max(abs(share - 0.2) for share in shares) < 1 / 174  # the smallest class has 174
 
 
-def test_dataset_info(digits_dir):
+def test_dataset_info_has_the_classes_and_sizes_of_the_digits(digits_dir):
     info = dataset_info(DataConfig(data_dir=digits_dir))
     assert (info.num_classes, info.train_examples, info.eval_examples) == (10, 1437, 360)
     assert info.class_names == tuple("0123456789")
@@ -55,7 +55,7 @@ def test_dataset_info(digits_dir):
 def test_images_are_grey_and_show_their_digit(digits):
     batch = next(eval_batches(digits, image_size=8, batch_size=360))
     assert (batch["image"] == batch["image"][..., :1]).all()
-    # Most images are closest to the mean image of their own class, so labels belong to their images.
+    # Most images are closest to the mean image of their own class, so the labels belong to the images.
     images = batch["image"][..., 0].astype(np.float64)
     means = np.stack([images[batch["label"] == digit].mean(0) for digit in range(10)])
     nearest = np.argmin(((images[:, None] - means) ** 2).sum((2, 3)), axis=1)
@@ -63,7 +63,7 @@ def test_images_are_grey_and_show_their_digit(digits):
 
 
 @pytest.mark.slow
-def test_two_processes_may_prepare_at_once(tmp_path):
+def test_two_processes_can_prepare_the_digits_at_once(tmp_path):
     from effnetv2_jax.data.sources.tfds_source import prepared_builder
 
     code = (
@@ -82,7 +82,7 @@ def test_two_processes_may_prepare_at_once(tmp_path):
     assert [path.name for path in (tmp_path / "digits").iterdir()] == ["1.0.0"]
 
 
-def test_a_process_that_prepares_too_late_uses_the_folder_of_the_first(tmp_path, monkeypatch):
+def test_a_process_whose_preparation_is_late_uses_the_folder_of_the_first(tmp_path, monkeypatch):
     from effnetv2_jax.data.sources.digits import Digits
     from effnetv2_jax.data.sources.tfds_source import prepared_builder
 

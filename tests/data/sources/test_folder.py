@@ -109,7 +109,7 @@ def test_parts_and_hosts_get_images_of_every_class(make_folder, pets):
     assert sorted(seen) == [1, 1, 2]
 
 
-def test_batches_resume(make_folder, pets):
+def test_batches_do_not_depend_on_the_starting_step(make_folder, pets):
     config = make_folder(pets, augmentation="none")
     arguments = {"image_size": 8, "magnitude": 0.0, "batch_size": 5, "seed": 0}
     straight = list(itertools.islice(train_batches(config, start_step=0, **arguments), 6))
@@ -147,9 +147,9 @@ def test_unusable_folders_are_refused_with_the_reason(make_folder, pets, tmp_pat
     refused(ValueError, r"class 'empty' in .*train contains no images \(\.jpg, ")
 
 
-def test_a_class_of_one_image_has_none_to_hold_out(make_folder):
+def test_a_class_of_one_image_is_refused_if_images_are_held_out(make_folder):
     config = make_folder({"train/one/1.jpg": encoded(picture(1))})
-    with pytest.raises(ValueError, match="class 'one' has one image, too few to hold one out"):
+    with pytest.raises(ValueError, match="class 'one' has one image"):
         dataset_info(config)
 
 
@@ -160,5 +160,5 @@ def test_a_folder_without_classes_is_refused(make_folder):
 
 
 def test_more_hosts_than_images_are_refused(make_folder, pets):
-    with pytest.raises(ValueError, match="4 examples cannot be shared by 5 hosts"):
+    with pytest.raises(ValueError, match=r"4 examples .* 5 hosts"):
         next(eval_batches(make_folder(pets), image_size=8, batch_size=1, host_index=0, host_count=5))

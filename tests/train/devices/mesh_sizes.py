@@ -1,6 +1,6 @@
-"""A child process with eight devices: the same steps on meshes of 1, 2, 4 and 8 of them. Prints JSON.
+"""A program with eight devices that runs the same steps on meshes of 1, 2, 4 and 8 of them, and prints JSON.
 
-Arguments: images in a BatchNorm group, folder of compiled programs.
+Arguments: number of images in a BatchNorm group, folder of the compilation cache.
 """
 
 import json
@@ -27,7 +27,7 @@ GROUP, STEPS = int(sys.argv[1]), 3
 
 
 def trained(experiment, devices):
-    """Three steps of the last stage, with mixing, dropout and drop path: losses, and everything in the state."""
+    """Runs three steps of the last stage, and returns the losses, the parameters, the statistics and their averages."""
     mesh = make_mesh(jax.devices()[:devices])
     whole, divided = replicated(mesh), batch_sharded(mesh)
     stage = experiment.stages[-1]
@@ -46,12 +46,12 @@ def trained(experiment, devices):
 
 
 def groups_that_communicate(devices, images):
-    """The devices in each group of each collective of one normalisation, forward and backward."""
+    """Returns the number of devices in a group, for each collective of one normalisation, forward and backward."""
     layer, divided = BatchNorm(0.9, 1e-3, GROUP), batch_sharded(make_mesh(jax.devices()[:devices]))
     x = jax.ShapeDtypeStruct((images, 4, 4, 8), np.float32, sharding=divided)
     variables = layer.init(jax.random.key(0), np.zeros(x.shape, np.float32), train=False)
 
-    def gradient(x):  # of the images only: gradients of parameters and moving averages are sums over all devices
+    def gradient(x):  # only of the images, because gradients of parameters are sums over all devices
         return jax.grad(lambda x: (layer.apply(variables, x, train=True, mutable=["batch_stats"])[0] ** 3).sum())(x)
 
     text = jax.jit(gradient, in_shardings=divided, out_shardings=divided).lower(x).compile().as_text()
@@ -60,7 +60,7 @@ def groups_that_communicate(devices, images):
 
 
 def group_size(line, devices):
-    """The devices in a group of a collective, in any of the three ways that XLA writes groups."""
+    """Returns the number of devices in a group of a collective, which XLA writes in one of three ways."""
     if found := re.search(r"replica_groups=mesh\[(.*?)\] \{(.*?)\}", line):  # mesh['a'=4,'b'=2] {'b'}
         sizes = dict(re.findall(r"'(\w+)'=(\d+)", found[1]))
         return math.prod(int(sizes[name]) for name in re.findall(r"'(\w+)'", found[2]))

@@ -1,4 +1,4 @@
-"""Programs are compiled once, and what does not fit them is refused."""
+"""Programs are compiled once, and refuse arguments of other shapes."""
 
 import jax
 import jax.numpy as jnp
@@ -45,7 +45,7 @@ def test_a_program_takes_the_smallest_number_of_microbatches_that_fits():
         assert compiler.figures()["step"]["device_bytes"] == 2 * 2**20
 
 
-def test_a_program_that_fits_in_no_number_of_microbatches_is_refused_by_name():
+def test_a_program_that_never_fits_is_refused_by_name():
     with BackgroundCompiler(available=2**20) as compiler:
         compiler.add("large", doubled, choices=(1, 2))
         compiler.compile_all()

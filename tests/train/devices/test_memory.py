@@ -1,4 +1,4 @@
-"""What fits a device's memory, and what becomes of what does not."""
+"""Programs that fit the memory of a device, and the refusal of those that do not."""
 
 import json
 
@@ -16,12 +16,12 @@ from effnetv2_jax.train.devices.memory import (
 )
 
 
-def test_microbatches_leave_each_device_whole_images():
+def test_microbatches_give_each_device_whole_images():
     assert accumulation_choices(48, 4) == (1, 2, 3, 4, 6, 12)
 
 
 @pytest.mark.parametrize(("available", "parts", "tried"), [(100, 1, [1]), (50, 2, [1, 2]), (11, 12, [1, 12])])
-def test_the_smallest_number_that_fits_is_taken_and_hopeless_ones_are_skipped(available, parts, tried):
+def test_the_smallest_fitting_number_is_found_without_trying_hopeless_ones(available, parts, tried):
     attempts = []
 
     def attempt(parts):
@@ -35,7 +35,7 @@ def test_the_smallest_number_that_fits_is_taken_and_hopeless_ones_are_skipped(av
     assert attempts == tried
 
 
-def test_what_fits_in_no_number_of_parts_is_refused_with_the_numbers():
+def test_a_program_that_never_fits_is_refused_with_the_memory_it_needs():
     def attempt(_):
         raise DeviceMemoryError(7 * 2**30, 2**30)
 
@@ -43,7 +43,7 @@ def test_what_fits_in_no_number_of_parts_is_refused_with_the_numbers():
         smallest_fitting((1, 2), attempt)
 
 
-def test_a_compiled_program_is_measured():
+def test_the_memory_of_a_compiled_program_is_measured():
     lowered = jax.jit(lambda x: x @ x).lower(jax.ShapeDtypeStruct((256, 256), jnp.float32))
     needed = program_bytes(compile_within(lowered, None))
     assert needed >= 2 * 256 * 256 * 4
@@ -58,7 +58,7 @@ def test_a_compiled_program_is_measured():
         "the total memory required for HLO temporaries (61.50G) exceeds available HBM (15.75G).",
     ],
 )
-def test_the_tpu_compilers_refusals_are_understood(refusal):
+def test_the_needed_memory_is_read_from_errors_of_the_tpu_compiler(refusal):
     class Lowered:
         def compile(self):
             raise jax.errors.JaxRuntimeError(f"RESOURCE_EXHAUSTED: {refusal}")
@@ -67,14 +67,14 @@ def test_the_tpu_compilers_refusals_are_understood(refusal):
         compile_within(Lowered(), None)
 
 
-def test_a_run_that_does_not_fit_is_refused_before_its_first_step_and_leaves_the_folder_free(tmp_path, capsys):
+def test_training_that_does_not_fit_is_refused_before_the_first_step(tmp_path, capsys):
     arguments = ["train", "--config", "configs/smoke.py", "--workdir", str(tmp_path)]
     assert main([*arguments, "--config.device_memory_gib=0.0001"]) == 1
     told = capsys.readouterr()
     assert "stage_2 needs" in told.err
     assert "accumulation_steps" in told.err
     assert "step 1/" not in told.out
-    # Another config may take the folder, since no step was taken: it is refused for its own reason.
+    # No step was taken, so another config may use the folder. It is refused only because it does not fit either.
     assert main([*arguments, "--config.device_memory_gib=0.0002"]) == 1
     assert "another configuration" not in capsys.readouterr().err
 
@@ -88,8 +88,8 @@ def test_an_evaluation_that_does_not_fit_is_refused_before_the_first_step(tmp_pa
     assert "step 1/" not in told.out
 
 
-def test_auto_takes_as_many_microbatches_as_the_memory_asks_for(tmp_path):
-    # The first stage of smoke.py needs 2.91 MiB a device as it is, the second 3.24.
+def test_auto_accumulation_takes_as_many_microbatches_as_the_memory_needs(tmp_path):
+    # Without accumulation, the first stage of smoke.py needs 2.91 MiB on each device, and the second 3.24 MiB.
     arguments = ["train", "--config", "configs/smoke.py", "--workdir", str(tmp_path)]
     assert main([*arguments, "--config.accumulation_steps=auto", "--config.device_memory_gib=0.0029"]) == 0
     programs = json.loads((tmp_path / "summary.json").read_text())["programs"]

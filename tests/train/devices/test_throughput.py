@@ -1,4 +1,4 @@
-"""The devices' peak and what training needs of it."""
+"""The peak FLOP/s of devices, and the FLOPs of training."""
 
 import pytest
 
@@ -11,12 +11,13 @@ class Kind:
         self.device_kind = device_kind
 
 
-def test_peaks_are_those_of_all_devices_where_they_are_on_record():
+def test_the_peak_is_summed_over_devices_and_unknown_for_other_devices():
     assert throughput.peak_flops([Kind("TPU v5 lite")] * 8) == pytest.approx(8 * 197e12)
     assert throughput.peak_flops([Kind("TPU v3")] * 8) == pytest.approx(4 * 123e12)
     assert throughput.peak_flops([Kind("cpu")]) is None
 
 
-def test_training_takes_three_forward_passes():
-    # Source: 8.8 billion multiply-adds of the published S at 384 px count squeeze and excitation otherwise.
+def test_training_counts_as_three_forward_passes():
+    # Source: computed from the spec. The 8.8 billion multiply-adds that the paper gives for S at 384 px count squeeze
+    # and excitation differently.
     assert throughput.training_flops(VARIANTS["efficientnetv2-s"], 384, 1000) == pytest.approx(6 * 8.366e9, rel=1e-3)

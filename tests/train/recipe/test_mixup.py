@@ -15,13 +15,13 @@ N, SIZE = 8, 16
 
 @functools.cache
 def mixed(mixup_alpha, cutmix_alpha, seed=0, batch=N, size=SIZE):
-    """Images that are their index everywhere, and one-hot targets of it: what is mixed can be read off."""
+    """Mixes images whose pixels equal their index, with one-hot targets, so that the result shows what was mixed."""
     images = jnp.broadcast_to(jnp.arange(float(batch))[:, None, None, None], (batch, size, size, 1))
     out = jax.jit(mix, static_argnums=(3, 4))(jax.random.key(seed), images, jnp.eye(batch), mixup_alpha, cutmix_alpha)
     return tuple(np.asarray(value) for value in out)
 
 
-def test_alphas_of_0_leave_everything_as_it_is():
+def test_alphas_of_0_change_nothing():
     images, targets = mixed(0.0, 0.0)
     assert np.array_equal(images[:, 0, 0, 0], np.arange(N))
     assert np.array_equal(targets, np.eye(N))
@@ -37,7 +37,7 @@ def test_mixup_blends_each_image_with_its_mirror_in_the_batch():
     assert len(np.unique(np.round(targets.diagonal(), 5))) > 1, "each image has its own weight"
 
 
-def test_cutmix_pastes_a_box_of_the_mirror_and_weighs_the_target_by_its_own_area():
+def test_cutmix_pastes_a_box_and_weights_the_target_by_its_area():
     images, targets = mixed(0.0, 1.0)
     areas = []
     for k in range(N):
@@ -50,7 +50,7 @@ def test_cutmix_pastes_a_box_of_the_mirror_and_weighs_the_target_by_its_own_area
     assert len(set(areas)) > 1
 
 
-def test_both_split_the_batch_and_mirror_inside_each_half():
+def test_mixup_and_cutmix_together_each_mix_one_half_of_the_batch():
     images, targets = mixed(0.4, 1.0)
     half = N // 2
     for k in range(N):
@@ -61,16 +61,16 @@ def test_both_split_the_batch_and_mirror_inside_each_half():
     assert any(np.ptp(row) > 0 for row in flat[half:])
 
 
-def test_targets_keep_the_sum_1_and_an_odd_batch_is_fine():
+def test_targets_of_an_odd_batch_sum_to_1():
     for alphas in ((0.2, 0.0), (0.0, 1.0), (0.2, 1.0)):
         _, targets = mixed(*alphas, batch=5)
         np.testing.assert_allclose(targets.sum(-1), 1.0, rtol=1e-6)
 
 
-def test_cutmix_areas_follow_the_uniform_distribution_of_alpha_1():
+def test_cutmix_areas_are_uniform_for_alpha_1():
     _, targets = mixed(0.0, 1.0, batch=512, size=128)
-    # The box's area is uniform before it is clipped at the borders; the centre is uniform, so E[clipped side] is known:
-    # for a side r of 1 it is r − r²/4, hence E[area] = ∫ (r − r²/4)² d(r²) = 1/2 − 1/5 + 1/48.
+    # Before the box is clipped at the borders, its area is uniform. Its centre is uniform too, so a side r (as a share
+    # of the image) has the expected clipped length r − r²/4. Hence E[area] = ∫ (r − r²/4)² d(r²) = 1/2 − 1/5 + 1/48.
     pasted = 1 - targets.diagonal()
     assert pasted.mean() == pytest.approx(1 / 2 - 1 / 5 + 1 / 48, abs=0.05)
 
@@ -80,7 +80,7 @@ def test_weights_follow_the_beta_distribution(alpha):
     drawn = np.asarray(beta(jax.random.key(0), alpha, (20_000,)))
     assert drawn.min() >= 0.0
     assert drawn.max() <= 1.0
-    # Float32 has no numbers just below 1, where a small alpha has much of its mass: look at the lower half.
+    # Float32 is too coarse just below 1, where a small alpha has much of its mass, so only the lower half is tested.
     lower = drawn[drawn < 0.5]
     assert abs(len(lower) / len(drawn) - 0.5) < 0.02
     assert scipy.stats.kstest(lower, lambda x: 2 * scipy.stats.beta(alpha, alpha).cdf(x)).pvalue > 1e-3

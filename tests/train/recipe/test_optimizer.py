@@ -1,4 +1,4 @@
-"""Optimisers: what they do with the fields of their configuration."""
+"""Optimisers, and the effects of the fields of their configuration."""
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +21,7 @@ def ours(**fields):
     return updates(make_optimizer(OptimizerConfig(**fields), lambda _: 0.1, PARAMS))
 
 
-def test_rmsprop_is_tensorflow_1_s():
+def test_rmsprop_equals_tensorflow_1():
     variable = tf.Variable([0.5, 0.5, 0.5])
     official = tf.compat.v1.train.RMSPropOptimizer(0.1, decay=0.9, momentum=0.9, epsilon=1e-3)
     params = {"kernel": jnp.full(3, 0.5)}
@@ -35,12 +35,12 @@ def test_rmsprop_is_tensorflow_1_s():
     np.testing.assert_allclose(params["kernel"], variable.numpy(), rtol=1e-5)
 
 
-def test_rmsprop_has_tensorflow_s_epsilon():
+def test_the_default_epsilon_of_rmsprop_is_that_of_tensorflow():
     np.testing.assert_array_equal(ours()["stem_conv"]["kernel"], ours(epsilon=1e-3)["stem_conv"]["kernel"])
     assert not np.array_equal(ours()["stem_conv"]["kernel"], ours(epsilon=1e-8)["stem_conv"]["kernel"])
 
 
-def test_adamw_has_its_own_epsilon_and_decays_kernels_only():
+def test_adamw_has_its_own_epsilon_and_decays_only_kernels():
     got, expected = ours(name="adamw", weight_decay=0.01), updates(optax.adamw(0.1, weight_decay=0.01))
     np.testing.assert_allclose(got["stem_conv"]["kernel"], expected["stem_conv"]["kernel"], rtol=1e-6)
     undecayed = updates(optax.adamw(0.1, weight_decay=0.0))
@@ -51,12 +51,12 @@ def test_adamw_has_its_own_epsilon_and_decays_kernels_only():
     )
 
 
-def test_l2_is_in_the_loss_unless_the_optimiser_decays_the_weights_itself():
+def test_l2_is_part_of_the_loss_unless_the_optimiser_decays_weights():
     assert l2_in_loss(OptimizerConfig()) == 1e-5
     assert l2_in_loss(OptimizerConfig(name="adamw")) == 0.0
 
 
-def test_clipping_takes_each_parameter_s_norm_first_and_the_global_one_then():
+def test_clipping_limits_the_norm_of_each_parameter_and_then_the_global_norm():
     config = OptimizerConfig(name="sgd", momentum=0.0, clip_norm=1.0)
     params = {name: {"kernel": jnp.zeros(2)} for name in ("a", "b")}
     transformation = make_optimizer(config, optax.constant_schedule(1.0), params)
@@ -82,11 +82,10 @@ def test_frozen_parameters_keep_their_values():
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"name": "lamb"}, "unknown optimizer 'lamb'; known optimizers: rmsprop, sgd, adamw"),
-        ({"momentum": 1.0}, "optimizer.momentum must be .* less than 1, got 1.0"),
-        ({"epsilon": -1e-3}, "optimizer.epsilon must be .* at least 0, got -0.001"),
-        ({"clip_norm": float("nan")}, "optimizer.clip_norm must be finite"),
-        ({"frozen": ("block_0",)}, "'block_0' matches no parameter; .* stem_conv, stem_norm"),
+        ({"momentum": 1.0}, "optimizer.momentum .* 1.* 1.0"),
+        ({"epsilon": -1e-3}, "optimizer.epsilon .* 0.* -0.001"),
+        ({"clip_norm": float("nan")}, "optimizer.clip_norm .*finite"),
+        ({"frozen": ("block_0",)}, "'block_0' .* stem_conv, stem_norm"),
         ({"frozen": ("(",)}, r"'\(' is not a regular expression"),
     ],
 )

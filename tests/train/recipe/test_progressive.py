@@ -1,4 +1,4 @@
-"""The stages of progressive learning, to the digit."""
+"""The stages of progressive learning have exactly the published values."""
 
 import itertools
 
@@ -31,7 +31,7 @@ DROPOUT = {"s": 0.2, "m": 0.3, "l": 0.4, "xl": 0.4, "b0": 0.2, "b1": 0.2, "b2": 
 
 
 @pytest.mark.parametrize("variant", OFFICIAL_SIZES)
-def test_the_official_preset_is_the_official_code_s(variant):
+def test_the_official_preset_has_the_values_of_the_official_code(variant):
     letter = variant.removeprefix("efficientnetv2-")
     assert column(variant, "image_size") == OFFICIAL_SIZES[variant]
     assert column(variant, "dropout_rate") == [DROPOUT[letter]] * 4
@@ -52,34 +52,34 @@ def test_the_official_preset_is_the_official_code_s(variant):
          [0.1, 0.233333, 0.366667, 0.5]),
     ],
 )  # fmt: skip
-def test_the_paper_preset_is_table_6(variant, sizes, magnitudes, mixup, dropout):
+def test_the_paper_preset_has_the_values_of_table_6(variant, sizes, magnitudes, mixup, dropout):
     rows = {"image_size": sizes, "magnitude": magnitudes, "mixup_alpha": mixup, "dropout_rate": dropout}
     for name, expected in rows.items():
         assert column(variant, name, preset="paper") == pytest.approx(expected, abs=1e-4), name
     assert column(variant, "cutmix_alpha", preset="paper") == [0] * 4
 
 
-def test_the_article_s_networks_and_scaled_ones_take_the_letter_s_row():
+def test_article_and_scaled_networks_use_the_preset_of_their_size():
     assert column("article-m", "mixup_alpha") == column("efficientnetv2-m", "mixup_alpha")
     scaled = make_stages(ProgressiveConfig(), VARIANTS["efficientnetv2-m"].scaled(0.5), 400)
     assert [stage.mixup_alpha for stage in scaled] == column("efficientnetv2-m", "mixup_alpha")
 
 
-def test_ranges_replace_the_preset_s():
+def test_given_ranges_replace_those_of_the_preset():
     assert column("efficientnetv2-s", "image_size", image_size=(64, 128)) == [64, 85, 106, 128]
     assert column("efficientnetv2-s", "image_size", image_size=(64, 96, 96, 128)) == [64, 96, 96, 128]
     assert column("efficientnetv2-s", "dropout_rate", dropout_rate=(0.0, 0.3)) == pytest.approx([0, 0.1, 0.2, 0.3])
     assert column("efficientnetv2-s", "magnitude", dropout_rate=(0.0, 0.3)) == column("efficientnetv2-s", "magnitude")
 
 
-def test_one_stage_is_the_last_of_each_range():
+def test_a_single_stage_takes_the_last_value_of_each_range():
     (stage,) = stages("efficientnetv2-m", stages=1)
     assert (stage.image_size, stage.magnitude, stage.mixup_alpha) == (384, 15, 0.2)
     assert stages("efficientnetv2-m", stages=1, preset="paper")[0].image_size == 380
 
 
 @given(total_steps=st.integers(1, 10_000), count=st.integers(1, 12))
-def test_stages_cover_every_step_once_and_are_equal(total_steps, count):
+def test_stages_cover_every_step_once_and_are_equally_long(total_steps, count):
     if count > total_steps:
         with pytest.raises(ValueError, match="stages must be between"):
             stages("efficientnetv2-s", total_steps, stages=count)
@@ -100,24 +100,19 @@ def test_stages_cover_every_step_once_and_are_equal(total_steps, count):
     ("variant", "fields", "message"),
     [
         (
-            "efficientnetv2-s",
-            {"preset": "papers"},
-            "unknown progressive preset 'papers'; known presets: official, paper, custom",
-        ),
-        (
             "efficientnetv2-b0",
             {"preset": "paper"},
-            "no progressive schedule for efficientnetv2-b0; only for the sizes s, m, l",
+            "efficientnetv2-b0.* s, m, l",
         ),
         ("efficientnetv2-s", {"preset": "custom"}, "needs progressive.image_size"),
         ("efficientnetv2-s", {"stages": 0}, "stages must be between 1 and"),
-        ("efficientnetv2-s", {"image_size": (16, 64)}, "at least 17 px, got progressive.image_size 16"),
-        ("efficientnetv2-s", {"image_size": (32, 48, 64)}, "takes 2 values .* or one for each of 4 stages"),
-        ("efficientnetv2-s", {"dropout_rate": (0.0, 1.0)}, r"progressive.dropout_rate must lie in \[0, 1\), got 1"),
-        ("efficientnetv2-s", {"mixup_alpha": (-1.0, 0.0)}, "progressive.mixup_alpha must lie in"),
-        ("efficientnetv2-s", {"magnitude": (0.0, 50.0)}, "progressive.magnitude must lie in"),
+        ("efficientnetv2-s", {"image_size": (16, 64)}, "17 px.* progressive.image_size 16"),
+        ("efficientnetv2-s", {"image_size": (32, 48, 64)}, " 2 values .* 4 stages"),
+        ("efficientnetv2-s", {"dropout_rate": (0.0, 1.0)}, r"progressive.dropout_rate .*\[0, 1\).* 1"),
+        ("efficientnetv2-s", {"mixup_alpha": (-1.0, 0.0)}, "progressive.mixup_alpha .*-1"),
+        ("efficientnetv2-s", {"magnitude": (0.0, 50.0)}, "progressive.magnitude .*50"),
     ],
 )
-def test_what_cannot_be_is_refused(variant, fields, message):
+def test_values_out_of_range_are_refused(variant, fields, message):
     with pytest.raises(ValueError, match=message):
         stages(variant, **fields)

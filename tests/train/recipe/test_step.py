@@ -1,4 +1,4 @@
-"""One training step: the official code's numbers, and what else a step promises."""
+"""One training step: it equals the official code, and accumulates, mixes and freezes as configured."""
 
 import dataclasses
 import functools
@@ -24,7 +24,7 @@ from effnetv2_jax.train.recipe.state import create_state, ema_decay, update_aver
 from effnetv2_jax.train.recipe.step import Recipe, _held, make_train_step, normalize, prepare
 
 STAGE = Stage(0, 0, 8, 32, magnitude=0.0, mixup_alpha=0.0, cutmix_alpha=0.0, dropout_rate=0.0, drop_path_rate=0.0)
-# Golden images are normalised already.
+# The golden images are already normalised.
 AS_THEY_ARE = dataclasses.replace(FAMILIES["v2"], mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
 
 
@@ -47,7 +47,7 @@ def golden_batches(labels):
 
 @functools.cache
 def golden_run(accumulation_steps=1):
-    """States after each step, and metrics of each, over the eight golden batches."""
+    """Returns the expected arrays, and the state and the metrics after each of the eight golden batches."""
     expected = np.load(reference.FOLDER / "official_training.npz")
     variables = reference.official_variables(reference.TINY, 10)
     recipe = dataclasses.replace(make_recipe(variables=variables), accumulation_steps=accumulation_steps)
@@ -61,7 +61,7 @@ def golden_run(accumulation_steps=1):
     return expected, states, metrics
 
 
-def test_eight_official_steps_have_the_official_losses():
+def test_losses_of_eight_steps_equal_the_official_ones():
     expected, _, metrics = golden_run()
     for name in ("loss", "xent", "l2"):
         np.testing.assert_allclose([values[name] for values in metrics], expected[name], rtol=2e-6, err_msg=name)
@@ -70,7 +70,7 @@ def test_eight_official_steps_have_the_official_losses():
 
 @pytest.mark.parametrize("step", [1, 4, 8])
 @pytest.mark.parametrize("suffix", ["", "/ExponentialMovingAverage"])
-def test_official_steps_end_with_the_official_variables(step, suffix):
+def test_variables_after_a_step_equal_the_official_ones(step, suffix):
     expected, states, _ = golden_run()
     state = states[step - 1]
     got = parameter_paths.flatten(state.weights["averaged" if suffix else "raw"])
@@ -79,11 +79,11 @@ def test_official_steps_end_with_the_official_variables(step, suffix):
         assert reference.relative(got[tensor.path], value) <= 1e-5, tensor.path
 
 
-def test_accumulation_normalises_each_microbatch_by_itself_and_averages_the_gradients():
+def test_accumulation_normalises_each_microbatch_separately():
     expected, (state, *_), metrics = golden_run(accumulation_steps=2)
     assert int(state.step) == 1
     np.testing.assert_allclose(metrics[0]["l2"], expected["l2"][0], rtol=1e-6)
-    # The statistics move twice in a step: by the moments of the even images of the batch, and then of the odd ones.
+    # A step updates the statistics twice: with the moments of the even images of the batch, then of the odd ones.
     variables = reference.official_variables(reference.TINY, 10)
     images = golden_batches(expected["labels"])[0]["image"]
     mean = variables["batch_stats"]["stem_norm"]["mean"]
@@ -98,7 +98,7 @@ def test_accumulation_normalises_each_microbatch_by_itself_and_averages_the_grad
 def test_a_batch_that_does_not_divide_into_microbatches_is_refused():
     recipe = dataclasses.replace(make_recipe(), accumulation_steps=3)
     state = create_state(init_variables(recipe.model, 0), recipe.optimizer, averaged=True)
-    with pytest.raises(ValueError, match="batch of 16 does not divide into 3 accumulation steps"):
+    with pytest.raises(ValueError, match=r"16 .* 3 "):
         jax.eval_shape(make_train_step(recipe, STAGE), state, golden_batches(np.zeros((8, 16), int))[0])
 
 
@@ -108,7 +108,7 @@ def test_images_are_normalised_on_the_device():
     np.testing.assert_allclose(got, (images.astype(np.float32) - 128) / 128, rtol=1e-6)
 
 
-def test_what_a_step_draws_depends_on_seed_and_step_alone():
+def test_mixing_depends_only_on_the_seed_and_the_step():
     recipe, mixing = make_recipe(), dataclasses.replace(STAGE, mixup_alpha=0.4)
     batch = golden_batches(np.zeros((8, 16), np.int32))[0]
     drawn = jax.jit(lambda step: prepare(recipe, mixing, batch, step)[0])
@@ -127,7 +127,7 @@ def test_layers_with_frozen_parameters_keep_their_statistics():
     assert np.all(held["block_1"]["norm"]["mean"] == 1)
 
 
-def test_averages_follow_tensorflow_s_warm_up():
+def test_moving_averages_warm_up_as_in_tensorflow():
     assert float(ema_decay(0.9999, jnp.asarray(1))) == pytest.approx(2 / 11)
     assert float(ema_decay(0.9999, jnp.asarray(10**7))) == pytest.approx(0.9999)
     moved = update_averages({"a": jnp.array([1.0])}, {"a": jnp.array([3.0])}, jnp.float32(0.75))

@@ -1,4 +1,4 @@
-"""A run's rows of numbers in a bucket: TensorFlow's own file functions, on a folder in its place."""
+"""The metrics of a run in a bucket, in whose place TensorFlow's file functions use a local folder."""
 
 import json
 from pathlib import Path
@@ -12,7 +12,7 @@ from effnetv2_jax.train.report.metrics import MetricsWriter, read_metrics
 
 
 class Bucket:
-    """`tf.io.gfile`, as epath calls it for `gs://`."""
+    """`tf.io.gfile` as epath calls it for `gs://` paths."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -34,7 +34,7 @@ def bucket(tmp_path, monkeypatch) -> Path:
 
 
 def scalars(folder: Path) -> list[tuple[str, int, float]]:
-    """The numbers in a folder's event files."""
+    """Returns (tag, step, value) of each number in the event files of a folder."""
     found = []
     for file in sorted(folder.glob("events*")):
         for record in tf.data.TFRecordDataset(str(file)).as_numpy_iterator():
@@ -43,7 +43,7 @@ def scalars(folder: Path) -> list[tuple[str, int, float]]:
     return found
 
 
-def test_rows_and_events_go_to_a_bucket_and_go_on_after_a_stop(bucket, tmp_path):
+def test_metrics_and_events_are_written_to_a_bucket_and_continued_after_a_restart(bucket, tmp_path):
     run = epath.Path("gs://bucket/run")
     run.mkdir(parents=True)
     writer = MetricsWriter(run, 0)
@@ -62,7 +62,7 @@ def test_rows_and_events_go_to_a_bucket_and_go_on_after_a_stop(bucket, tmp_path)
     assert list(tmp_path.iterdir()) == [bucket]
 
 
-def test_an_upload_that_fails_is_told_and_tried_again(bucket, monkeypatch, caplog):
+def test_a_failed_upload_is_logged_and_retried(bucket, monkeypatch, caplog):
     flush, failures = tf.io.gfile.GFile.flush, [tf.errors.UnavailableError(None, None, "503")]
 
     def flaky(self):

@@ -11,15 +11,15 @@ from pathlib import Path
 import jax
 
 ROOT = Path(__file__).parent.parent.parent.parent
-# On a CPU a collective gives up when its partners are late by 40 s, which on a busy machine they may be.
+# By default, a collective on the CPU fails if another device is 40 s late, which happens on a busy machine.
 PATIENT = "--xla_cpu_collective_call_terminate_timeout_seconds=400 --xla_cpu_collective_timeout_seconds=400"
 
 
 class Children:
-    """Processes of one command; a context that leaves none behind."""
+    """Runs one command in several processes. Leaving the context ends all of them."""
 
     def __init__(self, command: str, *arguments: str, processes: int = 2, devices: int = 1):
-        """`devices` of each process."""
+        """Starts `processes` processes with `devices` devices each."""
         with socket.socket() as free:
             free.bind(("localhost", 0))
             port = free.getsockname()[1]
@@ -48,7 +48,7 @@ class Children:
             process.communicate()
 
     def wait_until(self, happened, seconds=240):
-        """Waits for a condition while all processes live."""
+        """Waits until a condition holds, and fails if a process ends before."""
         deadline = time.monotonic() + seconds
         while not happened():
             for process in self.processes:
@@ -60,7 +60,7 @@ class Children:
         self.processes[index].send_signal(number)
 
     def ended(self, seconds=240):
-        """Returns each process's exit code, output and errors."""
+        """Waits until all processes have ended, and returns the exit code, output and errors of each."""
         deadline = time.monotonic() + seconds
         texts = [process.communicate(timeout=max(1, deadline - time.monotonic())) for process in self.processes]
         return [(process.returncode, *text) for process, text in zip(self.processes, texts, strict=True)]

@@ -1,5 +1,6 @@
-"""Checkpoints: who may remove what."""
+"""Checkpoints: saving, deleting, cleaning up and reading weights."""
 
+import shutil
 import time
 
 import jax
@@ -20,18 +21,18 @@ def state():
 
 
 def gone(path, seconds):
-    """Tells whether a path disappears in time: Orbax removes in the background."""
+    """Returns whether a path disappears within some seconds, because Orbax removes files in the background."""
     deadline = time.monotonic() + seconds
     while path.exists() and time.monotonic() < deadline:
         time.sleep(0.02)
     return not path.exists()
 
 
-def test_a_reader_leaves_what_a_run_is_just_writing_and_the_next_run_removes_what_one_left(tmp_path, state):
+def test_unfinished_checkpoints_are_kept_by_readers_and_removed_by_the_next_run(tmp_path, state):
     folder = epath.Path(tmp_path)
     with Checkpoints(folder, keep=3) as checkpoints:
         checkpoints.save(1, state)
-    written = folder / "2.orbax-checkpoint-tmp" / "state"  # as a save of Orbax looks until it is committed
+    written = folder / "2.orbax-checkpoint-tmp" / "state"  # what Orbax writes before it commits a save
     written.mkdir(parents=True)
     with Checkpoints(folder) as checkpoints:
         assert checkpoints.steps == [1]
@@ -66,7 +67,7 @@ def test_weights_are_read_without_the_optimiser(tmp_path, averaged):
     )
     with Checkpoints(epath.Path(tmp_path)) as checkpoints:
         restored = checkpoints.restore_weights(shapes)
-        with pytest.raises(FileNotFoundError, match=r"no checkpoint of step 6 in .*; saved steps: 7"):
+        with pytest.raises(FileNotFoundError, match=r"step 6 .*steps: 7"):
             checkpoints.restore_weights(shapes, 6)
     assert restored.keys() == ({"raw", "averaged"} if averaged else {"raw"})
     for name, weights in restored.items():
@@ -76,7 +77,7 @@ def test_weights_are_read_without_the_optimiser(tmp_path, averaged):
 
 @pytest.mark.parametrize("other", [{"kernel": (4,)}, {}, {"kernel": (3,), "bias": (3,)}])
 def test_weights_of_another_network_are_refused_by_name(tmp_path, state, other):
-    """Another shape, one layer less, one more."""
+    """The other network has another shape, one layer less, or one layer more."""
     with Checkpoints(epath.Path(tmp_path), keep=1) as checkpoints:
         checkpoints.save(1, state)
     shapes = {
@@ -85,6 +86,21 @@ def test_weights_of_another_network_are_refused_by_name(tmp_path, state, other):
     }
     with (
         Checkpoints(epath.Path(tmp_path)) as checkpoints,
-        pytest.raises(ValueError, match=r"another network than the config's: \['ema_params'\]\['(kernel|bias)'\]"),
+        pytest.raises(ValueError, match=r"\['ema_params'\]\['(kernel|bias)'\]"),
     ):
         checkpoints.restore_weights(shapes)
+
+
+def test_a_save_that_fails_is_reported_once_with_its_step(tmp_path, state):
+    folder = tmp_path / "checkpoints"
+
+    def save_into_a_folder_that_disappears():
+        with Checkpoints(epath.Path(folder), keep=3) as checkpoints:
+            checkpoints.save(1, state)
+            checkpoints.wait()
+            shutil.rmtree(folder)
+            folder.write_text("a file in place of the folder")
+            checkpoints.save(2, state)
+
+    with pytest.raises(OSError, match=r"the checkpoint of step 2 could not be saved: .*Not a directory"):
+        save_into_a_folder_that_disappears()

@@ -1,4 +1,4 @@
-"""Divergence: what counts as one."""
+"""The values that count as divergence of a run."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -23,7 +23,7 @@ STAGE = Stage(
         ({"loss": 1.0, "grad_norm": np.inf}, "the norm of the gradients is inf at step 5", None),
     ],
 )
-def test_a_loss_that_is_no_number_ruins_the_state_before_and_gradients_only_the_one_after(metrics, message, ruined):
+def test_only_a_loss_that_is_not_finite_blames_the_previous_state(metrics, message, ruined):
     check_metrics({"loss": 1.0, "grad_norm": 1.0, "learning_rate": 0.1}, 5, STAGE)
     with pytest.raises(Diverged, match=message) as error:
         check_metrics(metrics | {"learning_rate": 0.1}, 5, STAGE)

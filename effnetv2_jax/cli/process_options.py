@@ -1,4 +1,4 @@
-"""`--distributed`, `--coordinator`, `--processes`, `--process-index`: a command that runs on several hosts."""
+"""`--distributed`, `--coordinator`, `--processes` and `--process-index`, for commands that run on several hosts."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def add_process_arguments(parser: argparse.ArgumentParser) -> None:
         default="auto",
         help="auto (the default): find the other processes on Cloud TPU, GKE, Slurm and Open MPI; none: run alone",
     )
-    group.add_argument("--coordinator", metavar="HOST:PORT", help="elsewhere: a free port on the host of process 0")
+    group.add_argument("--coordinator", metavar="HOST:PORT", help="on other systems: free port of process 0's host")
     group.add_argument("--processes", type=whole(1), metavar="N", help="with --coordinator: the number of processes")
     group.add_argument(
         "--process-index", type=whole(0), metavar="I", help="with --coordinator: this process, from 0 to N - 1"
@@ -30,7 +30,7 @@ def join_processes(arguments: argparse.Namespace) -> None:
     """Joins the other processes, if there are any, and returns when all have joined.
 
     Raises:
-      UsageError: for arguments that are incomplete, malformed or contradict each other.
+      UsageError: for arguments that are incomplete, malformed or contradictory.
     """
     from effnetv2_jax.train.run.processes import Membership, join
 

@@ -1,0 +1,101 @@
+"""The fields of a configuration: their types, allowed values and meanings, as its dataclasses document them."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import re
+import types
+import typing
+from collections.abc import Iterator
+from typing import Any, Literal
+
+_ENTRY = re.compile(r"^  (\w+): (.*)$")
+
+
+@dataclasses.dataclass(frozen=True)
+class ConfigField:
+    """A field of a configuration.
+
+    Attributes:
+      name: its dotted name, such as `optimizer.clip_norm`.
+      type: what its type is called: `float`, or the allowed values of an enumeration.
+      choices: the allowed values of an enumeration; empty for other types.
+      value: its value.
+      meaning: what the documentation of its dataclass writes about it.
+    """
+
+    name: str
+    type: str
+    choices: tuple[str, ...]
+    value: Any
+    meaning: str
+
+
+def config_fields(config: Any, prefix: str = "") -> Iterator[ConfigField]:
+    """Yields the fields of a configuration, and of the configurations that it is composed of, in order.
+
+    Args:
+      config: an instance of a dataclass whose docstring has a section `Attributes:`.
+      prefix: precedes the names.
+    """
+    annotations = typing.get_type_hints(type(config))
+    meanings = _meanings(type(config))
+    for field in dataclasses.fields(config):
+        name, value, annotation = prefix + field.name, getattr(config, field.name), annotations[field.name]
+        if dataclasses.is_dataclass(value):
+            yield from config_fields(value, name + ".")
+        else:
+            yield ConfigField(name, _type_name(annotation), _choices(annotation), value, meanings.get(field.name, ""))
+
+
+def enumerations(config: Any) -> Iterator[Any]:
+    """Yields the `Literal` types of a configuration's fields."""
+    for field in dataclasses.fields(config):
+        value, annotation = getattr(config, field.name), typing.get_type_hints(type(config))[field.name]
+        if dataclasses.is_dataclass(value):
+            yield from enumerations(value)
+        elif _choices(annotation):
+            yield annotation
+
+
+def check_choices(config: Any, prefix: str = "") -> None:
+    """Checks the enumerations of a configuration.
+
+    Raises:
+      ValueError: if a field has a value that is not allowed; the message names the field, the value and those allowed.
+    """
+    for field in config_fields(config, prefix):
+        if field.choices and field.value not in field.choices:
+            raise ValueError(f"{field.name} must be {field.type}, got {field.value!r}")
+
+
+def _choices(annotation: Any) -> tuple[str, ...]:
+    return typing.get_args(annotation) if typing.get_origin(annotation) is Literal else ()
+
+
+def _type_name(annotation: Any) -> str:
+    """Returns `float`, `None or float`, `a tuple of int`, or the values of an enumeration."""
+    if choices := _choices(annotation):
+        return " or ".join(filter(None, [", ".join(map(repr, choices[:-1])), repr(choices[-1])]))
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+        return " or ".join(sorted(_type_name(part) for part in typing.get_args(annotation)))
+    if typing.get_origin(annotation) is tuple:
+        return f"a tuple of {_type_name(typing.get_args(annotation)[0])}"
+    return "None" if annotation is types.NoneType else str(annotation.__name__)
+
+
+def _meanings(kind: type) -> dict[str, str]:
+    """Returns the entries of the section `Attributes:` of a docstring, each as one line."""
+    _, _, section = (inspect.getdoc(kind) or "").partition("Attributes:\n")
+    found: dict[str, str] = {}
+    name = ""
+    for line in section.splitlines():
+        if entry := _ENTRY.match(line):
+            name = entry[1]
+            found[name] = entry[2]
+        elif name and line.startswith("    "):
+            found[name] += " " + line.strip()
+        elif line and not line.startswith(" "):
+            break
+    return found
