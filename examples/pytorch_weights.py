@@ -13,6 +13,7 @@ import argparse
 import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -55,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         print("timm is not installed, so its logits are not compared")
 
 
-def compare_with_timm(folder: Path, model: e.EfficientNetV2, variables: dict) -> None:
+def compare_with_timm(folder: Path, model: e.EfficientNetV2, variables: dict[str, Any]) -> None:
     """Prints the largest difference between the logits of timm's network and of this project's."""
     import timm
 

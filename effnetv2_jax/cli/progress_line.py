@@ -13,13 +13,14 @@ _CLEAR = "\r\x1b[K"
 def progress_line() -> Iterator[Callable[[str], None]]:
     """A context with a function that shows a text.
 
-    On a terminal each text replaces the one before, and the last is cleared at the end. Elsewhere, such as in a file,
+    On a terminal each text replaces the one before, and the last is cleared at the end. A log line replaces it too, since
+    the cursor stays at the start of the line. Elsewhere, such as in a file,
     each text is on a line of its own. No thread draws it, so that it does not take CPU time from what is being timed.
     """
     terminal = sys.stderr.isatty()
 
     def show(text: str) -> None:
-        print(f"{_CLEAR}{text}" if terminal else text, end="" if terminal else "\n", file=sys.stderr, flush=True)
+        print(f"{_CLEAR}{text}\r" if terminal else text, end="" if terminal else "\n", file=sys.stderr, flush=True)
 
     try:
         yield show

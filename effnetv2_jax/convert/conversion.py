@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from pathlib import Path
 
 from effnetv2_jax.convert.atomic_write import replacing
+from effnetv2_jax.convert.frameworks.framework import NoNetwork
+from effnetv2_jax.convert.frameworks.pytorch import import_package
 from effnetv2_jax.convert.frameworks.table import FrameworkName, TargetName, target_named
 from effnetv2_jax.convert.provenance_overrides import override_provenance
 from effnetv2_jax.convert.verification import Verification, verify
@@ -59,6 +62,9 @@ def convert(
     path, known = Path(output_path), target_named(target)
     if variant is not None:
         check_target(path, get_spec(variant), known)  # fails before the weights are read
+    if known.package is not None:  # reading from gs:// may import TensorFlow, which has to come after this package
+        with contextlib.suppress(NoNetwork):
+            import_package(known.package)
     weights = load_weights(input_path, variant, framework=framework, moving_average=moving_average, new_head=new_head)
     provenance = override_provenance(
         weights.provenance, class_names=class_names, preprocessing=preprocessing, eval_size=eval_size

@@ -101,8 +101,8 @@ def _jpeg_shape(data: tf.Tensor) -> tf.Tensor:
 
 def _decode_other(data: tf.Tensor) -> tf.Tensor:
     def png() -> tf.Tensor:
-        # The header chunk comes first: width and height are bytes 16..23, big-endian. Of a shorter file TensorFlow would
-        # quote the bytes, and Python would fail to read its message.
+        # The header chunk comes first: width and height are bytes 16..23, big-endian. TensorFlow's message about a
+        # shorter file would quote its bytes, which Python could not read.
         with tf.control_dependencies([tf.debugging.Assert(tf.strings.length(data) >= 24, ["no whole header"])]):
             size = tf.io.decode_raw(tf.strings.substr(data, 16, 8), tf.int32, little_endian=False)
         with tf.control_dependencies([_allowed_size(size[1], size[0])]):

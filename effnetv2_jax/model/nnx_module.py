@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
-from flax import nnx
 
 from effnetv2_jax.model.efficientnetv2 import EfficientNetV2
 
-_KINDS = {"params": nnx.Param, "batch_stats": nnx.BatchStat}
+if TYPE_CHECKING:
+    from flax import nnx
 
 
 def to_nnx(model: EfficientNetV2, variables: Mapping[str, Any], *, rngs: nnx.Rngs | None = None) -> nnx.bridge.ToNNX:
@@ -28,11 +28,14 @@ def to_nnx(model: EfficientNetV2, variables: Mapping[str, Any], *, rngs: nnx.Rng
     Raises:
       ValueError: if `variables` are not `{"params": …, "batch_stats": …}`.
     """
-    if variables.keys() != _KINDS.keys():
-        raise ValueError(f"variables must have the keys {', '.join(_KINDS)}, got {', '.join(variables) or 'none'}")
+    from flax import nnx  # takes a quarter of a second, which only this function needs
+
+    kinds = {"params": nnx.Param, "batch_stats": nnx.BatchStat}
+    if variables.keys() != kinds.keys():
+        raise ValueError(f"variables must have the keys {', '.join(kinds)}, got {', '.join(variables) or 'none'}")
     module = nnx.bridge.ToNNX(model, rngs=rngs)
     layers: dict[str, Any] = {}
-    for kind, variable in _KINDS.items():
+    for kind, variable in kinds.items():
         tree = jax.tree.map(lambda leaf, variable=variable: variable(jnp.asarray(leaf)), dict(variables[kind]))
         _merge(layers, tree)
     for name, layer in layers.items():

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from effnetv2_jax.byte_size import byte_size
 from effnetv2_jax.data.families import MAX_PIXELS, PreprocessingFamily
 
 _MAX_BYTES = 1 << 28
@@ -25,7 +26,7 @@ def read_image(path: Path) -> np.ndarray:
       OSError: if the file does not exist or cannot be read.
     """
     if path.stat().st_size > _MAX_BYTES:
-        raise ValueError(f"{path} has {path.stat().st_size:,} bytes, and the limit is {_MAX_BYTES:,}")
+        raise ValueError(f"{path} has {byte_size(path.stat().st_size)}, and the limit is {byte_size(_MAX_BYTES)}")
     with path.open("rb") as file:
         try:
             with warnings.catch_warnings(action="ignore"), Image.open(file) as image:

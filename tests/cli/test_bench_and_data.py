@@ -43,7 +43,7 @@ def test_bench_compares_the_input_with_the_official_pipeline_and_says_what_it_ti
     building = [f"building {name}" for name in pipelines]
     timing = [f"timing 32 images of {name}, round {k} of 3" for k in (1, 2, 3) for name in pipelines]
     # These are all lines, so that TensorFlow has printed none.
-    assert done.stderr.splitlines() == [f"stage 1 of 1 (17 px): {text}" for text in building + timing]
+    assert done.stderr.splitlines() == [f"stage 1 of 1 (24 px): {text}" for text in building + timing]
 
 
 def test_bench_times_the_training_step_with_its_microbatches(capsys):
@@ -127,7 +127,8 @@ def test_a_folder_with_broken_images_is_refused_before_anything_is_drawn(tmp_pat
         (["--config.data.eval_split=test[9:3]"], "evaluation split 'test[9:3]' contains no images"),
         (
             ["--config.steps=0", "--config.epochs=0.01"],
-            "0.01 epochs of 1,437 training images do not fill a batch of 32: reduce batch_size, or raise epochs or steps",
+            "0.01 epochs of 1,437 training images do not fill a batch of 32: reduce batch_size, or raise epochs or "
+            "steps",
         ),
     ],
 )

@@ -63,11 +63,7 @@ class Comparison:
         return self.ours.per_cpu_second / self.official.per_cpu_second
 
 
-def _silent(_text: str) -> None:
-    pass
-
-
-def dataset_rate(experiment: Experiment, stage: Stage, count: int, report: Report = _silent) -> Rate:
+def dataset_rate(experiment: Experiment, stage: Stage, count: int, report: Report = lambda _: None) -> Rate:
     """Times this host's input pipeline at a stage on at least `count` images of the config's data set."""
     config = experiment.config
     batch_size = config.batch_size // jax.process_count()
@@ -88,7 +84,7 @@ def dataset_rate(experiment: Experiment, stage: Stage, count: int, report: Repor
 
 
 def generated_comparison(
-    experiment: Experiment, stage: Stage, threads: int, count: int, report: Report = _silent
+    experiment: Experiment, stage: Stage, threads: int, count: int, report: Report = lambda _: None
 ) -> Comparison:
     """Compares this project's pipeline with the official one at a stage, on generated JPEGs.
 
@@ -143,7 +139,7 @@ def compare(
     threads: int,
     count: int = 256,
     rounds: int = 3,
-    report: Report = _silent,
+    report: Report = lambda _: None,
 ) -> Comparison:
     """Times both pipelines alternately on images in memory, and returns the median rates.
 

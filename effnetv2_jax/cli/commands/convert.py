@@ -30,16 +30,34 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_framework_argument(parser)
     parser.add_argument("--to", dest="target", required=True, choices=target_names(), help="framework to convert to")
-    parser.add_argument("--width", type=above_zero, default=1.0, metavar="X", help="multiply the variant's widths by X")
-    parser.add_argument("--depth", type=above_zero, default=1.0, metavar="X", help="multiply the variant's depths by X")
-    parser.add_argument("--raw", action="store_true", help="read raw weights even if SRC has averaged ones")
+    parser.add_argument(
+        "--width", type=above_zero, default=1.0, metavar="X", help="multiply the variant's widths by X (default: 1)"
+    )
+    parser.add_argument(
+        "--depth", type=above_zero, default=1.0, metavar="X", help="multiply the variant's depths by X (default: 1)"
+    )
+    parser.add_argument(
+        "--raw", action="store_true", help="read the raw weights (default: the averaged ones if there are any)"
+    )
     head = parser.add_mutually_exclusive_group()
     head.add_argument(
-        "--new-head", type=whole(1), metavar="N", help="replace the classifier with a fresh one of N classes"
+        "--new-head",
+        type=whole(1),
+        metavar="N",
+        help="replace the classifier with a fresh one of N classes (default: keep it)",
     )
-    head.add_argument("--drop-head", action="store_const", dest="new_head", const=0, help="leave the classifier out")
+    head.add_argument(
+        "--drop-head",
+        action="store_const",
+        dest="new_head",
+        const=0,
+        help="leave the classifier out (default: keep it)",
+    )
     parser.add_argument(
-        "--class-names", type=Path, metavar="FILE", help="names of the classes to record in DST, one a line"
+        "--class-names",
+        type=Path,
+        metavar="FILE",
+        help="names of the classes to record in DST, one a line (default: those of SRC)",
     )
     parser.add_argument(
         "--preprocessing", choices=tuple(FAMILIES), help="preprocessing family to record in DST (default: that of SRC)"
@@ -47,7 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--eval-size", type=whole(1), metavar="PX", help="evaluation size to record in DST (default: that of SRC)"
     )
-    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON (default: as text)")
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -18,12 +18,12 @@ from effnetv2_jax.train.report.console import make_console
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the command's arguments."""
-    parser.add_argument("variant", nargs="?", help="show the blocks of this variant")
+    parser.add_argument("variant", nargs="?", help="show the blocks of this variant (default: list all variants)")
     parser.add_argument(
         "--image-size",
         type=whole(1),
         metavar="PX",
-        help="side of the images (default: the variant's evaluation size)",
+        help="side of the images (default: each variant's evaluation size)",
     )
     parser.add_argument(
         "--num-classes", type=whole(0), default=1000, metavar="N", help="number of classes (default: 1000)"
@@ -72,12 +72,12 @@ def _variant_table(spec: ModelSpec, size: int, components: Sequence[Component]) 
     for component in components:
         row = "" if component.row is None else str(component.row)
         output = f"{component.image_size}×{component.image_size}×{component.features}"
-        numbers = f"{component.parameters:,}", _billions(component.multiply_adds)
+        numbers = f"{component.parameters:,}", _rounded(component.multiply_adds)
         table.add_row(component.name, row, component.description, output, *numbers)
     table.add_section()
     parameters = sum(component.parameters for component in components)
     statistics = sum(component.statistics for component in components)
-    total = _billions(sum(component.multiply_adds for component in components))
+    total = _rounded(sum(component.multiply_adds for component in components))
     table.add_row("total", "", "", "", f"{parameters:,}", total, style="bold")
     table.caption = f"adds: multiply-adds for one image · BatchNorm statistics, not counted above: {statistics:,}"
     return table
@@ -94,6 +94,15 @@ def _table(names: Sequence[str], left: int) -> rich.table.Table:
 
 def _billions(count: int) -> str:
     return f"{count / 1e9:.3f} B"
+
+
+def _rounded(count: int) -> str:
+    """Returns a count in billions, millions or thousands, with three digits."""
+    for unit, size in (("B", 1e9), ("M", 1e6), ("k", 1e3)):
+        if count >= 0.9995 * size:  # less is rounded to at most 999 of the next unit
+            number = count / size
+            return f"{number:.{2 if number < 9.995 else 1 if number < 99.95 else 0}f} {unit}"
+    return str(count)
 
 
 def _score(top1: float | None) -> str:

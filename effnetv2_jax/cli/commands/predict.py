@@ -34,17 +34,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--variant", metavar="V", help="variant of the weights (default: as the file records it)")
     add_framework_argument(parser)
-    parser.add_argument("--raw", action="store_true", help="use raw weights even if there are averaged ones")
+    parser.add_argument(
+        "--raw", action="store_true", help="use the raw weights (default: the averaged ones if there are any)"
+    )
     parser.add_argument("--top", type=whole(1), default=5, metavar="K", help="number of classes to show (default: 5)")
-    parser.add_argument("--class-names", type=Path, metavar="FILE", help="file with the class names, one a line")
+    parser.add_argument(
+        "--class-names",
+        type=Path,
+        metavar="FILE",
+        help="file with the class names, one a line (default: those that the weights record)",
+    )
     parser.add_argument(
         "--preprocessing", choices=tuple(FAMILIES), help="preprocessing family (default: that of the weights)"
     )
     parser.add_argument(
         "--eval-size", type=whole(1), metavar="PX", help="image size (default: the evaluation size of the weights)"
     )
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.add_argument("--picture", type=Path, metavar="OUT.PNG", help="draw the images and their predictions")
+    parser.add_argument("--json", action="store_true", help="print JSON (default: a table for each image)")
+    parser.add_argument(
+        "--picture", type=Path, metavar="OUT.PNG", help="draw the images and their predictions (default: no picture)"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -156,6 +156,7 @@ class Framework:
       is_pytorch: whether its weights are PyTorch state dicts, which also contain a step counter for each BatchNorm.
       find_network: returns the framework's name of a network whose spec is not that of a variant; None if it names only
         variants.
+      package: the package that has its networks; None if it has none to run.
       run: loads a safetensors file into the framework's own network and runs it; None if it has none to run. Takes the
         spec, its architecture, the number of classes, the file and images `[N, H, W, 3]`. Returns the package with its
         version and its call, and the logits, or the pooled features if there are no classes. Raises NoNetwork if a
@@ -181,6 +182,7 @@ class Framework:
     is_target: bool = True
     is_pytorch: bool = False
     find_network: Callable[[ModelSpec], NetworkName] | None = None
+    package: str | None = None
     run: RunNetwork | None = None
     folder_config: Callable[[Provenance, Architecture], dict[str, Any]] | None = None
     folder_arguments: Callable[[Provenance], Mapping[str, float | str]] | None = None

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -72,7 +74,7 @@ def run_network(
     Raises:
       NoNetwork: if PyTorch or the package is not installed, or cannot be imported.
     """
-    torch, module = _imported("torch"), _imported(package)
+    torch, module = import_package("torch"), import_package(package)
     network = build(module, spec, architecture, num_classes)
     state = safetensors.numpy.load_file(file)
     network.load_state_dict({key: torch.from_numpy(value) for key, value in state.items()}, strict=True)
@@ -82,7 +84,15 @@ def run_network(
     return f"{package} {module.__version__} {architecture.call}", logits
 
 
-def _imported(package: str) -> Any:
+def import_package(package: str) -> Any:
+    """Imports PyTorch or a package of networks.
+
+    Raises:
+      NoNetwork: if it is not installed, cannot be imported, or would crash the process.
+    """
+    # torchvision and timm load Triton, PyTorch's compiler, which crashes the process if TensorFlow was imported first.
+    if package not in ("torch", *sys.modules) and "tensorflow" in sys.modules and importlib.util.find_spec("triton"):
+        raise NoNetwork(f"{package} cannot be imported after TensorFlow")
     try:
         return importlib.import_module(package)
     except ModuleNotFoundError as error:

@@ -48,6 +48,7 @@ TIMM = Framework(
     bn_epsilon=BN_EPSILON,
     is_pytorch=True,
     find_network=find_network,
+    package="timm",
     run=functools.partial(pytorch.run_network, "timm", build),
     folder_config=timm_config,
     folder_arguments=arithmetic_arguments,

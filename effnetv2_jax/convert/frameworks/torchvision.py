@@ -93,6 +93,7 @@ TORCHVISION = Framework(
     padding="symmetric",
     bn_epsilon=1e-3,
     is_pytorch=True,
+    package="torchvision",
     run=functools.partial(pytorch.run_network, "torchvision", _build),
     label_sets=IMAGENET,
 )

@@ -11,7 +11,7 @@ from golden import reference
 from effnetv2_jax import VARIANTS
 from effnetv2_jax.convert import verification
 from effnetv2_jax.convert.frameworks.framework import Architecture, Framework, NoNetwork
-from effnetv2_jax.convert.frameworks.pytorch import run_network
+from effnetv2_jax.convert.frameworks.pytorch import import_package, run_network
 from effnetv2_jax.convert.frameworks.table import FRAMEWORKS
 from effnetv2_jax.convert.weights import default_provenance
 
@@ -79,6 +79,16 @@ def test_a_package_that_does_not_fit_its_neighbours_is_like_one_that_is_missing(
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(NoNetwork, match="torchvision cannot be imported: operator torchvision::nms"):
         logits_of("torchvision", tmp_path)
+
+
+def test_a_package_that_would_crash_beside_tensorflow_is_not_imported(tmp_path, monkeypatch):
+    (tmp_path / "triton.py").touch()
+    (tmp_path / "torchvision.py").write_text("raise SystemExit")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(sys.modules, "tensorflow", types.ModuleType("tensorflow"))
+    monkeypatch.delitem(sys.modules, "torchvision", raising=False)
+    with pytest.raises(NoNetwork, match="torchvision cannot be imported after TensorFlow"):
+        import_package("torchvision")
 
 
 def test_a_conversion_is_verified_with_the_logits_of_the_framework_s_own_network(tmp_path):
