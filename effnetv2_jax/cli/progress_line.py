@@ -13,9 +13,9 @@ _CLEAR = "\r\x1b[K"
 def progress_line() -> Iterator[Callable[[str], None]]:
     """A context with a function that shows a text.
 
-    On a terminal each text replaces the one before, and the last is cleared at the end. A log line replaces it too, since
-    the cursor stays at the start of the line. Elsewhere, such as in a file,
-    each text is on a line of its own. No thread draws it, so that it does not take CPU time from what is being timed.
+    On a terminal each text replaces the one before, and the last is cleared at the end. The cursor stays at the start
+    of the line, so that a log line replaces the text too. Elsewhere, such as in a file, each text is on a line of its
+    own. No thread draws it, so that it takes no CPU time from what is being timed.
     """
     terminal = sys.stderr.isatty()
 
