@@ -19,8 +19,13 @@ class Terminal(io.StringIO):
 )
 def test_a_text_is_a_line_in_a_file_and_replaces_the_last_one_on_a_terminal(stream, written, monkeypatch):
     monkeypatch.setattr("sys.stderr", stream)
-    with pytest.raises(KeyboardInterrupt), progress_line() as show:
-        show("one")
-        show("two")
-        raise KeyboardInterrupt
+
+    def interrupted():
+        with progress_line() as show:
+            show("one")
+            show("two")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     assert stream.getvalue() == written
