@@ -7,7 +7,7 @@ import dataclasses
 from pathlib import Path
 
 from effnetv2_jax.convert.atomic_write import replacing
-from effnetv2_jax.convert.frameworks.framework import NoNetwork
+from effnetv2_jax.convert.frameworks.architecture import NoNetwork
 from effnetv2_jax.convert.frameworks.pytorch import import_package
 from effnetv2_jax.convert.frameworks.table import FrameworkName, TargetName, target_named
 from effnetv2_jax.convert.provenance_overrides import override_provenance

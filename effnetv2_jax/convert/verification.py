@@ -14,8 +14,9 @@ from flax import traverse_util
 from jax import Array
 
 from effnetv2_jax.convert.formats.safetensors_file import open_safetensors
+from effnetv2_jax.convert.frameworks.architecture import Architecture, NoNetwork
 from effnetv2_jax.convert.frameworks.flax import FLAX
-from effnetv2_jax.convert.frameworks.framework import Architecture, Framework, NoNetwork
+from effnetv2_jax.convert.frameworks.framework import Framework
 from effnetv2_jax.convert.tensor_check import read_tensor
 from effnetv2_jax.convert.tensors import network_tensors
 from effnetv2_jax.model.efficientnetv2 import EfficientNetV2, create_model

@@ -6,7 +6,8 @@ Source: d-li14/efficientnetv2.pytorch effnetv2.py; it keeps PyTorch's BatchNorm 
 from __future__ import annotations
 
 from effnetv2_jax.convert.frameworks import pytorch
-from effnetv2_jax.convert.frameworks.framework import Architecture, Framework, ModuleNames
+from effnetv2_jax.convert.frameworks.architecture import Architecture
+from effnetv2_jax.convert.frameworks.framework import Framework, ModuleNames
 from effnetv2_jax.convert.frameworks.layout import Layout
 from effnetv2_jax.model.variants import VARIANTS
 

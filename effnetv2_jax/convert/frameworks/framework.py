@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from effnetv2_jax.convert.frameworks.architecture import Architecture, NetworkName
 from effnetv2_jax.convert.frameworks.layout import Layout
 from effnetv2_jax.convert.tensors import Kind, Leaf, Tensor
 from effnetv2_jax.model.lax_convolution import Padding
@@ -25,9 +26,7 @@ Modules = tuple[str, str]
 IMAGENET: Mapping[int, str] = MappingProxyType({1000: "imagenet-1k", 21843: "imagenet-21k"})
 """Number of classes → the data set of published weights with that number."""
 
-
-class NoNetwork(Exception):
-    """A framework's own network cannot be run here. The message says why."""
+RunNetwork = Callable[[ModelSpec, Architecture, int, Path, np.ndarray], tuple[str, np.ndarray]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,54 +88,6 @@ class ModuleNames:
             if tuple(block) == tuple(layers):
                 return block
         raise ValueError(f"there is no name for a block of the layers {', '.join(layers)}")
-
-
-@dataclasses.dataclass(frozen=True)
-class Architecture:
-    """A framework's network of one spec.
-
-    Attributes:
-      name: the framework's name of the network, which is the function that builds it; None if there is no such function
-        for this spec.
-      padding: the padding that its code uses.
-      bn_epsilon: the BatchNorm epsilon that its code uses. Weights give the same logits only with the same padding and
-        epsilon.
-      preprocessing: the preprocessing family of the weights that the framework publishes.
-      eval_size: image size in pixels at which these weights are evaluated.
-      arguments: keyword arguments that the function needs, such as timm's `channel_multiplier`.
-      reason: why the framework has no name for this spec; empty if it has one.
-    """
-
-    name: str | None
-    padding: Padding
-    bn_epsilon: float
-    preprocessing: str
-    eval_size: int
-    arguments: Mapping[str, float | str] = dataclasses.field(default_factory=dict)
-    reason: str = ""
-
-    @property
-    def model_fields(self) -> dict[str, object]:
-        """The arguments with which `create_model` makes a network that computes the same as the framework's."""
-        return {"padding": self.padding, "bn_epsilon": self.bn_epsilon}
-
-    @property
-    def call(self) -> str:
-        """The call that builds the network, such as `tf_efficientnetv2_b0(channel_multiplier=0.5)`."""
-        arguments = ", ".join(f"{name}={value!r}" for name, value in self.arguments.items())
-        return (self.name or "EfficientNet") + (f"({arguments})" if arguments else "")
-
-
-RunNetwork = Callable[[ModelSpec, Architecture, int, Path, np.ndarray], tuple[str, np.ndarray]]
-
-
-@dataclasses.dataclass(frozen=True)
-class NetworkName:
-    """A framework's name of a network with the arguments of the function, or the reason why there is none."""
-
-    name: str | None
-    arguments: Mapping[str, float | str] = dataclasses.field(default_factory=dict)
-    reason: str = ""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -5,7 +5,8 @@ Source: google/automl efficientnetv2/effnetv2_model.py for the names, hparams.py
 
 from __future__ import annotations
 
-from effnetv2_jax.convert.frameworks.framework import IMAGENET, Architecture, Framework, ModuleNames
+from effnetv2_jax.convert.frameworks.architecture import Architecture
+from effnetv2_jax.convert.frameworks.framework import IMAGENET, Framework, ModuleNames
 from effnetv2_jax.convert.frameworks.layout import FLAX_LAYOUTS, Layout
 from effnetv2_jax.model.variants import VARIANTS
 

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import safetensors.numpy
 
-from effnetv2_jax.convert.frameworks.framework import Architecture, FormatName, NoNetwork
+from effnetv2_jax.convert.frameworks.architecture import Architecture, NoNetwork
+from effnetv2_jax.convert.frameworks.framework import FormatName
 from effnetv2_jax.convert.frameworks.layout import Layout
 from effnetv2_jax.convert.tensors import Kind, Leaf
 from effnetv2_jax.model.specs import ModelSpec

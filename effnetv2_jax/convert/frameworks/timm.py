@@ -9,7 +9,8 @@ from __future__ import annotations
 import functools
 
 from effnetv2_jax.convert.frameworks import pytorch
-from effnetv2_jax.convert.frameworks.framework import IMAGENET, Architecture, Framework, ModuleNames
+from effnetv2_jax.convert.frameworks.architecture import Architecture
+from effnetv2_jax.convert.frameworks.framework import IMAGENET, Framework, ModuleNames
 from effnetv2_jax.convert.frameworks.timm_config import BN_EPSILON, arithmetic_arguments, timm_config
 from effnetv2_jax.convert.frameworks.timm_network import build, find_network, timm_name
 from effnetv2_jax.model.variants import VARIANTS

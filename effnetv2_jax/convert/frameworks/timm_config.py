@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from effnetv2_jax.convert.frameworks.framework import Architecture
+from effnetv2_jax.convert.frameworks.architecture import Architecture
 from effnetv2_jax.data.families import preprocessing_family
 from effnetv2_jax.model.provenance import Provenance
 

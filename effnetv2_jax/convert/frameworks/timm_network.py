@@ -9,7 +9,7 @@ import itertools
 from collections.abc import Iterator
 from typing import Any
 
-from effnetv2_jax.convert.frameworks.framework import Architecture, NetworkName
+from effnetv2_jax.convert.frameworks.architecture import Architecture, NetworkName
 from effnetv2_jax.model.specs import BlockSpec, LayerSpec, ModelSpec, Rounding
 from effnetv2_jax.model.variants import VARIANTS
 

@@ -12,7 +12,8 @@ import itertools
 from typing import Any
 
 from effnetv2_jax.convert.frameworks import pytorch
-from effnetv2_jax.convert.frameworks.framework import IMAGENET, Architecture, Framework, ModuleNames, NoNetwork
+from effnetv2_jax.convert.frameworks.architecture import Architecture, NoNetwork
+from effnetv2_jax.convert.frameworks.framework import IMAGENET, Framework, ModuleNames
 from effnetv2_jax.model.specs import ModelSpec
 
 # fmt: off

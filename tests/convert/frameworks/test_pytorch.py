@@ -10,7 +10,8 @@ from golden import reference
 
 from effnetv2_jax import VARIANTS
 from effnetv2_jax.convert import verification
-from effnetv2_jax.convert.frameworks.framework import Architecture, Framework, NoNetwork
+from effnetv2_jax.convert.frameworks.architecture import Architecture, NoNetwork
+from effnetv2_jax.convert.frameworks.framework import Framework
 from effnetv2_jax.convert.frameworks.pytorch import import_package, run_network
 from effnetv2_jax.convert.frameworks.table import FRAMEWORKS
 from effnetv2_jax.convert.weights import default_provenance
