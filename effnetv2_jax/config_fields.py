@@ -49,16 +49,6 @@ def config_fields(config: Any, prefix: str = "") -> Iterator[ConfigField]:
             yield ConfigField(name, _type_name(annotation), _choices(annotation), value, meanings.get(field.name, ""))
 
 
-def enumerations(config: Any) -> Iterator[Any]:
-    """Yields the `Literal` types of a configuration's fields."""
-    for field in dataclasses.fields(config):
-        value, annotation = getattr(config, field.name), typing.get_type_hints(type(config))[field.name]
-        if dataclasses.is_dataclass(value):
-            yield from enumerations(value)
-        elif _choices(annotation):
-            yield annotation
-
-
 def check_choices(config: Any, prefix: str = "") -> None:
     """Checks the enumerations of a configuration.
 

@@ -1,4 +1,4 @@
-"""`--config FILE[:ARGUMENT] --config.FIELD=VALUE`: the configuration of a run on the command line."""
+"""`--config CONFIG[:ARGUMENT] --config.FIELD=VALUE`: the configuration of a run on the command line."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import dataclasses
 import difflib
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any, get_args
+from typing import Any, Literal
 
 from absl import flags
 
 from effnetv2_jax.cli.own_configs import config_path, own_configs
-from effnetv2_jax.config_fields import config_fields, enumerations
+from effnetv2_jax.config_fields import config_fields
 
 
 class UsageError(ValueError):
@@ -84,8 +84,9 @@ def _parsed(define: Callable[..., object], command_line: Sequence[str]) -> Any:
 
     from effnetv2_jax.train.config import TrainConfig
 
-    for enumeration in enumerations(TrainConfig()):
-        config_flags.register_flag_parser_for_type(enumeration, flags.EnumParser(list(get_args(enumeration))))
+    for field in config_fields(TrainConfig()):
+        if field.choices:
+            config_flags.register_flag_parser_for_type(Literal[field.choices], flags.EnumParser(list(field.choices)))
     values = flags.FlagValues()
     try:
         define(flag_values=values, sys_argv=command_line)
@@ -111,7 +112,7 @@ def _unknown_field(command_line: Sequence[str], error: KeyError) -> str:
             last = [field for field in known if field.rpartition(".")[2] == name.rpartition(".")[2]]
             near = last or difflib.get_close_matches(name, known, n=3)
             suggestion = f"did you mean {' or '.join(near)}? " if near else ""
-            return f"unknown field {name!r}; {suggestion}`effnetv2 config FILE` lists all fields"
+            return f"unknown field {name!r}; {suggestion}`effnetv2 config CONFIG` lists all fields"
     return str(error.args[0])
 
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from effnetv2_jax.config_fields import check_choices
+from effnetv2_jax.config_fields import check_choices, config_fields
 from effnetv2_jax.data.config import DataConfig
 from effnetv2_jax.model.specs import ModelSpec
 from effnetv2_jax.model.variants import get_spec
@@ -128,16 +128,10 @@ FREE_FIELDS = frozenset(
 """Fields that may change when a run is resumed: they do not change what it learns."""
 
 
-def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
+def flatten(config: Any) -> dict[str, Any]:
     """Returns a config's fields by dotted name, as JSON values."""
-    flat: dict[str, Any] = {}
-    for field in dataclasses.fields(config):
-        value, name = getattr(config, field.name), prefix + field.name
-        if dataclasses.is_dataclass(value):
-            flat |= flatten(value, name + ".")
-        else:
-            flat[name] = list(value) if isinstance(value, tuple) else value
-    return flat
+    fields = config_fields(config)
+    return {field.name: list(field.value) if isinstance(field.value, tuple) else field.value for field in fields}
 
 
 def unflatten(fields: Mapping[str, Any]) -> TrainConfig:

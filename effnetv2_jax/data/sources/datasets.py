@@ -207,7 +207,7 @@ def _range(spec: DatasetSpec, split: str, part: re.Match[str], sizes: Mapping[st
 
 
 def _unusual_ranges(spec: DatasetSpec, split: str, sizes: Mapping[str, int]) -> list[tuple[str, int, int]]:
-    """Returns what `ranges` returns, as TFDS finds it."""
+    """Returns the ranges of an expression that only TFDS parses, such as `train[:1shard]`."""
     import tensorflow_datasets as tfds
 
     stored = {

@@ -6,31 +6,17 @@ from pathlib import Path
 import pytest
 import tensorflow as tf
 from etils import epath
+from fake_bucket import use_as_bucket
 from tensorboardX.proto.event_pb2 import Event
 
 from effnetv2_jax.train.report.metrics import MetricsWriter, read_metrics
 
 
-class Bucket:
-    """`tf.io.gfile` as epath calls it for `gs://` paths."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-
-    def __getattr__(self, name):
-        function = getattr(tf.io.gfile, name)
-        return lambda *words, **options: function(*(self._local(word) for word in words), **options)
-
-    def _local(self, word):
-        return str(word).replace("gs://bucket", str(self._folder))
-
-
 @pytest.fixture
 def bucket(tmp_path, monkeypatch) -> Path:
     """The folder of `gs://bucket`."""
-    monkeypatch.setattr("etils.epath.backend._TfBackend.gfile", Bucket(tmp_path / "bucket"))
     monkeypatch.chdir(tmp_path)
-    return tmp_path / "bucket"
+    return use_as_bucket(tmp_path / "bucket", monkeypatch)
 
 
 def scalars(folder: Path) -> list[tuple[str, int, float]]:
