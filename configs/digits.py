@@ -12,12 +12,12 @@ The averaged weights should reach 98.0 % top-1 on the 360 evaluation images. See
 """
 
 from effnetv2_jax.data.config import DataConfig
+from effnetv2_jax.train.checkpoint.config import CheckpointConfig
 from effnetv2_jax.train.config import EvaluationConfig, ModelConfig, TrainConfig
 from effnetv2_jax.train.recipe.losses import LossConfig
 from effnetv2_jax.train.recipe.optimizer import OptimizerConfig
 from effnetv2_jax.train.recipe.progressive import ProgressiveConfig
 from effnetv2_jax.train.recipe.schedule import ScheduleConfig
-from effnetv2_jax.train.run.checkpoint import CheckpointConfig
 
 
 def get_config() -> TrainConfig:

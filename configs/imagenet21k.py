@@ -12,12 +12,12 @@ M 86.2 %, L 86.9 %, XL 87.2 % (google/automl). This project itself has not train
 """
 
 from effnetv2_jax.data.config import DataConfig
+from effnetv2_jax.train.checkpoint.config import CheckpointConfig
 from effnetv2_jax.train.config import EvaluationConfig, ModelConfig, TrainConfig
 from effnetv2_jax.train.recipe.losses import LossConfig
 from effnetv2_jax.train.recipe.optimizer import OptimizerConfig
 from effnetv2_jax.train.recipe.progressive import ProgressiveConfig
 from effnetv2_jax.train.recipe.schedule import ScheduleConfig
-from effnetv2_jax.train.run.checkpoint import CheckpointConfig
 
 
 def get_config(argument: str = "efficientnetv2-s") -> TrainConfig:

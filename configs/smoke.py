@@ -6,11 +6,11 @@ The run should reach no particular accuracy, since it trains for a few steps onl
 """
 
 from effnetv2_jax.data.config import DataConfig
+from effnetv2_jax.train.checkpoint.config import CheckpointConfig
 from effnetv2_jax.train.config import EvaluationConfig, ModelConfig, TrainConfig
 from effnetv2_jax.train.recipe.optimizer import OptimizerConfig
 from effnetv2_jax.train.recipe.progressive import ProgressiveConfig
 from effnetv2_jax.train.recipe.schedule import ScheduleConfig
-from effnetv2_jax.train.run.checkpoint import CheckpointConfig
 
 
 def get_config() -> TrainConfig:

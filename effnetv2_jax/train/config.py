@@ -10,10 +10,10 @@ from effnetv2_jax.config_fields import check_choices, config_fields
 from effnetv2_jax.data.config import DataConfig
 from effnetv2_jax.model.specs import ModelSpec
 from effnetv2_jax.model.variants import get_spec
+from effnetv2_jax.train.checkpoint.config import CheckpointConfig
 from effnetv2_jax.train.recipe.losses import LossConfig
 from effnetv2_jax.train.recipe.optimizer import OptimizerConfig
 from effnetv2_jax.train.recipe.progressive import ProgressiveConfig
-from effnetv2_jax.train.run.checkpoint import CheckpointConfig
 
 WEIGHTS_TO_NAME = "<weights>"
 """The placeholder for `init_from` in a config whose user has to name the weights."""
@@ -91,6 +91,10 @@ class TrainConfig:
       ema_decay: highest decay of the moving averages over the weights; 0 keeps no averages.
       seed: seed of all random numbers.
       log_every_steps: steps between two rows of training metrics.
+      grace_seconds: seconds from a signal to the end of the process; Cloud TPU leaves about 10 before it takes a
+        machine away.
+      stall_minutes: minutes without progress after which one of several processes ends itself, because another one
+        hangs; 0 for never.
       platform: the platform that the run needs to start: `tpu`, `gpu`, `cpu`, or `accelerator` for any but a CPU; ""
         for any.
       init_from: a file or folder of weights to start from, a path or `gs://…`; "" for fresh weights. If the number of
@@ -115,6 +119,8 @@ class TrainConfig:
     ema_decay: float = 0.9999
     seed: int = 0
     log_every_steps: int = 100
+    grace_seconds: float = 10.0
+    stall_minutes: float = 30.0
     platform: Literal["", "accelerator", "tpu", "gpu", "cpu"] = ""
     init_from: str = ""
     init_framework: str = ""
@@ -123,6 +129,7 @@ class TrainConfig:
 
 FREE_FIELDS = frozenset(
     {"log_every_steps", "platform", "compilation_cache", "checkpoint.keep", "evaluation.batch_size"}
+    | {"grace_seconds", "stall_minutes", "checkpoint.tries"}
     | {"data.data_dir", "data.threads", "data.memory_gb", "data.max_broken"}
 )
 """Fields that may change when a run is resumed: they do not change what it learns."""
@@ -161,7 +168,8 @@ def check_config(config: TrainConfig) -> None:
     least = {
         "batch_size": 1, "device_memory_gib": 0, "epochs": 0, "min_steps": 0, "steps": 0, "ema_decay": 0,
         "log_every_steps": 1, "evaluation.every_epochs": 0, "evaluation.image_size": 0, "evaluation.batch_size": 0,
-        "checkpoint.every_epochs": 0, "checkpoint.keep": 1, "model.bn_group_size": 0,
+        "checkpoint.every_epochs": 0, "checkpoint.keep": 1, "checkpoint.tries": 1,
+        "grace_seconds": 1, "stall_minutes": 0, "model.bn_group_size": 0,
     }  # fmt: skip
     for name, minimum in least.items():
         value = functools.reduce(getattr, name.split("."), config)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import jax
@@ -16,6 +16,7 @@ from effnetv2_jax.data.families import preprocessing_family
 from effnetv2_jax.data.pipeline import eval_batches
 from effnetv2_jax.model.efficientnetv2 import EfficientNetV2
 from effnetv2_jax.model.variables import Variables, variable_shapes
+from effnetv2_jax.train.checkpoint.checkpoints import CHECKPOINTS, Checkpoints
 from effnetv2_jax.train.config import TrainConfig, unflatten
 from effnetv2_jax.train.devices import sharding
 from effnetv2_jax.train.devices.compiler import enable_cache
@@ -24,8 +25,7 @@ from effnetv2_jax.train.recipe.eval_step import EvalStep, Results, make_eval_ste
 from effnetv2_jax.train.recipe.losses import make_loss
 from effnetv2_jax.train.recipe.step import Batch
 from effnetv2_jax.train.run import processes
-from effnetv2_jax.train.run.checkpoint import Checkpoints
-from effnetv2_jax.train.run.workdir import CHECKPOINTS, CONFIG, run_folder
+from effnetv2_jax.train.run.workdir import CONFIG, run_folder
 
 
 def evaluate_split(
@@ -37,6 +37,7 @@ def evaluate_split(
     batch_size: int,
     examples: int,
     mesh: jax.sharding.Mesh,
+    progress: Callable[[], None] = lambda: None,
 ) -> Results:
     """Evaluates each set of variables on the evaluation split, on all hosts together; see `evaluate`.
 
@@ -48,6 +49,7 @@ def evaluate_split(
       batch_size: images in a step, on all hosts together.
       examples: number of images that the split must have.
       mesh: the devices that the batches are divided over.
+      progress: called for each batch.
 
     Raises:
       RuntimeError: if the split has another number of images.
@@ -59,7 +61,13 @@ def evaluate_split(
         host_index=jax.process_index(),
         host_count=jax.process_count(),
     )
-    return evaluate(eval_step, variables, sharding.on_devices(batches, sharding.batch_sharded(mesh)), examples)
+
+    def noted(batch: sharding.HostBatch) -> sharding.HostBatch:
+        progress()
+        return batch
+
+    on_devices = sharding.on_devices(map(noted, batches), sharding.batch_sharded(mesh))
+    return evaluate(eval_step, variables, on_devices, examples)
 
 
 def evaluate(
@@ -105,18 +113,17 @@ def evaluate_run(config: TrainConfig, workdir: str, step: int | None = None) -> 
 
     Raises:
       FileNotFoundError: if there is no such checkpoint.
-      ValueError: if the checkpoint belongs to another network than the config's, or a batch does not divide over the
-        devices.
+      ValueError: if the checkpoint is damaged or belongs to another network than the config's, or a batch does not
+        divide over the devices.
     """
-    folder = run_folder(workdir) / CHECKPOINTS
-    if not folder.exists():
+    checkpoints = Checkpoints(run_folder(workdir) / CHECKPOINTS)
+    if not checkpoints.folder.exists():
         raise FileNotFoundError(f"{workdir} contains no run: it has no folder {CHECKPOINTS}")
+    checkpoints.record(step)  # a damaged one is noticed before the data set is opened
     info = _opened(config)
     model = make_model(config, info.num_classes)
-    whole = sharding.replicated(sharding.make_mesh())
-    with Checkpoints(folder) as checkpoints:
-        weights = checkpoints.restore_weights(sharding.with_sharding(variable_shapes(model), whole), step)
-    return _evaluate_sets(config, info, model, weights)
+    weights = checkpoints.restore_weights(variable_shapes(model), step)
+    return _evaluate_sets(config, info, model, sharding.replicate(weights, sharding.make_mesh()))
 
 
 def run_config(workdir: str) -> TrainConfig:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import itertools
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
@@ -12,35 +13,45 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 
+from effnetv2_jax.byte_size import byte_size
 from effnetv2_jax.data.broken import BrokenImages
 from effnetv2_jax.data.pipeline import TrainBatches, train_batches
 from effnetv2_jax.model.efficientnetv2 import EfficientNetV2
 from effnetv2_jax.model.variables import Variables, init_variables
+from effnetv2_jax.train.checkpoint.checkpoints import CHECKPOINTS, Checkpoints
+from effnetv2_jax.train.checkpoint.saver import Saver
+from effnetv2_jax.train.checkpoint.storage import state_bytes
+from effnetv2_jax.train.compilation import compiling, remaining_stages
 from effnetv2_jax.train.config import TrainConfig
 from effnetv2_jax.train.devices import sharding
 from effnetv2_jax.train.devices.compiler import BackgroundCompiler, enable_cache
-from effnetv2_jax.train.devices.memory import device_memory
 from effnetv2_jax.train.devices.platform import require_platform
 from effnetv2_jax.train.devices.profile import Trace, check_within, parse_steps
 from effnetv2_jax.train.evaluation import evaluate_split
 from effnetv2_jax.train.experiment import Experiment, make_experiment
-from effnetv2_jax.train.programs import EVALUATION, eval_program, stage_name, train_program
+from effnetv2_jax.train.programs import EVALUATION, stage_name
 from effnetv2_jax.train.recipe.eval_step import Results
-from effnetv2_jax.train.recipe.progressive import Stage, stage_at
+from effnetv2_jax.train.recipe.progressive import Stage
 from effnetv2_jax.train.recipe.state import TrainState
 from effnetv2_jax.train.recipe.step import Metrics
 from effnetv2_jax.train.report.reporter import Reporter
 from effnetv2_jax.train.run import processes
-from effnetv2_jax.train.run.checkpoint import Checkpoints
-from effnetv2_jax.train.run.divergence import check_metrics, check_state, ruined_checkpoint_deleted
+from effnetv2_jax.train.run.divergence import Diverged, check_finite, check_metrics, ruined_checkpoint_deleted
+from effnetv2_jax.train.run.heartbeat import Heartbeat
 from effnetv2_jax.train.run.preemption import Stopped, StopSignal
-from effnetv2_jax.train.run.workdir import CHECKPOINTS, claim
+from effnetv2_jax.train.run.workdir import claim
+from effnetv2_jax.train.start import Start, find_start
 
 InitialVariables = Callable[[EfficientNetV2], Variables]
 
 
 def train(
-    config: TrainConfig, workdir: str, initial_variables: InitialVariables | None = None, profile: str = ""
+    config: TrainConfig,
+    workdir: str,
+    initial_variables: InitialVariables | None = None,
+    profile: str = "",
+    *,
+    own_process: bool = False,
 ) -> dict[str, Any]:
     """Trains a model, or resumes the run in a run folder, and returns the run's summary.
 
@@ -51,14 +62,19 @@ def train(
     Args:
       config: the run.
       workdir: the run folder, a path or `gs://…` that all processes share. It gets `config.json`, `data.json`,
-        `model.json`, `checkpoints/`, `metrics.jsonl`, `tensorboard/`, `curves.png`, `stage_*.png` and `summary.json`.
+        `model.json`, `checkpoints/`, `metrics.jsonl`, `heartbeat.json`, `tensorboard/`, `curves.png`, `stage_*.png` and
+        `summary.json`.
       initial_variables: model → its variables before step 0; None draws fresh ones.
       profile: the steps START:STOP to trace with the profiler, into `profile/` in the run folder; "" for none.
+      own_process: whether the process belongs to the run, which may then end it: after the grace period of a signal, or
+        if another process of the run hangs.
 
     Raises:
       ValueError: for a config that cannot run, a config or data that differ from those of the run in the folder, or
         steps to profile that the run does not have.
+      DamagedCheckpointError: if the folder has checkpoints, and none of them is sound.
       FileNotFoundError: if the data does not exist.
+      OSError: if the run cannot be saved.
       RuntimeError: if JAX has not found the platform that the config requires, or processes have not joined.
       DeviceMemoryError: if a program does not fit the memory of the devices.
       Diverged: when loss, gradients or state are no longer finite. The latest checkpoint is deleted if the loss of the
@@ -69,32 +85,40 @@ def train(
     require_platform(config.platform)
     processes.require_joined()
     enable_cache(config.compilation_cache)
-    experiment = processes.first_before_others(
-        partial(make_experiment, config, jax.device_count(), jax.process_count())
-    )
-    check_within(traced_steps, experiment.total_steps)
-    folder = claim(workdir, experiment.identity())
-    mesh = sharding.make_mesh()
     with contextlib.ExitStack() as stack:
-        stop = stack.enter_context(StopSignal())
-        checkpoints = stack.enter_context(Checkpoints(folder / CHECKPOINTS, config.checkpoint.keep))
-        stack.enter_context(ruined_checkpoint_deleted(checkpoints))
-        step = checkpoints.latest
-        stop.starts_at(step)
-        report = stack.enter_context(Reporter(experiment.description(), folder, step))
+        stop = stack.enter_context(StopSignal(config.grace_seconds, own_process=own_process))
+        experiment = processes.first_before_others(
+            partial(make_experiment, config, jax.device_count(), jax.process_count())
+        )
+        check_within(traced_steps, experiment.total_steps)
+        folder = claim(workdir, experiment.identity())
+        alive = stack.enter_context(Heartbeat(folder, config.stall_minutes, own_process=own_process))
+        checkpoints = Checkpoints(folder / CHECKPOINTS)
+        start = find_start(checkpoints, experiment.abstract_state(), config.checkpoint.keep)
+        report = stack.enter_context(Reporter(experiment.description(), folder, start.step))
+        saver = stack.enter_context(
+            Saver(checkpoints, config.checkpoint, check=check_finite, warn=report.warn, active=processes.is_first())
+        )
+        saver.scores |= report.scores()
+        stop.saved_step = lambda: max(start.step, saver.written_step)
+        stack.enter_context(ruined_checkpoint_deleted(saver, checkpoints))
         trace = stack.enter_context(Trace(str(folder / "profile"), traced_steps))
-        report.introduce()
-        if traced_steps and step >= traced_steps.stop:
+        report.introduce(start.warnings)
+        if traced_steps and start.step >= traced_steps.stop:
             report.warn(f"the run is already past the steps to profile, {profile}")
-        programs = stack.enter_context(_compiling(experiment, mesh, step))
-        state = _state(experiment, mesh, checkpoints, initial_variables)
-        run = _Run(experiment, mesh, programs, checkpoints, stop, report, trace, state, step, saved_step=step)
-        for stage in _remaining_stages(experiment, step):
-            run.train_stage(stage)
-        checkpoints.wait()
-        results = report.results_at(run.step) or run.evaluate()
-        summary = report.finish(results, programs.figures())
+        mesh = sharding.make_mesh()
+        programs = stack.enter_context(compiling(experiment, mesh, start.step, alive))
+        state = _state(experiment, mesh, start, initial_variables)
+        run = _Run(experiment, mesh, programs, saver, stop, alive, report, trace, state, start.step, start.step)
+        try:
+            if not start.resumes:
+                run.save_first(checkpoints)
+            summary = run.to_the_end()
+        except Stopped as stopped:
+            run.wait_for_save()
+            raise Stopped(max(stopped.step, stop.saved_step())) from None
         processes.wait_for_all("the summary is written")
+        alive.beat("done")
         return summary
 
 
@@ -105,8 +129,9 @@ class _Run:
     experiment: Experiment
     mesh: Mesh
     programs: BackgroundCompiler
-    checkpoints: Checkpoints
+    saver: Saver
     stop: StopSignal
+    alive: Heartbeat
     report: Reporter
     trace: Trace
     state: TrainState
@@ -114,57 +139,107 @@ class _Run:
     saved_step: int
     broken: BrokenImages | None = None
 
+    def to_the_end(self) -> dict[str, Any]:
+        """Trains the stages that are left, evaluates, and returns the run's summary."""
+        if self.step and _due(self.step, self.experiment.evaluate_every) and not self._is_evaluated():
+            self.evaluate()  # the run was stopped before it could
+        for stage in remaining_stages(self.experiment, self.step):
+            self.train_stage(stage)
+        self.wait_for_save()
+        results = self.report.results_at(self.step) or self.evaluate()
+        return self.report.finish(results, self.programs.figures())
+
     def train_stage(self, stage: Stage) -> None:
         """Trains to the end of a stage.
 
         Raises:
           Diverged: if a number is no longer finite.
+          OSError: if the run cannot be saved.
           Stopped: if a signal has requested a stop.
         """
-        train_step = self.programs.get(stage_name(stage))
+        self.alive.beat("compile", self.step, stage.index + 1)
+        train_step = self.programs.get(stage_name(stage), partial(self.alive.beat, "compile"))
+        self.alive.beat("input")
         host_batches = self._host_batches(stage)
         self.broken = host_batches.broken
         batches = self.report.with_pictures(stage, self.step, host_batches)
         self.report.start(stage, self.step, self.programs.figures()[stage_name(stage)])
-        for batch in self._on_devices(batches, stage):
-            self.trace.before(self.step, self.state)
-            self.state, metrics = train_step(self.state, batch)
-            self.step += 1
-            self._after_step(stage, metrics)
+        with self.stop.deferred():
+            for batch in self._on_devices(batches, stage):
+                self.trace.before(self.step, self.state)
+                self.state, metrics = train_step(self.state, batch)
+                self.step += 1
+                self.alive.beat("train", self.step)
+                self._after_step(stage, metrics)
 
     def evaluate(self) -> Results:
-        """Evaluates the raw and the averaged weights, and reports the results."""
+        """Evaluates the raw and the averaged weights, and reports the results. A signal ends it at once.
+
+        The state must be saved before, since a run that is stopped meanwhile evaluates when it resumes.
+        """
         experiment = self.experiment
-        with self.report.paused():
+        with self.stop.immediate(), self.report.paused():
             results = evaluate_split(
-                self.programs.get(EVALUATION),
+                self.programs.get(EVALUATION, partial(self.alive.beat, "compile")),
                 self.state.weights,
                 experiment.config.data,
                 image_size=experiment.eval_size,
                 batch_size=experiment.eval_batch_size,
                 examples=experiment.dataset_info.eval_examples,
                 mesh=self.mesh,
+                progress=partial(self.alive.beat, "evaluate"),
             )
         self.report.evaluation(self.step, results)
+        self.saver.scores[self.step] = results[experiment.config.evaluation.weights]["top1"]
         return results
+
+    def save_first(self, checkpoints: Checkpoints) -> None:
+        """Saves the state before step 0 and reads it back, so that no run starts that could not be saved.
+
+        Raises:
+          OSError: if that fails.
+        """
+        start = time.monotonic()
+        self.saver.save(self.step, self.state)
+        self.wait_for_save()
+        processes.share_first_error(partial(checkpoints.verify, self.step))
+        self.report.say(
+            f"checkpoint: {byte_size(state_bytes(self.state))}, written and read back in "
+            f"{time.monotonic() - start:.1f} s"
+        )
+
+    def wait_for_save(self) -> None:
+        """Waits until the last save is written.
+
+        Raises:
+          OSError: if it failed.
+          Diverged: if the state was not finite.
+        """
+        processes.share_first_error(partial(self.saver.wait, partial(self.alive.beat, "save")), (OSError, Diverged))
 
     def _after_step(self, stage: Stage, metrics: Metrics) -> None:
         experiment, config, step = self.experiment, self.experiment.config, self.step
         if step == self.saved_step + 1:  # this loss shows whether the saved state is any good
             check_metrics(metrics, step, stage)
+        if jax.process_count() == 1:  # several processes hear of a failed save when they save again
+            self.saver.poll()
         if _due(step, config.log_every_steps) or step == stage.end_step:
             assert self.broken is not None
             self.report.step(step, stage, metrics, self.broken.skipped)
-        results = self.evaluate() if _due(step, experiment.evaluate_every) else None
-        stopping = self.stop.stops_at(step)
-        if stopping or results or _due(step, experiment.checkpoint_every) or step == stage.end_step:
+        evaluating, stopping = _due(step, experiment.evaluate_every), self.stop.stops_now()
+        if stopping or evaluating or _due(step, experiment.checkpoint_every) or step == stage.end_step:
             check_metrics(metrics, step, stage)
-            check_state(self.state, step)
-            self.checkpoints.save(step, self.state, results[config.evaluation.weights]["top1"] if results else None)
+            self.wait_for_save()
+            self.saver.save(step, self.state)
             self.saved_step = step
-        if stopping and step < experiment.total_steps:
-            self.checkpoints.wait()
+        if stopping:
             raise Stopped(step)
+        if evaluating:
+            self.evaluate()
+
+    def _is_evaluated(self) -> bool:
+        """Returns whether the current step has been evaluated before this start; all processes get the same answer."""
+        return bool(processes.number_of_first(int(self.report.results_at(self.step) is not None)))
 
     def _host_batches(self, stage: Stage) -> TrainBatches:
         """Returns this host's batches from the current step on, which continue to count broken images across stages."""
@@ -183,15 +258,17 @@ class _Run:
 
     def _on_devices(self, batches: Iterator[Any], stage: Stage) -> Iterator[Any]:
         """Yields the global batches of the rest of a stage."""
-        rest = itertools.islice(batches, stage.end_step - self.step)
+        rest = self._watched(itertools.islice(batches, stage.end_step - self.step))
         return sharding.on_devices(rest, sharding.batch_sharded(self.mesh))
 
-
-def _remaining_stages(experiment: Experiment, step: int) -> tuple[Stage, ...]:
-    """Returns the stages that still have steps to take."""
-    if step >= experiment.total_steps:
-        return ()
-    return experiment.stages[stage_at(experiment.stages, step).index :]
+    def _watched(self, batches: Iterator[Any]) -> Iterator[Any]:
+        """Passes batches through, and gives a sign of life before it waits for each."""
+        while True:
+            self.alive.beat("input")
+            batch = next(batches, None)
+            if batch is None:
+                return
+            yield batch
 
 
 def _due(step: int, every: int) -> bool:
@@ -199,38 +276,9 @@ def _due(step: int, every: int) -> bool:
     return every > 0 and step % every == 0
 
 
-def _compiling(experiment: Experiment, mesh: Mesh, step: int) -> BackgroundCompiler:
-    """Lowers the programs that the rest of a run needs, and starts to compile them in the order of their use.
-
-    If the devices' memory is known, the program of the stage with the largest images is compiled first. The function
-    then waits for it and for the evaluation program, so that a program that does not fit is refused before the first
-    step.
-    """
-    stages = _remaining_stages(experiment, step)
-    largest = max(stages, key=lambda stage: stage.image_size, default=None)
-    image_bytes = 3 * largest.image_size**2 if largest else 0
-    waiting_batches = sharding.AHEAD * image_bytes * experiment.config.batch_size // mesh.size
-    available = device_memory(experiment.config.device_memory_gib, resident=waiting_batches)
-    compiler = BackgroundCompiler(available)
-    for stage in stages[:1]:
-        compiler.add(stage_name(stage), partial(train_program, experiment, stage, mesh), experiment.accumulation)
-    compiler.add(EVALUATION, lambda _: eval_program(experiment, mesh))
-    for stage in stages[1:]:
-        compiler.add(stage_name(stage), partial(train_program, experiment, stage, mesh), experiment.accumulation)
-    if available and largest:
-        compiler.compile_all(first=stage_name(largest))
-        compiler.get(stage_name(largest))
-        compiler.get(EVALUATION)
-    else:
-        compiler.compile_all()
-    return compiler
-
-
-def _state(
-    experiment: Experiment, mesh: Mesh, checkpoints: Checkpoints, initial_variables: InitialVariables | None
-) -> TrainState:
-    """Returns the latest saved state, or the state before step 0."""
-    if checkpoints.steps:
-        return checkpoints.restore(sharding.with_sharding(experiment.abstract_state(), sharding.replicated(mesh)))
+def _state(experiment: Experiment, mesh: Mesh, start: Start, initial_variables: InitialVariables | None) -> TrainState:
+    """Returns the saved state that a run resumes from, or the state before step 0, on all devices."""
+    if start.state is not None:
+        return sharding.replicate(start.state, mesh)
     variables = (initial_variables or partial(init_variables, seed=experiment.config.seed))(experiment.model)
     return sharding.replicate(experiment.initial_state(variables), mesh)

@@ -21,14 +21,13 @@ from effnetv2_jax.cli.config_file import load_config
 from effnetv2_jax.cli.main import main
 from effnetv2_jax.data.dataset import open_source
 from effnetv2_jax.model.variables import init_variables
-from effnetv2_jax.train.devices.sharding import make_mesh, replicated, with_sharding
+from effnetv2_jax.train.checkpoint.checkpoints import CHECKPOINTS, Checkpoints
+from effnetv2_jax.train.checkpoint.orbax_folder import read_arrays
 from effnetv2_jax.train.evaluation import evaluate_run
-from effnetv2_jax.train.experiment import make_experiment
 from effnetv2_jax.train.report.metrics import read_metrics
-from effnetv2_jax.train.run.checkpoint import Checkpoints
+from effnetv2_jax.train.report.reporter import Reporter
 from effnetv2_jax.train.run.divergence import Diverged
-from effnetv2_jax.train.run.preemption import Stopped, StopSignal
-from effnetv2_jax.train.run.workdir import CHECKPOINTS
+from effnetv2_jax.train.run.preemption import Stopped
 from effnetv2_jax.train.trainer import train
 
 ROOT = Path(__file__).parent.parent.parent
@@ -61,11 +60,8 @@ def straight(tmp_path_factory):
 
 def final_state(workdir):
     """Returns the leaves of the latest checkpoint by path."""
-    experiment = make_experiment(smoke_config(), jax.device_count())
-    abstract = with_sharding(experiment.abstract_state(), replicated(make_mesh()))
-    with Checkpoints(epath.Path(workdir) / CHECKPOINTS) as checkpoints:
-        state = checkpoints.restore(abstract)
-    return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(state)}
+    checkpoints = Checkpoints(epath.Path(workdir) / CHECKPOINTS)
+    return read_arrays(checkpoints.path(), checkpoints.record())
 
 
 def rows(workdir):
@@ -89,7 +85,15 @@ def saved_steps(workdir):
 
 
 def stopping_at(monkeypatch, *steps):
-    monkeypatch.setattr(StopSignal, "stops_at", lambda self, step: step in steps)
+    """Sends this process SIGTERM as soon as it has reported one of the steps."""
+    report = Reporter.step
+
+    def step(self, step, *arguments):
+        report(self, step, *arguments)
+        if step in steps:
+            signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(Reporter, "step", step)
 
 
 def test_a_run_reports_every_step_once_with_the_image_size_of_its_stage(straight):
@@ -229,7 +233,7 @@ def test_a_loss_of_nan_stops_the_run_without_saving(tmp_path):
         variables["params"]["classifier"]["bias"][0] = np.nan
         return variables
 
-    with pytest.raises(FloatingPointError, match=r"loss is nan at step 1 "):
+    with pytest.raises(FloatingPointError, match=r"classifier/bias is not finite after step 0"):
         train(smoke_config(), str(tmp_path), broken)
     assert saved_steps(tmp_path) == []
 
@@ -237,8 +241,8 @@ def test_a_loss_of_nan_stops_the_run_without_saving(tmp_path):
 @pytest.mark.parametrize(
     ("base_rate", "message", "kept"),
     [
-        ("1e10", "loss is nan at step 3 .* step 2 .*deleted.* 1$", [1]),
-        ("1e39", "not finite after step 1.* none$", []),
+        ("1e10", "loss is nan at step 3 .* step 2 .*deleted.* 0, 1$", [0, 1]),
+        ("1e39", "not finite after step 1.* steps: 0$", [0]),
     ],
 )
 def test_a_run_that_diverges_deletes_the_checkpoint_that_caused_it(tmp_path, base_rate, message, kept):

@@ -22,18 +22,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Trains, and prints the results and the paths of the files."""
-    from effnetv2_jax.train.run.preemption import EXIT_CODE, Stopped
+    from effnetv2_jax.train.run.preemption import EXIT_CODE, Stopped, leave
     from effnetv2_jax.train.run.processes import is_first
     from effnetv2_jax.train.trainer import train
 
     config = load_config(arguments)
     join_processes(arguments)
     try:
-        summary = train(config, arguments.workdir, initial_variables(config), arguments.profile)
+        summary = train(config, arguments.workdir, initial_variables(config), arguments.profile, own_process=True)
     except Stopped as stopped:
         if is_first():
             print(f"effnetv2 train: {stopped}; the same command resumes from there", file=sys.stderr)
-        return EXIT_CODE
+        leave(EXIT_CODE)  # not by returning, which would wait for programs that are being compiled
     if not is_first():
         return 0
     suffix = "_averaged" if summary["reported_weights"] == "averaged" else ""

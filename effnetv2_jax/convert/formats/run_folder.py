@@ -39,15 +39,16 @@ def open_run(path: epath.PathLike, *, moving_average: bool) -> Iterator[TensorFi
       ValueError: for a damaged checkpoint.
       FileNotFoundError: if there is no checkpoint.
     """
-    from effnetv2_jax.train.run.checkpoint import newest_checkpoint, read_weights  # imports Orbax, which takes seconds
+    # Imported here, because it imports Orbax, which takes seconds.
+    from effnetv2_jax.train.checkpoint.checkpoints import find_checkpoint, read_weights
 
-    checkpoint = newest_checkpoint(path)
+    checkpoints, step = find_checkpoint(epath.Path(path))
     try:
-        averaged, tensors = read_weights(checkpoint, moving_average=moving_average)
-    except Exception as error:  # Orbax and tensorstore have no common class of exceptions
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ValueError(f"{checkpoint} is damaged or not a checkpoint of a run: {reason}") from error
-    metadata = _card(checkpoint) | {"averaging": "averaged" if averaged else "raw"}
+        averaged, tensors = read_weights(checkpoints, step, moving_average=moving_average)
+    except ValueError as error:
+        older = [str(checkpoints.path(other)) for other in checkpoints.steps if other < step]
+        raise ValueError(f"{error}; older checkpoints: {', '.join(older) or 'none'}") from error
+    metadata = _card(checkpoints.path(step)) | {"averaging": "averaged" if averaged else "raw"}
     yield TensorFile({name: value.shape for name, value in tensors.items()}, tensors.__getitem__, metadata)
 
 

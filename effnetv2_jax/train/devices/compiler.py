@@ -48,8 +48,8 @@ class _Compilation:
 class BackgroundCompiler:
     """Compiles programs in one background thread, after all of them were lowered.
 
-    It is a context: leaving it drops the programs that have not started to compile. Each program may use `available`
-    bytes of device memory; None sets no limit.
+    It is a context: leaving it drops the programs that have not started to compile, and does not wait for the one that
+    has. Each program may use `available` bytes of device memory; None sets no limit.
     """
 
     def __init__(self, available: int | None = None) -> None:
@@ -68,14 +68,21 @@ class BackgroundCompiler:
         order = sorted(self._compilations, key=lambda name: name != first)
         self._done = {name: self._thread.submit(self._compile, name) for name in order}
 
-    def get(self, name: str) -> jax.stages.Compiled:
+    def get(self, name: str, waiting: Callable[[], None] = lambda: None) -> jax.stages.Compiled:
         """Returns a compiled program, and waits for it if necessary. It refuses arguments of other shapes.
+
+        Args:
+          name: the program.
+          waiting: called every second while the program is not ready.
 
         Raises:
           DeviceMemoryError: if it does not fit with any of its numbers of microbatches.
         """
         compilation = self._compilations[name]
         start = time.perf_counter()
+        while not self._done[name].done():
+            waiting()
+            concurrent.futures.wait([self._done[name]], timeout=1.0)
         self._done[name].result()
         compilation.waited_seconds += time.perf_counter() - start
         assert compilation.compiled is not None
@@ -103,7 +110,7 @@ class BackgroundCompiler:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._thread.shutdown(wait=True, cancel_futures=True)
+        self._thread.shutdown(wait=False, cancel_futures=True)
 
     def _compile(self, name: str) -> None:
         compilation = self._compilations[name]

@@ -7,7 +7,7 @@ import importlib.metadata
 import itertools
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -57,8 +57,8 @@ class Reporter:
         if self._writer:
             self._writer.close()
 
-    def introduce(self) -> None:
-        """Prints what is trained, on which data and devices, and the stages."""
+    def introduce(self, warnings: Sequence[str] = ()) -> None:
+        """Prints what is trained, on which data and devices, the stages, and warnings."""
         run, info, say = self._run, self._run.dataset_info, self._progress.say
         model, device = run.recipe.model, jax.devices()[0]
         say(
@@ -74,6 +74,8 @@ class Reporter:
         say(run.training_images)
         say(stage_table(run))
         say(f"run folder: {self._folder}")
+        for text in warnings:
+            self.warn(text)
         if self._first_step:
             say(f"resuming from step {self._first_step}")
 
@@ -87,6 +89,10 @@ class Reporter:
             f"{figures['waited_seconds']:.1f} s; {microbatches} × {self._run.batch_size // microbatches:,} images a "
             f"step, {byte_size(figures['device_bytes'])} of each device's memory"
         )
+
+    def say(self, text: str) -> None:
+        """Prints a line."""
+        self._progress.say(text)
 
     def warn(self, text: str) -> None:
         """Prints a warning."""
@@ -161,6 +167,11 @@ class Reporter:
                 if row["step"] == step and name in ("raw", "averaged"):
                     found.setdefault(name, {})[metric] = value
         return found or None
+
+    def scores(self) -> dict[int, float]:
+        """Returns the top-1 of the weights that the run reports, by step, as far as this process knows it."""
+        name = f"{self._run.reported_weights}/top1"
+        return {row["step"]: row[name] for row in (self._writer.rows if self._writer else []) if name in row}
 
     def finish(self, results: Results, programs: Mapping[str, Any]) -> dict[str, Any]:
         """Draws the curves, writes the summary and returns it.

@@ -7,12 +7,12 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import jax
 import numpy as np
 
+from effnetv2_jax.train.checkpoint.arrays import Arrays
+from effnetv2_jax.train.checkpoint.checkpoints import Checkpoints
+from effnetv2_jax.train.checkpoint.saver import Saver
 from effnetv2_jax.train.recipe.progressive import Stage
-from effnetv2_jax.train.recipe.state import TrainState
-from effnetv2_jax.train.run.checkpoint import Checkpoints
 
 
 class Diverged(FloatingPointError):
@@ -45,25 +45,22 @@ def check_metrics(metrics: Mapping[str, Any], step: int, stage: Stage) -> None:
             )
 
 
-def check_state(state: TrainState, step: int) -> None:
-    """Checks that a state is finite, including the optimiser's state and the averages.
-
-    The check runs on the host. XLA would take most of a minute to compile a program over so many arrays, and saving
-    copies them to the host anyway.
+def check_finite(arrays: Arrays, step: int) -> None:
+    """Checks that the arrays of a state are finite, including the optimiser's state and the averages.
 
     Raises:
-      Diverged: if it is not; the message names one array.
+      Diverged: if they are not; the message names one array.
     """
-    for path, leaf in jax.tree_util.tree_leaves_with_path(state):
-        if not np.isfinite(np.asarray(leaf.addressable_data(0))).all():
+    for name, array in arrays.items():
+        if not np.isfinite(array).all():
             raise Diverged(
-                f"{jax.tree_util.keystr(path)} is not finite after step {step}, so the state is not saved; lower the "
-                "learning rate or set optimizer.clip_norm"
+                f"{name} is not finite after step {step}, so the state is not saved; lower the learning rate or set "
+                "optimizer.clip_norm"
             )
 
 
 @contextlib.contextmanager
-def ruined_checkpoint_deleted(checkpoints: Checkpoints) -> Iterator[None]:
+def ruined_checkpoint_deleted(saver: Saver, checkpoints: Checkpoints) -> Iterator[None]:
     """A context that deletes the checkpoint of a useless state when a run diverges within it.
 
     A state can be finite and still useless; the loss of the next step shows it. Without that checkpoint, the run
@@ -74,9 +71,21 @@ def ruined_checkpoint_deleted(checkpoints: Checkpoints) -> Iterator[None]:
     """
     try:
         yield
-    except Diverged as error:
+    except Diverged as caught:
+        error = _first_cause(saver, caught)
         step = error.ruined_step
-        deleted = step is not None and checkpoints.delete(step)
+        deleted = step is not None and saver.delete(step)
         gone = f"; the checkpoint of step {step} caused it and is deleted" if deleted else ""
         left = ", ".join(map(str, checkpoints.steps)) or "none"
         raise Diverged(f"{error}{gone}; checkpoints of steps: {left}", step) from None
+
+
+def _first_cause(saver: Saver, error: Diverged) -> Diverged:
+    """Returns the error of a save in progress if it has one, since that state came before the step that diverged."""
+    try:
+        saver.wait()
+    except Diverged as earlier:
+        return earlier
+    except OSError:  # the save has failed for another reason, and the run ends with the divergence
+        pass
+    return error

@@ -7,11 +7,12 @@ import importlib.util
 import os
 import re
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 import jax
+import numpy as np
 from jax.experimental import multihost_utils
 
 T = TypeVar("T")
@@ -32,6 +33,7 @@ _COUNTS: dict[str, Callable[[str], int]] = {
 _CHIPS = ("/dev/accel0", "/dev/vfio/0")
 _METADATA = "http://{}/computeMetadata/v1/instance/attributes/{}"
 _METADATA_SECONDS = 2.0
+_ERROR_BYTES = 2048
 
 
 class Membership(NamedTuple):
@@ -130,7 +132,55 @@ def first_before_others(work: Callable[[], T]) -> T:
     return result
 
 
+def share_first_error(work: Callable[[], T], kinds: Sequence[type[Exception]] = (ValueError, OSError)) -> T | None:
+    """Does the work in the first process only. If it raises an error there, every process raises that error.
+
+    Every process must call this with the same `kinds`. The others wait until the first process is done.
+
+    Args:
+      work: what the first process does.
+      kinds: classes that can be made of a text alone. The other processes raise the first of them that the error is an
+        instance of, or a RuntimeError if there is none.
+
+    Returns:
+      What `work` returned in the first process, and None in the others.
+
+    Raises:
+      Exception: the error of the first process; in the others, one with the same text.
+    """
+    result = error = None
+    if is_first():
+        try:
+            result = work()
+        except Exception as caught:
+            error = caught
+    if jax.process_count() > 1:
+        message = multihost_utils.broadcast_one_to_all(_error_message(error, kinds))
+        if not is_first() and message[0]:
+            raise [*kinds, RuntimeError][message[0] - 1](bytes(message[1:]).rstrip(b"\0").decode(errors="ignore"))
+    if error is not None:
+        raise error
+    return result
+
+
+def _error_message(error: Exception | None, kinds: Sequence[type[Exception]]) -> np.ndarray:
+    """Returns an error as bytes of a fixed number: 0 for no error or 1 + its index in `kinds`, then its text."""
+    message = np.zeros(_ERROR_BYTES, np.uint8)
+    if error is not None:
+        kind = next((index for index, kind in enumerate(kinds) if isinstance(error, kind)), len(kinds))
+        text = (str(error) or type(error).__name__).encode()[: _ERROR_BYTES - 1]
+        message[0], message[1 : 1 + len(text)] = 1 + kind, np.frombuffer(text, np.uint8)
+    return message
+
+
 def wait_for_all(what: str) -> None:
     """Blocks until every process has called this with the same `what`, which names the event."""
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(what)
+
+
+def number_of_first(number: int) -> int:
+    """Returns the number that the first process passes, in every process."""
+    if jax.process_count() == 1:
+        return number
+    return int(multihost_utils.broadcast_one_to_all(np.int32(number)))

@@ -12,9 +12,10 @@ import jax
 from etils import epath
 
 from effnetv2_jax.model.provenance import CARD
+from effnetv2_jax.train.checkpoint.checkpoints import CHECKPOINTS
 from effnetv2_jax.train.run.processes import is_first, wait_for_all
 
-CONFIG, DATA, METRICS, SUMMARY, CHECKPOINTS = "config.json", "data.json", "metrics.jsonl", "summary.json", "checkpoints"
+CONFIG, DATA, METRICS, SUMMARY = "config.json", "data.json", "metrics.jsonl", "summary.json"
 """Names in a run folder, besides `CARD`, the provenance of its weights."""
 
 _WRITTEN_BY_STEPS = (CHECKPOINTS, METRICS, SUMMARY)

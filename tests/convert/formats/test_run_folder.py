@@ -1,27 +1,27 @@
-"""A run folder that Orbax writes as it does for the trainer."""
+"""A run folder, written as the trainer writes it."""
 
 import json
 import shutil
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
+from etils import epath
 from golden import reference
-from orbax.checkpoint import v1 as ocp
 
 from effnetv2_jax.convert.weights import load_weights
 from effnetv2_jax.model.provenance import Provenance
+from effnetv2_jax.train.checkpoint.orbax_folder import write
 
 
 def state(variables, factor):
-    raw = jax.tree.map(lambda leaf: jnp.asarray(leaf * factor), variables)
+    raw = jax.tree.map(lambda leaf: np.asarray(leaf * factor), variables)
     averaged = jax.tree.map(lambda leaf: leaf * 0.5, raw)
     return {
-        "step": jnp.int32(3),
+        "step": np.array(3, np.int32),
         "params": raw["params"],
         "batch_stats": raw["batch_stats"],
-        "opt_state": [{"count": jnp.int32(3)}, None],
+        "opt_state": [{"count": np.array(3, np.int32)}, None],
         "ema_params": averaged["params"],
         "ema_batch_stats": averaged["batch_stats"],
     }
@@ -31,9 +31,8 @@ def state(variables, factor):
 def run(tmp_path_factory, tiny):
     """A run with the steps 9 and 10; their weights are 1 and 2 times the tiny ones."""
     folder = tmp_path_factory.mktemp("run")
-    with ocp.training.Checkpointer(folder / "checkpoints") as checkpointer:
-        for step, factor in ((9, 1.0), (10, 2.0)):
-            checkpointer.save_checkpointables(step, {"state": state(tiny, factor)})
+    for step, factor in ((9, 1.0), (10, 2.0)):
+        write(epath.Path(folder / "checkpoints" / str(step)), step, state(tiny, factor))
     provenance = Provenance(
         reference.TINY, 10, "same", 1e-3, preprocessing="v2", eval_size=64, class_names=tuple("abcdefghij")
     )
@@ -71,8 +70,7 @@ def test_a_run_records_its_provenance(run):
 
 def test_a_run_without_averages_gives_its_raw_weights(tmp_path, tiny):
     kept = state(tiny, 1.0) | {"ema_params": None, "ema_batch_stats": None}
-    with ocp.training.Checkpointer(tmp_path / "checkpoints") as checkpointer:
-        checkpointer.save_checkpointables(1, {"state": kept})
+    write(epath.Path(tmp_path / "checkpoints" / "1"), 1, kept)
     weights = load_weights(tmp_path, reference.TINY)
     assert reference.equal(weights.variables, tiny)
     assert weights.provenance.averaging == "raw"
@@ -84,7 +82,7 @@ def test_a_damaged_checkpoint_is_refused(tmp_path, run):
     shutil.copytree(run, tmp_path / "run")
     for file in (tmp_path / "run/checkpoints/10/state").rglob("d/*"):
         file.write_bytes(file.read_bytes()[:100])
-    with pytest.raises(ValueError, match="is damaged or not a checkpoint of a run"):
+    with pytest.raises(ValueError, match=r"is damaged or not a checkpoint of a run: .*; older checkpoints: .*/9$"):
         load_weights(tmp_path / "run")
 
 

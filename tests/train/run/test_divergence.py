@@ -5,9 +5,10 @@ import numpy as np
 import optax
 import pytest
 
+from effnetv2_jax.train.checkpoint.arrays import snapshot
 from effnetv2_jax.train.recipe.progressive import Stage
 from effnetv2_jax.train.recipe.state import create_state
-from effnetv2_jax.train.run.divergence import Diverged, check_metrics, check_state
+from effnetv2_jax.train.run.divergence import Diverged, check_finite, check_metrics
 
 STAGE = Stage(
     index=0, first_step=0, end_step=9, image_size=32, magnitude=0, mixup_alpha=0, cutmix_alpha=0, dropout_rate=0,
@@ -35,8 +36,8 @@ def test_only_a_loss_that_is_not_finite_blames_the_previous_state(metrics, messa
 def test_every_part_of_a_state_must_be_finite(field, value):
     variables = {"params": {"w": jnp.ones(3)}, "batch_stats": {"w": jnp.ones(3)}}
     state = create_state(variables, optax.trace(0.9), averaged=True)
-    check_state(state, 5)
+    check_finite(snapshot(state), 5)
     leaf = jnp.array([0.0, value, 0.0])
     broken = optax.TraceState({"w": leaf}) if field == "opt_state" else {"w": leaf}
-    with pytest.raises(Diverged, match=rf"^\.{field}.* not finite after step 5"):
-        check_state(state.replace(**{field: broken}), 5)
+    with pytest.raises(Diverged, match=rf"^{field}/.* not finite after step 5"):
+        check_finite(snapshot(state.replace(**{field: broken})), 5)

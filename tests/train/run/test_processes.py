@@ -2,13 +2,13 @@
 
 import contextlib
 import dataclasses
+import functools
 import json
 import shutil
 import signal
 import types
 import weakref
 
-import jax
 import numpy as np
 import pytest
 from etils import epath
@@ -17,13 +17,12 @@ from train.run.processes import ROOT, Children
 from effnetv2_jax.cli.config_file import load_config
 from effnetv2_jax.cli.main import main
 from effnetv2_jax.data.pipeline import train_batches
-from effnetv2_jax.train.devices.sharding import check_batch_size, check_group_size, make_mesh, replicated, with_sharding
-from effnetv2_jax.train.experiment import make_experiment
+from effnetv2_jax.train.checkpoint.checkpoints import CHECKPOINTS, Checkpoints
+from effnetv2_jax.train.checkpoint.orbax_folder import read_arrays
+from effnetv2_jax.train.devices.sharding import check_batch_size, check_group_size, make_mesh
 from effnetv2_jax.train.report.metrics import read_metrics
-from effnetv2_jax.train.run.checkpoint import Checkpoints
 from effnetv2_jax.train.run.preemption import Stopped, StopSignal
 from effnetv2_jax.train.run.processes import announced_processes
-from effnetv2_jax.train.run.workdir import CHECKPOINTS
 from effnetv2_jax.train.trainer import train
 
 STEPS, STOP = 12, 4
@@ -49,7 +48,7 @@ def alone(tmp_path_factory):
     """The folder of a run of one process with two devices, and a copy of it as it was after step 4."""
     workdir, stopped = tmp_path_factory.mktemp("alone"), tmp_path_factory.mktemp("stopped") / "run"
     with pytest.MonkeyPatch.context() as patch, contextlib.suppress(Stopped):
-        patch.setattr(StopSignal, "stops_at", lambda self, step: step == STOP)
+        patch.setattr(StopSignal, "stops_now", functools.partial(next, iter([False] * (STOP - 1) + [True])))
         train(smoke_config(), str(workdir))
     shutil.copytree(workdir, stopped)
     made, counts = [], [None]
@@ -70,10 +69,8 @@ def alone(tmp_path_factory):
 
 
 def final_state(workdir):
-    experiment = make_experiment(smoke_config(), jax.device_count())
-    with Checkpoints(epath.Path(workdir) / CHECKPOINTS) as checkpoints:
-        state = checkpoints.restore(with_sharding(experiment.abstract_state(), replicated(make_mesh())))
-    return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(state)}
+    checkpoints = Checkpoints(epath.Path(workdir) / CHECKPOINTS)
+    return read_arrays(checkpoints.path(), checkpoints.record())
 
 
 def losses(workdir):

@@ -1,0 +1,217 @@
+"""The checkpoints of a run, by step: which there are, and reading them with proof that they are as they were saved."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from etils import epath
+
+from effnetv2_jax.model.variables import Variables
+from effnetv2_jax.train.checkpoint.arrays import description, like_tree, named_leaves
+from effnetv2_jax.train.checkpoint.orbax_folder import DamagedCheckpointError, Record, read_arrays, read_record
+
+CHECKPOINTS = "checkpoints"
+"""The folder in a run folder that contains one folder for each checkpoint, named by its step."""
+
+DAMAGED = "damaged"
+"""The folder in a run folder for damaged checkpoints that a run has set aside."""
+
+_AVERAGED = "ema_"  # prefix of the averaged weights' names in a state
+_WEIGHTS = ("params", "batch_stats")
+
+
+class Checkpoints:
+    """The checkpoints in a folder. Reading them is safe while a run writes."""
+
+    def __init__(self, folder: epath.Path) -> None:
+        self.folder = folder
+
+    @property
+    def steps(self) -> list[int]:
+        """The steps of the folders that checkpoints are saved in, ascending. The folders may be damaged."""
+        if not self.folder.is_dir():
+            return []
+        return sorted(int(path.name) for path in self.folder.iterdir() if _is_step(path.name))
+
+    def path(self, step: int | None = None) -> epath.Path:
+        """Returns the folder of the checkpoint of a step, or of the latest one.
+
+        Raises:
+          FileNotFoundError: if there is none.
+        """
+        steps = self.steps
+        if not steps or (step is not None and step not in steps):
+            wanted = "no checkpoint" if step is None else f"no checkpoint of step {step}"
+            raise FileNotFoundError(f"{wanted} in {self.folder}; saved steps: {_listed(steps)}")
+        return self.folder / str(steps[-1] if step is None else step)
+
+    def record(self, step: int | None = None) -> Record:
+        """Returns the record of a step's checkpoint, without reading its arrays.
+
+        Raises:
+          FileNotFoundError: if there is no such checkpoint.
+          DamagedCheckpointError: if its record is damaged, or that of another step.
+          OSError: if the storage fails.
+        """
+        path = self.path(step)
+        record = read_record(path)
+        if record.step != int(path.name):
+            raise DamagedCheckpointError(path, f"it is the checkpoint of step {record.step}")
+        return record
+
+    def verify(self, step: int | None = None) -> Record:
+        """Reads a step's checkpoint whole, checks each array against its digest, and returns the record.
+
+        Raises:
+          FileNotFoundError: if there is no such checkpoint.
+          DamagedCheckpointError: if it is not what was saved.
+          OSError: if the storage fails.
+        """
+        record = self.record(step)
+        read_arrays(self.path(step), record)
+        return record
+
+    def restore(self, abstract: Any, step: int | None = None) -> Any:
+        """Returns the state saved at a step, or the latest one, as host arrays in the structure of `abstract`.
+
+        Raises:
+          FileNotFoundError: if there is no such checkpoint.
+          DamagedCheckpointError: if it is not what was saved, or the names, shapes or dtypes of its arrays differ from
+            those of `abstract`.
+          OSError: if the storage fails.
+        """
+        path, record = self.path(step), self.record(step)
+        _check_same(path, record.arrays, abstract)
+        return like_tree(abstract, read_arrays(path, record))
+
+    def newest_sound(self, abstract: Any) -> tuple[int, Any, list[DamagedCheckpointError]]:
+        """Restores the newest checkpoint that is sound.
+
+        Returns:
+          Its step, its state as host arrays, and one error for each newer checkpoint that is damaged.
+
+        Raises:
+          FileNotFoundError: if there is no checkpoint.
+          DamagedCheckpointError: if none is sound.
+          OSError: if the storage fails.
+        """
+        damaged: list[DamagedCheckpointError] = []
+        for step in reversed(self.steps):
+            try:
+                return step, self.restore(abstract, step), damaged
+            except DamagedCheckpointError as error:
+                damaged.append(error)
+        if not damaged:
+            raise FileNotFoundError(f"no checkpoint in {self.folder}")
+        raise DamagedCheckpointError(
+            self.folder, f"none of its checkpoints is sound; the newest: {damaged[0]}. Nothing was changed"
+        )
+
+    def set_aside(self, step: int) -> epath.Path:
+        """Moves a damaged checkpoint out of the way, and returns its new path."""
+        target = self.folder.parent / DAMAGED / str(step)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if target.exists():
+            target.rmtree()
+        return (self.folder / str(step)).rename(target)
+
+    def restore_weights(self, shapes: Variables, step: int | None = None) -> dict[str, Any]:
+        """Returns the weights saved at a step, or the latest ones, without reading the optimiser's state.
+
+        Args:
+          shapes: shapes of the network's variables.
+          step: one of `steps`; None for the latest.
+
+        Returns:
+          The variables `raw` as trained and, if the run keeps averages, `averaged`, as host arrays.
+
+        Raises:
+          FileNotFoundError: if there is no such checkpoint.
+          ValueError: if the checkpoint is damaged or belongs to another network.
+          OSError: if the storage fails.
+        """
+        path, record = self.path(step), self.record(step)
+        prefixes = {"raw": ""} | ({"averaged": _AVERAGED} if _has_averages(record) else {})
+        wanted = {prefix + name: shapes[name] for prefix in prefixes.values() for name in _WEIGHTS}
+        _check_same(path, {name: text for name, text in record.arrays.items() if _part(name) in wanted}, wanted)
+        weights = like_tree(wanted, read_arrays(path, record, tuple(wanted)))
+        return {key: {name: weights[prefix + name] for name in _WEIGHTS} for key, prefix in prefixes.items()}
+
+
+def find_checkpoint(path: epath.Path) -> tuple[Checkpoints, int]:
+    """Returns the checkpoints of a run, and the step of the newest one.
+
+    Args:
+      path: a run folder, its folder of checkpoints, or the folder of one checkpoint, whose step is then returned; a
+        path or `gs://…`.
+
+    Raises:
+      FileNotFoundError: if `path` does not exist or contains no checkpoint.
+    """
+    if "://" not in str(path):
+        path = path.expanduser().resolve()
+    if not path.exists():
+        raise FileNotFoundError(f"{path} does not exist")
+    if _is_step(path.name) and path.is_dir():
+        return Checkpoints(path.parent), int(path.name)
+    checkpoints = Checkpoints(path / CHECKPOINTS if (path / CHECKPOINTS).is_dir() else path)
+    if not checkpoints.steps:
+        raise FileNotFoundError(f"{path} contains no checkpoint of a run")
+    return checkpoints, checkpoints.steps[-1]
+
+
+def read_weights(checkpoints: Checkpoints, step: int, *, moving_average: bool) -> tuple[bool, dict[str, np.ndarray]]:
+    """Reads the weights of one checkpoint into host memory, without the step and the optimiser's state.
+
+    Args:
+      checkpoints: the checkpoints of a run.
+      step: the step of one of them.
+      moving_average: whether to read the averaged weights; a run without averages gives its raw ones.
+
+    Returns:
+      Whether averages were read, and each array by its name, such as `params/stem_conv/kernel`.
+
+    Raises:
+      DamagedCheckpointError: if the checkpoint is not what was saved.
+      OSError: if the storage fails.
+    """
+    record = checkpoints.record(step)
+    averaged = moving_average and _has_averages(record)
+    prefix = _AVERAGED if averaged else ""
+    arrays = read_arrays(checkpoints.path(step), record, tuple(prefix + name for name in _WEIGHTS))
+    return averaged, {name.removeprefix(prefix): array for name, array in arrays.items()}
+
+
+def _has_averages(record: Record) -> bool:
+    return any(_part(name) == _AVERAGED + "params" for name in record.arrays)
+
+
+def _part(name: str) -> str:
+    """Returns the part of the state that an array belongs to, such as `params`."""
+    return name.split("/")[0]
+
+
+def _check_same(path: epath.Path, saved: Mapping[str, str], abstract: Any) -> None:
+    """Checks that a checkpoint has the arrays of an abstract tree.
+
+    Raises:
+      DamagedCheckpointError: if it does not; the message names the first array that differs.
+    """
+    expected = {name: description(leaf) for name, leaf in named_leaves(abstract).items()}
+    if saved != expected:
+        name = min(name for name in saved.keys() | expected.keys() if saved.get(name) != expected.get(name))
+        raise DamagedCheckpointError(
+            path,
+            f"it belongs to another network or recipe than the config's: {name} is {saved.get(name, 'missing')} in "
+            f"the checkpoint and {expected.get(name, 'missing')} in the config's",
+        )
+
+
+def _is_step(name: str) -> bool:
+    return name.isascii() and name.isdigit()
+
+
+def _listed(steps: list[int]) -> str:
+    return ", ".join(map(str, steps)) or "none"
