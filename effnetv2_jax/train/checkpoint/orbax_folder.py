@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 import numpy as np
+import orbax.checkpoint as v0
 from etils import epath
 from orbax.checkpoint import v1 as ocp
 
@@ -61,8 +62,15 @@ def write(path: epath.Path, step: int, tree: Any) -> None:
     record = Record(step, {name: description(array) for name, array in arrays.items()}, digests(arrays))
     content = dataclasses.asdict(record) | {"whole": record.digest}
     try:
-        with _context():
-            ocp.save_checkpointables(path, {_STATE: tree}, custom_metadata={_RECORD: content})
+        # Version 1 of Orbax's interface cannot save in one process alone: it compares the paths of all processes.
+        alone = _only_this_process()
+        handler = v0.CompositeCheckpointHandler(
+            composite_options=v0.CompositeOptions(multiprocessing_options=alone),
+            **{_STATE: v0.PyTreeCheckpointHandler(multiprocessing_options=alone)},
+        )
+        with v0.Checkpointer(handler, multiprocessing_options=alone) as checkpointer:
+            arguments = v0.args.Composite(**{_STATE: v0.args.PyTreeSave(tree)})
+            checkpointer.save(path, arguments, custom_metadata={_RECORD: content})
     except Exception as error:  # Orbax and tensorstore have no common class of errors
         raise OSError(_first_line(error)) from error
 
@@ -149,12 +157,20 @@ def _context(*, partly: bool = False) -> ocp.Context:
     """
     context = ocp.Context()
     context.pytree_options.loading.partial_load = partly
-    if jax.process_count() > 1:
-        index = jax.process_index()
-        context.multiprocessing.primary_host = index
-        context.multiprocessing.active_processes = {index}
-        context.multiprocessing.barrier_sync_key_prefix = f"process_{index}"
+    alone = _only_this_process()
+    context.multiprocessing.primary_host = alone.primary_host
+    context.multiprocessing.active_processes = alone.active_processes
+    context.multiprocessing.barrier_sync_key_prefix = alone.barrier_sync_key_prefix
     return context
+
+
+def _only_this_process() -> v0.options.MultiprocessingOptions:
+    if jax.process_count() == 1:
+        return v0.options.MultiprocessingOptions()
+    index = jax.process_index()
+    return v0.options.MultiprocessingOptions(
+        primary_host=index, active_processes={index}, barrier_sync_key_prefix=f"process_{index}"
+    )
 
 
 def _unreadable(path: epath.Path, error: Exception) -> Exception:

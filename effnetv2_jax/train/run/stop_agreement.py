@@ -17,7 +17,7 @@ from jax._src import (
     distributed,  # the key-value store of the processes has no public name; Orbax uses it in the same way
 )
 
-_LISTEN_MILLISECONDS = 2_000
+_LISTEN_SECONDS = 0.5
 _LEAVING = "leaving"
 
 _generations = itertools.count()
@@ -41,9 +41,10 @@ class StopAgreement:
         self._idle = True
         self._stop_at: int | None = None
         self._leaves = False
-        self._closed = False
+        self._closed = threading.Event()
         self._agreeing: threading.Thread | None = None
-        threading.Thread(target=self._listen, name="stop", daemon=True).start()
+        self._listening = threading.Thread(target=self._listen, name="stop", daemon=True)
+        self._listening.start()
 
     def working(self) -> None:
         """Announces that this process takes steps from now on."""
@@ -68,18 +69,18 @@ class StopAgreement:
 
     def close(self, seconds: float) -> None:
         """Ends listening, after an agreement in progress or at most some seconds."""
-        self._closed = True
+        self._closed.set()
+        if threading.current_thread() is not self._listening:
+            self._listening.join()
         if self._agreeing:
             self._agreeing.join(seconds)
 
     def _listen(self) -> None:
-        while not self._closed:
+        while not self._closed.wait(_LISTEN_SECONDS):
             try:
-                self._client.blocking_key_value_get(self._prefix, _LISTEN_MILLISECONDS)
-            except jax.errors.JaxRuntimeError:
-                if not jax.distributed.is_initialized():
-                    return
-                continue  # not told yet
+                self._client.key_value_try_get(self._prefix)
+            except jax.errors.JaxRuntimeError:  # not told yet, or the coordinator is busy
+                continue
             self._heard()
             return
 
