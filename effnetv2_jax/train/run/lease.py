@@ -12,6 +12,7 @@ from collections.abc import Callable
 from etils import epath
 
 from effnetv2_jax.train.run.owner_record import owner_in, record_of_this_process, token_in
+from effnetv2_jax.train.run.small_file import write_text
 
 
 class OwnershipLost(RuntimeError):
@@ -156,15 +157,10 @@ class Lease:
             return ""
 
     def _write(self) -> None:
-        """Writes an owner file that differs from the one before it and appears complete or not at all."""
+        """Writes an owner file that differs from the one before it."""
         self._renewals += 1
         content = self._content.replace("{", f'{{"renewals": {self._renewals}, ', 1)
-        if "://" in str(self._path):  # a bucket shows an object once it is complete
-            self._path.write_text(content)
-            return
-        temporary = self._path.with_name(f".{self._path.name}.{self._token}.tmp")
-        temporary.write_text(content)
-        temporary.replace(self._path)
+        write_text(self._path, content)
 
 
 def in_use(folder: epath.Path, content: str) -> str:
