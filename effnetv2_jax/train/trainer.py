@@ -109,9 +109,9 @@ def train(
         stop.saved_step = lambda: max(start.step, saver.written_step)
         stack.enter_context(ruined_checkpoint_deleted(saver, checkpoints))
         trace = stack.enter_context(Trace(str(folder / "profile"), traced_steps))
-        report.introduce(start.warnings)
-        for line in news:
-            report.warn(line)
+        report.introduce([*start.warnings, *news.warnings])
+        for line in news.changes:
+            report.say(line)
         if traced_steps and start.step >= traced_steps.stop:
             report.warn(f"the run is already past the steps to profile, {profile}")
         mesh = sharding.make_mesh()

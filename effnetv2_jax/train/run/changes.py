@@ -113,8 +113,11 @@ def check_accepted(
                 f"images depends on it{_nearest(name, rules.on_request)}"
             )
         if name not in changes and name not in earlier:
-            there = ", ".join(changes) or "nothing"
-            raise ValueError(f"--accept-changes: {name} has not changed since the last start; changed: {there}")
+            needed = ", ".join(sorted(changes.keys() & rules.on_request)) or "none"
+            raise ValueError(
+                f"--accept-changes: {name} has not changed since the last start; fields whose changes it would accept: "
+                f"{needed}"
+            )
 
 
 def _nearest(name: str, names: Collection[str]) -> str:

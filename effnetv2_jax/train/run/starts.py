@@ -59,18 +59,18 @@ def changed_names(starts: Sequence[StartRecord]) -> set[str]:
     return {name for start in starts for name in start.get("changes", {})}
 
 
-def news(before: StartRecord, now: StartRecord) -> list[str]:
+def differences(before: StartRecord, now: StartRecord) -> list[str]:
     """Returns what differs between two starts, apart from the config, as lines to warn with."""
     lines = []
-    differences = [
+    others = [
         f"{name} {old} → {value}"
         for part in ("versions", "devices")
         for name in sorted(before.get(part, {}).keys() | now[part].keys())
         if (old := before.get(part, {}).get(name, "none")) != (value := now[part].get(name, "none"))
     ]
-    if differences:
+    if others:
         lines.append(
-            f"changed since the last start: {', '.join(differences)}; a run resumes to the same bits only with the "
+            f"changed since the last start: {', '.join(others)}; a run resumes to the same bits only with the "
             "same versions and devices"
         )
     ends: list[int] = now["stage_ends"]

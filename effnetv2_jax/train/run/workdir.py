@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 from etils import epath
@@ -17,7 +17,7 @@ from effnetv2_jax.train.run.changes import Change, ChangeRules, changed_fields, 
 from effnetv2_jax.train.run.owner import owned
 from effnetv2_jax.train.run.processes import is_first, share_first_error
 from effnetv2_jax.train.run.small_file import read_json, write_json
-from effnetv2_jax.train.run.starts import STARTS, changed_names, news, read_starts, start_record
+from effnetv2_jax.train.run.starts import STARTS, changed_names, differences, read_starts, start_record
 
 CONFIG, DATA, METRICS, SUMMARY = "config.json", "data.json", "metrics.jsonl", "summary.json"
 """Names in a run folder, besides `CARD`, the provenance of its weights, `OWNER` and `STARTS`."""
@@ -53,6 +53,16 @@ class RunIdentity:
         return {"origin": self.data_origin, "sizes": self.data_sizes}
 
 
+class News(NamedTuple):
+    """What has changed since the last start of a run, in lines: fields of its config, and what may change its bits.
+
+    Only the first process gets any.
+    """
+
+    changes: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
 @dataclasses.dataclass(frozen=True)
 class Claim:
     """A run's claim to its folder.
@@ -67,8 +77,8 @@ class Claim:
     _identity: RunIdentity
     _resumes: bool
 
-    def begin(self, step: int) -> list[str]:
-        """Records that the run goes on after `step` steps, and returns what has changed since its last start, in lines.
+    def begin(self, step: int) -> News:
+        """Records that the run goes on after `step` steps, and returns what has changed since its last start.
 
         The config of the folder is then that of this start.
 
@@ -81,11 +91,9 @@ class Claim:
                 f"{self.folder} contains a run of {step:,} steps, more than the {identity.stage_ends[-1]:,} that "
                 "epochs, steps and min_steps give now: raise them"
             )
-        lines: list[str] = []
-        share_first_error(lambda: lines.extend(self._record(step)))
-        return lines
+        return share_first_error(lambda: self._record(step)) or News((), ())
 
-    def _record(self, step: int) -> list[str]:
+    def _record(self, step: int) -> News:
         identity, folder = self._identity, self.folder
         starts = read_starts(folder) if self._resumes else []
         changes = _changes(folder, identity)
@@ -94,8 +102,10 @@ class Claim:
         write_json(folder / CONFIG, identity.config)
         if identity.data_sizes:
             write_json(folder / DATA, identity.data())  # the run may have begun where sizes are unknown
-        lines = [f"changed since the last start: {change.described(name)}" for name, change in changes.items()]
-        return lines + (news(starts[-1], record) if starts else [])
+        return News(
+            tuple(f"changed since the last start: {change.described(name)}" for name, change in changes.items()),
+            tuple(differences(starts[-1], record)) if starts else (),
+        )
 
 
 def run_folder(workdir: str) -> epath.Path:

@@ -40,10 +40,10 @@ def changed(stage_ends=(6, 12), **config):
 def start(folder, identity=IDENTITY, accepted=(), step=0):
     """Starts a run, lets it write a row of metrics, and returns the lines that it prints."""
     with claimed(str(folder), identity, accepted) as claim:
-        lines = claim.begin(step)
+        news = claim.begin(step)
         claim.check()
         (claim.folder / METRICS).write_text("{}\n")
-    return lines
+    return [*news.changes, *news.warnings]
 
 
 def read(folder, name):
@@ -72,7 +72,7 @@ def test_a_run_in_a_bucket_is_claimed_with_a_lease_and_resumed(tmp_path, monkeyp
     monkeypatch.setattr(lease, "LeaseTimes", lambda: LeaseTimes(settling=0.0))
     for _ in range(2):
         with claimed("gs://bucket/run", IDENTITY) as claim:
-            assert claim.begin(0) == []
+            assert claim.begin(0) == ((), ())
             assert "token" in read(claim.folder, OWNER)
             (claim.folder / METRICS).write_text("{}\n")
         assert not (claim.folder / OWNER).exists()
@@ -153,7 +153,7 @@ def test_a_change_on_request_is_recorded_and_the_same_command_can_be_repeated(tm
 
 
 def test_a_new_folder_has_nothing_to_accept(tmp_path):
-    with pytest.raises(ValueError, match="rate has not changed since the last start; changed: nothing"):
+    with pytest.raises(ValueError, match=r"rate has not changed since the last start; .* accept: none"):
         start(tmp_path / "run", accepted=["rate"])
     assert not (tmp_path / "run").exists()
 
