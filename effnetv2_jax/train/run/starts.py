@@ -77,11 +77,13 @@ def differences(before: StartRecord, now: StartRecord) -> list[str]:
     then: list[int] = before.get("stage_ends", ends)
     if then != ends:
         stages = tuple(_stage(of, now["step"]) for of in (then, ends))
-        moved = f"; it goes on in stage {stages[1]} instead of {stages[0]}" if stages[0] != stages[1] else ""
+        moved = (
+            f", and its stages end after the steps {_listed(ends)} instead of {_listed(then)}" if len(ends) > 1 else ""
+        )
+        moved += f"; it goes on in stage {stages[1]} instead of {stages[0]}" if stages[0] != stages[1] else ""
         lines.append(
-            f"the run has {ends[-1]:,} steps instead of {then[-1]:,}, and its stages end after the steps "
-            f"{_listed(ends)} instead of {_listed(then)}{moved}; a cosine or linear learning rate follows the new "
-            "length"
+            f"the run has {ends[-1]:,} steps instead of {then[-1]:,}{moved}; a cosine or linear learning rate "
+            "follows the new length"
         )
     return lines
 

@@ -112,6 +112,12 @@ def test_a_longer_run_names_its_new_stages(tmp_path):
     assert "after the steps 12, 24 instead of 6, 12; it goes on in stage 1 instead of 2;" in lines[1]
 
 
+def test_a_longer_run_of_one_stage_names_its_length_only(tmp_path):
+    start(tmp_path, changed((5000,), steps=5000))
+    _, line = start(tmp_path, changed((6000,), steps=6000), step=72)
+    assert line.startswith("the run has 6,000 steps instead of 5,000; a cosine or linear")
+
+
 def test_a_run_cannot_become_shorter_than_it_is(tmp_path):
     start(tmp_path)
     before = contents(tmp_path)
