@@ -17,6 +17,7 @@ from PIL import Image
 from effnetv2_jax import create_model, init_variables, save_variables
 from effnetv2_jax.cli.config_file import load_config
 from effnetv2_jax.cli.main import COMMANDS, main
+from effnetv2_jax.train.config import FIELDS_ON_REQUEST, FREE_FIELDS
 
 ROOT = Path(__file__).parent.parent
 PAGES = {str(path.relative_to(ROOT)): path.read_text() for path in (ROOT / "docs").glob("*.md")} | {
@@ -75,6 +76,16 @@ def test_the_snippets_of_the_documentation_run(page, tmp_path, monkeypatch):
         exec(block, names)
     if "logits" in names:
         np.testing.assert_array_equal(names["logits"].shape, (1, 1000))
+
+
+def test_the_fields_that_may_change_are_listed_once_with_the_right_condition():
+    section = PAGES["docs/training.md"].partition("## Only the same run resumes")[2].partition("\n## ")[0]
+    rows = [line.split("|") for line in section.splitlines() if line.startswith("| `")]
+    listed = {True: [], False: []}
+    for _, fields, condition, _ in rows:
+        listed["--accept-changes" in condition] += re.findall(r"`([\w.]+)`", fields)
+    assert sorted(listed[False]) == sorted(FREE_FIELDS)
+    assert sorted(listed[True]) == sorted(FIELDS_ON_REQUEST)
 
 
 def test_the_extras_that_are_shown_exist():

@@ -81,6 +81,7 @@ class DatasetInfo:
       class_names: one name for each class, in the order of the labels.
       origin: one line that identifies the data. A run that resumes should find the same.
       multi_hot: whether labels are float32 `[batch, num_classes]` instead of int32 `[batch]`.
+      sizes: digest of the sizes of the files; "" if they are unknown.
     """
 
     num_classes: int
@@ -89,6 +90,7 @@ class DatasetInfo:
     class_names: tuple[str, ...]
     origin: str
     multi_hot: bool
+    sizes: str = ""
 
 
 def check_config(config: DataConfig) -> None:

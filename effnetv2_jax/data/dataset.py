@@ -26,7 +26,7 @@ def open_source(config: DataConfig, *, evaluation: bool, host_index: int = 0, ho
         from effnetv2_jax.data.sources.folder import list_folder, open_folder
 
         listed = list_folder(config.data_dir, *splits, holdout=config.holdout, holdout_seed=config.holdout_seed)
-        return open_folder(listed, config.data_dir, host_index, host_count, evaluation=evaluation)
+        return open_folder(listed, host_index, host_count, evaluation=evaluation)
     if spec.kind == "tfrecords":
         from effnetv2_jax.data.sources.tfrecords import open_tfrecords as open_records
     else:
@@ -39,8 +39,8 @@ def dataset_info(config: DataConfig, *, for_training: bool = False) -> DatasetIn
 
     Args:
       config: which data.
-      for_training: whether to look at the headers of images first, see `check_headers`. This takes about a second at
-        most.
+      for_training: whether to look at the headers of images first, see `check_headers`, and at the sizes of files. The
+        first takes about a second at most, the second a few for a million local files.
 
     Raises:
       ValueError: if a field of the configuration is wrong, the splits share examples, the data is malformed, or too
@@ -57,9 +57,15 @@ def dataset_info(config: DataConfig, *, for_training: bool = False) -> DatasetIn
         train_examples=train.num_examples,
         eval_examples=evaluation.num_examples,
         class_names=train.class_names,
-        origin=train.origin if train.origin == evaluation.origin else f"{train.origin} {evaluation.origin}",
+        origin=_both(train.origin, evaluation.origin),
         multi_hot=dataset_spec(config.dataset).multi_hot,
+        sizes=_both(train.sizes(), evaluation.sizes()) if for_training else "",
     )
+
+
+def _both(train: str, evaluation: str) -> str:
+    """Returns the texts about the two splits, once if they are equal."""
+    return train if train == evaluation else f"{train} {evaluation}"
 
 
 def recorded_info(config: DataConfig) -> DatasetInfo | None:

@@ -14,6 +14,7 @@ from effnetv2_jax.train.checkpoint.config import CheckpointConfig
 from effnetv2_jax.train.recipe.losses import LossConfig
 from effnetv2_jax.train.recipe.optimizer import OptimizerConfig
 from effnetv2_jax.train.recipe.progressive import ProgressiveConfig
+from effnetv2_jax.train.recipe.schedule import ScheduleConfig
 
 WEIGHTS_TO_NAME = "<weights>"
 """The placeholder for `init_from` in a config whose user has to name the weights."""
@@ -128,11 +129,37 @@ class TrainConfig:
 
 
 FREE_FIELDS = frozenset(
-    {"log_every_steps", "platform", "compilation_cache", "checkpoint.keep", "evaluation.batch_size"}
-    | {"grace_seconds", "stall_minutes", "checkpoint.tries"}
+    # They change neither the numbers of a step nor the order of the images.
+    {"log_every_steps", "grace_seconds", "stall_minutes", "platform", "compilation_cache"}
+    | {"checkpoint.every_epochs", "checkpoint.keep", "checkpoint.tries"}
+    | {"evaluation.every_epochs", "evaluation.batch_size"}
     | {"data.data_dir", "data.threads", "data.memory_gb", "data.max_broken"}
+    # They change the numbers of a step by rounding at most; with accumulation_steps "auto", the microbatches too.
+    | {"model.remat", "device_memory_gib"}
+    # The length of the run, as long as the steps that are done still lie within.
+    | {"epochs", "min_steps", "steps"}
 )
-"""Fields that may change when a run is resumed: they do not change what it learns."""
+"""Fields that may change whenever a run is resumed."""
+
+FIELDS_ON_REQUEST = frozenset(
+    # The optimiser's state has the same arrays for all values; see `ABOVE_ZERO_FIELDS` for the exception.
+    {f"optimizer.schedule.{field.name}" for field in dataclasses.fields(ScheduleConfig)}
+    | {f"optimizer.{name}" for name in ("momentum", "decay", "epsilon", "weight_decay", "clip_norm")}
+    | {"loss.kind", "loss.label_smoothing", "ema_decay"}
+    # The regularisation: an image's random numbers follow from the seed, the epoch and its name.
+    | {f"progressive.{name}" for name in ("magnitude", "mixup_alpha", "cutmix_alpha", "dropout_rate", "drop_path_rate")}
+    | {f"data.{name}" for name in ("augmentation", "operations", "layers", "size_relative", "cutout")}
+    | {f"data.{name}" for name in ("min_crop_area", "flip", "scaled_decoding")}
+    # Activations and BatchNorm's batches: a state holds neither.
+    | {"model.dtype", "model.bn_momentum", "model.bn_group_size", "accumulation_steps"}
+)
+"""Fields that may change from a step on if the user names them.
+
+They change what the run learns, but neither the names and shapes of its state nor the order of its images.
+"""
+
+ABOVE_ZERO_FIELDS = frozenset({"ema_decay", "optimizer.momentum"})
+"""Fields on request that may not change from or to 0, since the state then has no averages or no momentum."""
 
 
 def flatten(config: Any) -> dict[str, Any]:

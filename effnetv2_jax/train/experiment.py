@@ -16,7 +16,14 @@ from effnetv2_jax.model.efficientnetv2 import EfficientNetV2, create_model
 from effnetv2_jax.model.provenance import Provenance
 from effnetv2_jax.model.specs import ModelSpec
 from effnetv2_jax.model.variables import Variables, variable_shapes
-from effnetv2_jax.train.config import FREE_FIELDS, TrainConfig, check_config, flatten
+from effnetv2_jax.train.config import (
+    ABOVE_ZERO_FIELDS,
+    FIELDS_ON_REQUEST,
+    FREE_FIELDS,
+    TrainConfig,
+    check_config,
+    flatten,
+)
 from effnetv2_jax.train.devices.memory import accumulation_choices
 from effnetv2_jax.train.devices.sharding import check_batch_size, check_group_size, groups_fit
 from effnetv2_jax.train.recipe.losses import make_loss
@@ -26,6 +33,7 @@ from effnetv2_jax.train.recipe.schedule import make_schedule
 from effnetv2_jax.train.recipe.state import TrainState, create_state
 from effnetv2_jax.train.recipe.step import Recipe
 from effnetv2_jax.train.report.description import RunDescription
+from effnetv2_jax.train.run.changes import ChangeRules
 from effnetv2_jax.train.run.workdir import RunIdentity
 
 
@@ -115,12 +123,15 @@ class Experiment:
         )
 
     def identity(self) -> RunIdentity:
-        """Returns what identifies the run: what must not change when it is resumed."""
+        """Returns what identifies the run: what must not change when it is resumed, and what may."""
         return RunIdentity(
             config=flatten(self.config),
-            free_fields=FREE_FIELDS,
+            defaults=flatten(TrainConfig()),
+            rules=ChangeRules(FREE_FIELDS, FIELDS_ON_REQUEST, ABOVE_ZERO_FIELDS),
             data_origin=self.dataset_info.origin,
+            data_sizes=self.dataset_info.sizes,
             card=self.provenance().to_metadata(),
+            stage_ends=tuple(stage.end_step for stage in self.stages),
         )
 
 

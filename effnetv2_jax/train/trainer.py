@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import itertools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from functools import partial
 from typing import Any
 
@@ -39,7 +39,7 @@ from effnetv2_jax.train.run import processes
 from effnetv2_jax.train.run.divergence import Diverged, check_finite, check_metrics, ruined_checkpoint_deleted
 from effnetv2_jax.train.run.heartbeat import Heartbeat
 from effnetv2_jax.train.run.preemption import Stopped, StopSignal
-from effnetv2_jax.train.run.workdir import claim
+from effnetv2_jax.train.run.workdir import Claim, claimed
 from effnetv2_jax.train.start import Start, find_start
 
 InitialVariables = Callable[[EfficientNetV2], Variables]
@@ -51,6 +51,7 @@ def train(
     initial_variables: InitialVariables | None = None,
     profile: str = "",
     *,
+    accepted_changes: Collection[str] = (),
     own_process: bool = False,
 ) -> dict[str, Any]:
     """Trains a model, or resumes the run in a run folder, and returns the run's summary.
@@ -62,19 +63,22 @@ def train(
     Args:
       config: the run.
       workdir: the run folder, a path or `gs://…` that all processes share. It gets `config.json`, `data.json`,
-        `model.json`, `checkpoints/`, `metrics.jsonl`, `heartbeat.json`, `tensorboard/`, `curves.png`, `stage_*.png` and
-        `summary.json`.
+        `model.json`, `starts.json`, `owner.json`, `checkpoints/`, `metrics.jsonl`, `heartbeat.json`, `tensorboard/`,
+        `curves.png`, `stage_*.png` and `summary.json`.
       initial_variables: model → its variables before step 0; None draws fresh ones.
       profile: the steps START:STOP to trace with the profiler, into `profile/` in the run folder; "" for none.
+      accepted_changes: names of fields of the config, of those in `FIELDS_ON_REQUEST`, that may differ from the config
+        of the run in the folder; the run goes on with the new values.
       own_process: whether the process belongs to the run, which may then end it: after the grace period of a signal, or
         if another process of the run hangs.
 
     Raises:
-      ValueError: for a config that cannot run, a config or data that differ from those of the run in the folder, or
-        steps to profile that the run does not have.
+      ValueError: for a config that cannot run, a config or data that differ from those of the run in the folder, a
+        folder that another process trains in, or steps to profile that the run does not have.
       DamagedCheckpointError: if the folder has checkpoints, and none of them is sound.
       FileNotFoundError: if the data does not exist.
       OSError: if the run cannot be saved.
+      OwnershipLost: if another process has taken over the folder, which can happen only where files cannot be locked.
       RuntimeError: if JAX has not found the platform that the config requires, or processes have not joined.
       DeviceMemoryError: if a program does not fit the memory of the devices.
       Diverged: when loss, gradients or state are no longer finite. The latest checkpoint is deleted if the loss of the
@@ -91,10 +95,12 @@ def train(
             partial(make_experiment, config, jax.device_count(), jax.process_count())
         )
         check_within(traced_steps, experiment.total_steps)
-        folder = claim(workdir, experiment.identity())
+        claim = stack.enter_context(claimed(workdir, experiment.identity(), accepted_changes))
+        folder = claim.folder
         alive = stack.enter_context(Heartbeat(folder, config.stall_minutes, own_process=own_process))
         checkpoints = Checkpoints(folder / CHECKPOINTS)
         start = find_start(checkpoints, experiment.abstract_state(), config.checkpoint.keep)
+        news = claim.begin(start.step)
         report = stack.enter_context(Reporter(experiment.description(), folder, start.step))
         saver = stack.enter_context(
             Saver(checkpoints, config.checkpoint, check=check_finite, warn=report.warn, active=processes.is_first())
@@ -103,13 +109,15 @@ def train(
         stop.saved_step = lambda: max(start.step, saver.written_step)
         stack.enter_context(ruined_checkpoint_deleted(saver, checkpoints))
         trace = stack.enter_context(Trace(str(folder / "profile"), traced_steps))
-        report.introduce(start.warnings)
+        report.introduce([*start.warnings, *news.warnings])
+        for line in news.changes:
+            report.say(line)
         if traced_steps and start.step >= traced_steps.stop:
             report.warn(f"the run is already past the steps to profile, {profile}")
         mesh = sharding.make_mesh()
         programs = stack.enter_context(compiling(experiment, mesh, start.step, alive))
         state = _state(experiment, mesh, start, initial_variables)
-        run = _Run(experiment, mesh, programs, saver, stop, alive, report, trace, state, start.step, start.step)
+        run = _Run(experiment, mesh, claim, programs, saver, stop, alive, report, trace, state, start.step, start.step)
         try:
             if not start.resumes:
                 run.save_first(checkpoints)
@@ -128,6 +136,7 @@ class _Run:
 
     experiment: Experiment
     mesh: Mesh
+    claim: Claim
     programs: BackgroundCompiler
     saver: Saver
     stop: StopSignal
@@ -219,6 +228,7 @@ class _Run:
 
     def _after_step(self, stage: Stage, metrics: Metrics) -> None:
         experiment, config, step = self.experiment, self.experiment.config, self.step
+        self.claim.check()
         if step == self.saved_step + 1:  # this loss shows whether the saved state is any good
             check_metrics(metrics, step, stage)
         if jax.process_count() == 1:  # several processes hear of a failed save when they save again

@@ -211,7 +211,7 @@ def test_the_order_of_10000_digits_is_unchanged(digits):
 @pytest.mark.parametrize(("shuffle_buffer", "expected"), [(16_384, "7012b58ce7552bcd"), (1_000, "2ca1fb1e521ec5fa")])
 def test_the_order_of_10000_files_is_unchanged(shuffle_buffer, expected):
     files = tuple((f"train/{index % 7}/{index:05d}.jpg", index % 7) for index in range(12_000))
-    listed = FolderSplits(tuple("0123456"), files, (), "")
-    source = open_folder(listed, "", 0, 1, evaluation=False)
+    listed = FolderSplits("", tuple("0123456"), files, (), "")
+    source = open_folder(listed, 0, 1, evaluation=False)
     entries = endless_entries(source, seed=7, first_epoch=3, shuffle_buffer=shuffle_buffer)
     assert digest(entries) == expected

@@ -17,6 +17,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--profile", default="", metavar="START:STOP", help="write a trace of these steps into WORKDIR/profile"
     )
+    parser.add_argument(
+        "--accept-changes",
+        default="",
+        metavar="FIELD,FIELD",
+        help="fields of the config that may differ from those of the run in WORKDIR, such as "
+        "optimizer.schedule.base_rate; the run goes on from its latest checkpoint with the new values",
+    )
     add_process_arguments(parser)
 
 
@@ -29,7 +36,14 @@ def run(arguments: argparse.Namespace) -> int:
     config = load_config(arguments)
     join_processes(arguments)
     try:
-        summary = train(config, arguments.workdir, initial_variables(config), arguments.profile, own_process=True)
+        summary = train(
+            config,
+            arguments.workdir,
+            initial_variables(config),
+            arguments.profile,
+            accepted_changes=list(filter(None, arguments.accept_changes.split(","))),
+            own_process=True,
+        )
     except Stopped as stopped:
         if is_first():
             print(f"effnetv2 train: {stopped}; the same command resumes from there", file=sys.stderr)

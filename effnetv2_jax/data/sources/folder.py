@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import hashlib
 import logging
+import os
 import posixpath
 import re
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from effnetv2_jax.data.cpu_tensorflow import tf
-from effnetv2_jax.data.sources.source import Source, share
+from effnetv2_jax.data.sources.source import Source, digest_of, share
 
 _log = logging.getLogger(__name__)
 
@@ -23,12 +24,14 @@ class FolderSplits:
     """The files of a folder data set.
 
     Attributes:
+      data_dir: the folder that they lie in, a local path or `gs://…`.
       class_names: the names of the class folders, sorted.
       train: (path under `data_dir`, label) of each training image, sorted.
       evaluation: (path under `data_dir`, label) of each evaluation image, sorted.
       rule: a phrase that describes how the images were split.
     """
 
+    data_dir: str
     class_names: tuple[str, ...]
     train: tuple[tuple[str, int], ...]
     evaluation: tuple[tuple[str, int], ...]
@@ -40,6 +43,18 @@ class FolderSplits:
         lines = [f"{side} {path}" for side in ("train", "evaluation") for path, _ in getattr(self, side)]
         digest = hashlib.sha256("\n".join(lines).encode()).hexdigest()
         return f"folder: {len(self.train)} + {len(self.evaluation)} images, {self.rule}, sha256 {digest[:16]}"
+
+    @functools.cached_property
+    def sizes(self) -> str:
+        """A digest of the sizes of the files; "" in a bucket, where each size would take a request."""
+        if "://" in self.data_dir:
+            return ""
+        images = [path.rpartition("/") for path, _ in (*self.train, *self.evaluation)]
+        folders = sorted({folder for folder, _, _ in images})
+        with ThreadPoolExecutor(32) as pool:
+            listings = pool.map(lambda folder: _sizes_in(posixpath.join(self.data_dir, folder)), folders)
+            sizes = dict(zip(folders, listings, strict=True))
+        return digest_of(f"{folder}/{name} {sizes[folder].get(name)}" for folder, _, name in images)
 
 
 @functools.lru_cache(maxsize=4)
@@ -82,10 +97,10 @@ def list_folder(data_dir: str, train: str, evaluation: str, *, holdout: float, h
         held_out = {name: _held_out(name, images, holdout, holdout_seed) for name, images in classes.items()}
         classes = {name: sorted(set(images) - set(held_out[name])) for name, images in classes.items()}
         rule = f"{holdout:g} of each class of {train}/ held out with seed {holdout_seed}"
-    return FolderSplits(names, _labelled(classes, names), _labelled(held_out, names), rule)
+    return FolderSplits(data_dir, names, _labelled(classes, names), _labelled(held_out, names), rule)
 
 
-def open_folder(splits: FolderSplits, data_dir: str, host_index: int, host_count: int, *, evaluation: bool) -> Source:
+def open_folder(splits: FolderSplits, host_index: int, host_count: int, *, evaluation: bool) -> Source:
     """Opens one host's share of a listed folder.
 
     Raises:
@@ -114,7 +129,8 @@ def open_folder(splits: FolderSplits, data_dir: str, host_index: int, host_count
         origin=splits.origin,
         entry_bytes=2.0 * float(np.mean([len(path) for path, _ in mine])),
         read=read,
-        load=lambda path: tf.io.read_file(tf.strings.join([data_dir, path], separator="/")),
+        load=lambda path: tf.io.read_file(tf.strings.join([splits.data_dir, path], separator="/")),
+        sizes=lambda: splits.sizes,
     )
 
 
@@ -138,6 +154,18 @@ def _images_by_class(data_dir: str, split: str) -> dict[str, list[str]]:
     if ignored:
         _log.warning("ignored %d files without the extension of an image, such as %s", len(ignored), ignored[0])
     return classes
+
+
+def _sizes_in(folder: str) -> dict[str, int]:
+    """Returns the sizes of the files in a local folder, in bytes; -1 for a link to a file that is gone."""
+    sizes = {}
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            try:
+                sizes[entry.name] = entry.stat().st_size
+            except OSError:
+                sizes[entry.name] = -1
+    return sizes
 
 
 def _check_class_names(names: list[str], root: str) -> None:

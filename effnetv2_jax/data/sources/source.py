@@ -1,7 +1,8 @@
 """A source of encoded images: one host's share of one split, in whatever form it is stored."""
 
 import dataclasses
-from collections.abc import Callable
+import hashlib
+from collections.abc import Callable, Iterable
 
 from effnetv2_jax.data.cpu_tensorflow import tf
 
@@ -22,6 +23,8 @@ class Source:
       read: seed → the entries of the share. The seed None gives them in the stored order. A scalar int64 tensor gives
         them in an order drawn from it, which may be coarse (whole files), because a buffer shuffles them afterwards.
       load: an entry's `image` → encoded bytes; called after shuffling, in parallel.
+      sizes: returns a digest of the sizes of the stored files, or "" if they would take too long to find. It reads no
+        contents.
     """
 
     num_examples: int
@@ -31,6 +34,15 @@ class Source:
     entry_bytes: float
     read: Callable[[tf.Tensor | None], tf.data.Dataset]
     load: Callable[[tf.Tensor], tf.Tensor] = lambda image: image
+    sizes: Callable[[], str] = lambda: ""
+
+
+def digest_of(lines: Iterable[str]) -> str:
+    """Returns a short digest of lines of text."""
+    whole = hashlib.sha256()
+    for line in lines:
+        whole.update(f"{line}\n".encode())
+    return whole.hexdigest()[:16]
 
 
 def labels_fit(label: tf.Tensor, classes: int) -> tf.Tensor:

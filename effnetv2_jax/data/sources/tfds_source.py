@@ -4,7 +4,7 @@ import tensorflow_datasets as tfds
 
 from effnetv2_jax.data.cpu_tensorflow import tf
 from effnetv2_jax.data.sources.datasets import DatasetSpec
-from effnetv2_jax.data.sources.source import Source, share
+from effnetv2_jax.data.sources.source import Source, digest_of, share
 
 _ENCODED = tfds.decode.PartialDecoding({"image": True, "label": True}, decoders={"image": tfds.decode.SkipDecoding()})
 
@@ -41,6 +41,8 @@ def open_tfds(spec: DatasetSpec, split: str, data_dir: str, host_index: int, hos
         class_names=tuple(label.names or map(str, range(label.num_classes))),
         origin=f"tfds:{builder.info.full_name}[{split}]",
         entry_bytes=builder.info.dataset_size / stored if stored else 0.0,
+        # Not their lengths in bytes: another machine may have encoded the same pixels differently.
+        sizes=lambda: digest_of(f"{name} {split.shard_lengths}" for name, split in sorted(builder.info.splits.items())),
         read=lambda seed: in_stored_order if seed is None else _read(builder, mine, seed),
     )
 

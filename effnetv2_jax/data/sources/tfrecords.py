@@ -1,6 +1,7 @@
 """The record files of ImageNet-1k and ImageNet-21k that the official EfficientNetV2 code reads."""
 
 import functools
+import posixpath
 from typing import NamedTuple
 
 import numpy as np
@@ -8,7 +9,7 @@ import numpy as np
 from effnetv2_jax.data.cpu_tensorflow import tf
 from effnetv2_jax.data.sources.datasets import DATASETS, DatasetSpec, ranges
 from effnetv2_jax.data.sources.record_index import RecordFile, indexed_files
-from effnetv2_jax.data.sources.source import Source, labels_fit, share
+from effnetv2_jax.data.sources.source import Source, digest_of, labels_fit, share
 
 _FILES_AT_ONCE = 16  # as in TFDS
 
@@ -53,6 +54,7 @@ def open_tfrecords(spec: DatasetSpec, split: str, data_dir: str, host_index: int
         origin=f"tfrecords:{spec.name}[{split}] {total} records in {len(pieces)} files",
         entry_bytes=sum(file.length for file in everything) / sum(file.records for file in everything),
         read=lambda seed: _read(seed, spec, mine),
+        sizes=lambda: digest_of(f"{posixpath.basename(file.path)} {file.records} {file.length}" for file in everything),
     )
 
 

@@ -78,11 +78,8 @@ def make_optimizer(config: OptimizerConfig, rate: Schedule, params: Any) -> opta
         if value is not None and not 0 <= value < below:
             limit = f" and less than {below:g}" if below < math.inf else ""
             raise ValueError(f"optimizer.{name} must be finite and at least 0{limit}, got {value}")
-    parts = [OPTIMIZERS[config.name](config, rate)]
-    if config.clip_norm:
-        # Source: the official main.py, which clips the norm of each variable first and then the global norm.
-        parts = [optax.stateless(_clip_each(config.clip_norm)), optax.clip_by_global_norm(config.clip_norm), *parts]
-    transformation = optax.chain(*parts)
+    # The chain has one part with and without clipping, so that a run may begin or cease to clip.
+    transformation = optax.chain(_clipped(OPTIMIZERS[config.name](config, rate), config.clip_norm))
     if not config.frozen:
         return transformation
     frozen = parameter_paths.matching(params, config.frozen)
@@ -99,6 +96,20 @@ def l2_in_loss(config: OptimizerConfig) -> float:
 
 def _decay_mask(params: Any) -> Any:
     return parameter_paths.unflatten({path: is_decayed(path) for path in parameter_paths.flatten(params)})
+
+
+def _clipped(transformation: optax.GradientTransformation, clip_norm: float) -> optax.GradientTransformation:
+    """Returns a transformation with the same state that clips the gradients first; a norm of 0 clips nothing."""
+    if not clip_norm:
+        return transformation
+    # Source: the official main.py, which clips the norm of each variable first and then the global norm.
+    clip = optax.chain(optax.stateless(_clip_each(clip_norm)), optax.clip_by_global_norm(clip_norm))
+
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        clipped, _ = clip.update(updates, clip.init(params), params)
+        return transformation.update(clipped, state, params)
+
+    return optax.GradientTransformation(transformation.init, update)
 
 
 def _clip_each(clip_norm: float) -> Any:

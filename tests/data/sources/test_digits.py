@@ -13,6 +13,7 @@ from effnetv2_jax.data.config import DataConfig
 from effnetv2_jax.data.dataset import dataset_info
 from effnetv2_jax.data.pipeline import eval_batches
 from effnetv2_jax.data.sources.digits import held_out_rows
+from effnetv2_jax.data.sources.source import digest_of
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +51,13 @@ def test_dataset_info_has_the_classes_and_sizes_of_the_digits(digits_dir):
     assert (info.num_classes, info.train_examples, info.eval_examples) == (10, 1437, 360)
     assert info.class_names == tuple("0123456789")
     assert info.origin == "tfds:digits/1.0.0[train] tfds:digits/1.0.0[test]"
+
+
+def test_the_sizes_of_digits_are_known_only_for_training(digits_dir):
+    """They are the numbers of examples in each file."""
+    config = DataConfig(data_dir=digits_dir)
+    assert dataset_info(config).sizes == ""
+    assert dataset_info(config, for_training=True).sizes == digest_of(["test [360]", "train [1437]"])
 
 
 def test_images_are_grey_and_show_their_digit(digits):

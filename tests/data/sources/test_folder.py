@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import logging
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -88,6 +89,38 @@ def test_the_origin_identifies_the_files(make_folder, pets):
     assert before.startswith("folder: 12 + 4 images, train/ and val/, sha256 ")
     make_folder({"val/cat/more.jpg": encoded(picture(901))})
     assert dataset_info(config).origin != before
+
+
+def test_the_sizes_change_when_a_file_is_replaced(make_folder, pets):
+    def sizes():
+        list_folder.cache_clear()  # as in another process
+        return dataset_info(config, for_training=True).sizes
+
+    config = make_folder(pets)
+    before = sizes()
+    assert before
+    assert before == sizes()
+    name = min(pets)
+    replaced = make_folder({name: pets[name] + b" "})
+    assert replaced == config
+    assert sizes() != before
+    make_folder({name: pets[name]})
+    assert sizes() == before
+
+
+def test_sizes_in_a_bucket_are_unknown(make_folder, pets):
+    splits = listing(make_folder(pets))
+    assert dataclasses.replace(splits, data_dir="gs://bucket/data").sizes == ""
+
+
+def test_a_link_to_a_file_that_is_gone_has_no_size(make_folder, pets, tmp_path):
+    config = make_folder(pets)
+    folder = Path(config.data_dir) / "train" / "cat"
+    (folder / "link.jpg").symlink_to(tmp_path / "gone.jpg")
+    splits = listing(config)
+    before = splits.sizes
+    (tmp_path / "gone.jpg").write_bytes(b"back")
+    assert dataclasses.replace(splits).sizes != before
 
 
 def test_parts_and_hosts_get_images_of_every_class(make_folder, pets):

@@ -125,6 +125,20 @@ def test_records_are_counted_once(shards, tmp_path, caplog):
     assert dataset_info(shards).train_examples == 10
 
 
+def test_the_sizes_change_when_a_file_is_replaced(shards, tmp_path):
+    before = dataset_info(shards, for_training=True)
+    forget_listings()
+    assert dataset_info(shards, for_training=True).sizes == before.sizes != ""
+    for file in (3, 23):
+        records = [imagenet_record(label, PICTURE + b" ") for label in range(1, 1 + PER_FILE)]
+        write(tmp_path / f"train-{file:05d}-of-00024", records)
+        forget_listings()
+        after = dataset_info(shards, for_training=True)
+        assert after.origin == before.origin
+        assert after.sizes != before.sizes
+        before = after
+
+
 def test_counts_go_to_the_users_cache_where_the_data_cannot_be_written(shards, tmp_path, monkeypatch):
     elsewhere = tmp_path / "cache"
     monkeypatch.setenv("XDG_CACHE_HOME", str(elsewhere))
