@@ -35,6 +35,7 @@ from effnetv2_jax.train.run.checkpoint import Checkpoints
 from effnetv2_jax.train.run.divergence import check_metrics, check_state, ruined_checkpoint_deleted
 from effnetv2_jax.train.run.preemption import Stopped, StopSignal
 from effnetv2_jax.train.run.workdir import CHECKPOINTS, claim
+from effnetv2_jax.train.run_memory import check_run_memory
 
 InitialVariables = Callable[[EfficientNetV2], Variables]
 
@@ -56,8 +57,8 @@ def train(
       profile: the steps START:STOP to trace with the profiler, into `profile/` in the run folder; "" for none.
 
     Raises:
-      ValueError: for a config that cannot run, a config or data that differ from those of the run in the folder, or
-        steps to profile that the run does not have.
+      ValueError: for a config that cannot run or does not fit the memory of a host, a config or data that differ from
+        those of the run in the folder, or steps to profile that the run does not have.
       FileNotFoundError: if the data does not exist.
       RuntimeError: if JAX has not found the platform that the config requires, or processes have not joined.
       DeviceMemoryError: if a program does not fit the memory of the devices.
@@ -72,6 +73,7 @@ def train(
     experiment = processes.first_before_others(
         partial(make_experiment, config, jax.device_count(), jax.process_count())
     )
+    check_run_memory(experiment)
     check_within(traced_steps, experiment.total_steps)
     folder = claim(workdir, experiment.identity())
     mesh = sharding.make_mesh()
