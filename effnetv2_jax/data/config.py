@@ -41,7 +41,8 @@ class DataConfig:
         the same number of images from each. A host reads only the parts that its rows of the batch come from: with one
         part, every host reads all examples (and decodes only its own rows); with as many parts as hosts, each host
         reads one. The order of the examples depends on the number of parts, but not on the number of hosts.
-      memory_gb: limit on the host memory that the pipeline uses, in 10^9 bytes. 0 uses half of the available memory.
+      memory_gb: limit on the host memory for the shuffle buffer, the batches and a copy of the state, which checkpoints
+        are written from, in 10^9 bytes. 0 uses half of the memory that is available when the run starts.
       threads: number of threads that decode and augment. 0 uses one for each CPU core.
       max_broken: share of the images read by a host that may fail to decode before training stops, 0..1. Counting
         starts again when a run resumes.

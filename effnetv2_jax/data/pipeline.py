@@ -8,7 +8,7 @@ from effnetv2_jax.data.broken import BrokenImages, why_broken
 from effnetv2_jax.data.config import DataConfig, check_config, thread_count
 from effnetv2_jax.data.cpu_tensorflow import tf
 from effnetv2_jax.data.dataset import open_source
-from effnetv2_jax.data.host_memory import PREFETCHED_BATCHES, buffer_of_part, plan_memory
+from effnetv2_jax.data.host_memory import PREFETCHED_BATCHES, buffer_of_part
 from effnetv2_jax.data.host_rows import host_rows
 from effnetv2_jax.data.sources.datasets import dataset_spec
 from effnetv2_jax.data.sources.source import Source
@@ -41,7 +41,8 @@ def train_batches(
     its own rows.
 
     With several `config.parts`, each part goes through its epochs by itself; the parts differ in length by at most one
-    example. The iterator holds buffers, so drop a stage's iterator before you make the next one.
+    example. The iterator holds buffers, so drop a stage's iterator before you make the next one. `check_host_memory`
+    checks the size of the buffers before a run.
 
     Args:
       config: which data, and how it becomes batches.
@@ -59,8 +60,8 @@ def train_batches(
       are float32 `[batch_size, num_classes]` if images have several classes. The arrays are read-only.
 
     Raises:
-      ValueError: if an argument or a field of the configuration is wrong, the data is malformed, the memory budget is
-        too small, or the batch is not divisible by the hosts or the parts.
+      ValueError: if an argument or a field of the configuration is wrong, the data is malformed, or the batch is not
+        divisible by the hosts or the parts.
       FileNotFoundError: if the data does not exist.
     """
     check_config(config)
@@ -71,7 +72,6 @@ def train_batches(
     sources = [open_source(config, evaluation=False, host_index=part, host_count=config.parts) for part in rows.parts]
     transform = training_transform(config, image_size=image_size, magnitude=magnitude)
     threads = thread_count(config)
-    plan_memory(config, sources, image_size=image_size, batch_size=batch_size, threads=threads)
 
     def entries_from(step: int, source: Source) -> tf.data.Dataset:
         first_epoch, offset = divmod(step * rows.rows, source.num_examples)

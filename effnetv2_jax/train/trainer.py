@@ -40,6 +40,7 @@ from effnetv2_jax.train.run.divergence import Diverged, check_finite, check_metr
 from effnetv2_jax.train.run.heartbeat import Heartbeat
 from effnetv2_jax.train.run.preemption import Stopped, StopSignal
 from effnetv2_jax.train.run.workdir import Claim, claimed
+from effnetv2_jax.train.run_memory import check_run_memory
 from effnetv2_jax.train.start import Start, find_start
 
 InitialVariables = Callable[[EfficientNetV2], Variables]
@@ -73,8 +74,9 @@ def train(
         if another process of the run hangs.
 
     Raises:
-      ValueError: for a config that cannot run, a config or data that differ from those of the run in the folder, a
-        folder that another process trains in, or steps to profile that the run does not have.
+      ValueError: for a config that cannot run or does not fit the memory of a host, a config or data that differ from
+        those of the run in the folder, a folder that another process trains in, or steps to profile that the run does
+        not have.
       DamagedCheckpointError: if the folder has checkpoints, and none of them is sound.
       FileNotFoundError: if the data does not exist.
       OSError: if the run cannot be saved.
@@ -94,6 +96,7 @@ def train(
         experiment = processes.first_before_others(
             partial(make_experiment, config, jax.device_count(), jax.process_count())
         )
+        check_run_memory(experiment)
         check_within(traced_steps, experiment.total_steps)
         claim = stack.enter_context(claimed(workdir, experiment.identity(), accepted_changes))
         folder = claim.folder

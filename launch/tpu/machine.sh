@@ -5,7 +5,8 @@ source "$(dirname "${BASH_SOURCE[0]}")/../explain.sh"
 
 MODES="on-demand spot queued queued-spot"
 
-name="" zone="" project="" type="" mode=on-demand version="" repository="" cluster="" worker=0 max_restarts=20 dry_run=""
+name="" zone="" project="" type="" mode=on-demand version="" repository="" cluster="" worker=0 max_restarts=20
+stall_minutes=15 kill_after="" dry_run=""
 words=() # the command after --, word by word
 
 refuse() {
@@ -51,6 +52,10 @@ check_options() {
   [[ $zone =~ ^[a-z]+-[a-z]+[0-9]+-[a-z]$ ]] || refuse "bad or missing --zone '$zone'; must look like us-central1-a"
   [[ " $MODES " == *" $mode "* ]] || refuse "unknown --mode '$mode'; known: $MODES"
   [[ $max_restarts =~ ^[0-9]+$ ]] || refuse "--max-restarts must be a whole number, got '$max_restarts'"
+  # A heartbeat may be a minute old when it is read, and is read twice a minute.
+  [[ $stall_minutes =~ ^(0|[3-9]|[1-9][0-9]{1,5})$ ]] ||
+    refuse "--stall-minutes must be a whole number of at least 3, or 0 for no watch, got '$stall_minutes'"
+  [[ $kill_after =~ ^[0-9]{0,6}$ ]] || refuse "--kill-after must be a whole number of seconds, got '$kill_after'"
   if [[ $1 == *" type "* ]]; then
     # XPK has types that start with "tpu", such as tpu7x-16.
     [[ $type =~ ^(v|tpu)[0-9a-z]+-[0-9]+$ ]] || refuse "bad or missing --type '$type'; must look like v5litepod-8 or v4-32"

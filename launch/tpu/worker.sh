@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs on the workers of a TPU. The other scripts of this folder call it through ssh.
-#   worker.sh setup [REPOSITORY] | run COMMAND … | log | stop
+#   worker.sh setup [REPOSITORY] | run COMMAND … | log | stop [SECONDS]
 # Only one command runs at a time: it holds the lock ~/effnetv2_run/lock. Its output and exit code are in that folder too.
 set -euo pipefail
 project=$HOME/effnetv2_jax
@@ -82,14 +82,31 @@ log() {
   fi
 }
 
+# stop [SECONDS]: ends the command with SIGTERM. If SECONDS are given, kills it after that time, and with it all processes
+# that it has left.
 stop() {
-  if is_running; then
-    kill -TERM "$(<"$state/command_pid")"
-    flock --timeout "${STOP_SECONDS:-600}" "$state/lock" true || { echo "$(hostname): still running after SIGTERM" >&2 && exit 1; }
-    echo "$(hostname): stopped with exit code $(<"$state/exit_code")"
-  else
+  local ended=1 group
+  if ! is_running; then
     echo "$(hostname): nothing is running"
+    return
   fi
+  group=$(<"$state/pid")
+  kill -TERM "$(<"$state/command_pid")" || true # it may have ended, and left processes that still hold the lock
+  has_ended_within "${1:-${STOP_SECONDS:-600}}" || ended=""
+  [[ -z ${1:-} ]] || kill -KILL -- "-$group" 2>/dev/null || true
+  if [[ -n $ended ]]; then
+    echo "$(hostname): stopped with exit code $(<"$state/exit_code")"
+  elif [[ -n ${1:-} ]] && has_ended_within 10; then
+    echo "$(hostname): killed, because it was still running $1 s after SIGTERM"
+  else
+    echo "$(hostname): still running after SIG$([[ -n ${1:-} ]] && echo KILL || echo TERM)" >&2
+    exit 1
+  fi
+}
+
+# has_ended_within SECONDS: waits until the command has ended, and fails if it is still running then.
+has_ended_within() {
+  flock --timeout "$1" "$state/lock" true
 }
 
 case ${1:-} in

@@ -5,22 +5,29 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import psutil
 import pytest
 
 ROOT = Path(__file__).parent.parent.parent
 
 _PROGRAM = """#!{python} -SE
-import json, pathlib, sys
+import json, os, pathlib, sys, time
 folder, arguments = pathlib.Path({folder!r}), sys.argv[1:]
 with (folder / "calls").open("a") as calls:
     calls.write(json.dumps([pathlib.Path(sys.argv[0]).name, *arguments]) + "\\n")
+with (folder / "processes").open("a") as processes:
+    print(os.getpid(), file=processes)
 for verb, answers in json.loads((folder / "answers").read_text()).items():
     if verb in " ".join(arguments):
         counter = folder / verb.replace("/", "_")
         nth = len(counter.read_text()) if counter.exists() else 0
         counter.write_text("x" * (nth + 1))
-        code, text = answers[min(nth, len(answers) - 1)]
+        code, text, *awaited = answers[min(nth, len(answers) - 1)]
+        for other, calls in awaited:
+            while not (folder / other).exists() or len((folder / other).read_text()) < calls:
+                time.sleep(0.01)
         print(text, file=sys.stderr if code else sys.stdout)
         sys.exit(code)
 """
@@ -31,11 +38,11 @@ class Cloud:
 
     Attributes:
       answers: part of a command line → the answers to its calls, one after another, as (exit code, text). The last
-        answer is repeated.
+        answer is repeated. An answer (exit code, text, (part, calls)) is given after so many calls with another part.
     """
 
     def __init__(self, folder: Path) -> None:
-        self.answers: dict[str, list[tuple[int, str]]] = {}
+        self.answers: dict[str, list[tuple[int, str] | tuple[int, str, tuple[str, int]]]] = {}
         self._folder = folder
         for name in ("gcloud", "xpk"):
             program = folder / "bin" / name
@@ -43,17 +50,25 @@ class Cloud:
             program.write_text(_PROGRAM.format(python=sys.executable, folder=str(folder)))
             program.chmod(0o755)
 
-    def run(self, script: str, *arguments: str, root: Path = ROOT) -> subprocess.CompletedProcess:
+    def start(self, script: str, *arguments: str, root: Path = ROOT, **environment: str) -> subprocess.Popen:
         (self._folder / "answers").write_text(json.dumps(self.answers))
         path = f"{self._folder / 'bin'}{os.pathsep}{os.environ['PATH']}"
-        return subprocess.run(
+        return subprocess.Popen(
             [root / "launch" / script, *arguments],
-            env=os.environ | {"PATH": path, "POLL_SECONDS": "0"},
-            capture_output=True,
+            env=os.environ | {"PATH": path, "POLL_SECONDS": "0", **environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
-            timeout=60,
             cwd=self._folder,
         )
+
+    def run(self, script: str, *arguments: str, **options: Any) -> subprocess.CompletedProcess:
+        with self.start(script, *arguments, **options) as process:
+            try:
+                output, errors = process.communicate(timeout=60)
+            finally:
+                process.kill()
+        return subprocess.CompletedProcess(process.args, process.returncode, output, errors)
 
     @property
     def calls(self) -> list[list[str]]:
@@ -63,8 +78,22 @@ class Cloud:
 
     @property
     def verbs(self) -> list[str]:
-        """The group and verb of each call, such as `tpu-vm create` or `queued-resources delete`."""
-        return [" ".join(call[3:5]) for call in self.calls]
+        """The group and verb of each call for a TPU, such as `tpu-vm create` or `queued-resources delete`."""
+        return [" ".join(call[3:5]) for call in self.calls if call[1] == "compute"]
+
+    @property
+    def alive(self) -> list[int]:
+        """The stand-ins that still run."""
+        processes = map(int, (self._folder / "processes").read_text().split())
+        return [process for process in processes if runs(process)]
+
+
+def runs(process: int) -> bool:
+    """Returns whether a process has not ended yet; one that nobody has waited for has."""
+    try:
+        return psutil.Process(process).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ ATTEMPT = [CREATE, *SETUP, RUN]
 
 
 def supervise(cloud, states, codes, *options):
-    cloud.answers = {"describe": states, "worker.sh run": [(code, "") for code in codes]}
+    cloud.answers = {"describe": states, "worker.sh run": [(code, "") for code in codes]}  # no heartbeat can be read
     return cloud.run("tpu/supervise.sh", *CALL, *options, *COMMAND)
 
 

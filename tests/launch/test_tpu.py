@@ -101,6 +101,7 @@ SIMPLE = {
     ("log.sh",): ["tpu-vm", "ssh", "my-tpu", "--worker=0", f"--command={WORKER}log"],
     ("log.sh", "--worker", "3"): ["tpu-vm", "ssh", "my-tpu", "--worker=3", f"--command={WORKER}log"],
     ("stop.sh",): ["tpu-vm", "ssh", "my-tpu", "--worker=all", f"--command={WORKER}stop"],
+    ("stop.sh", "--kill-after=60"): ["tpu-vm", "ssh", "my-tpu", "--worker=all", f"--command={WORKER}stop 60"],
     ("delete.sh",): ["tpu-vm", "delete", "my-tpu"],
     ("delete.sh", "--mode=queued-spot"): ["queued-resources", "delete", "my-tpu", "--force"],
 }

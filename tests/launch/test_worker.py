@@ -7,7 +7,7 @@ import sys
 import time
 
 import pytest
-from launch.conftest import ROOT
+from launch.conftest import ROOT, runs
 
 SCRIPT = ROOT / "launch/tpu/worker.sh"
 SAVES = (
@@ -77,6 +77,36 @@ def test_a_run_survives_a_broken_connection_and_is_followed_again(home):
 def test_a_killed_command_is_reported_as_a_failure(home):
     words = (sys.executable, "-c", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
     assert worker(home, "run", *words)[0] == 137
+
+
+IGNORES = (
+    "import os, signal, time\n"
+    "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+    "print('started', os.getpid(), flush=True)\n"
+    "time.sleep(300)"
+)
+CALLS = f"import subprocess, sys\nsubprocess.run([sys.executable, '-c', {IGNORES!r}])"  # and ends at SIGTERM itself
+
+
+@pytest.mark.parametrize(("program", "outcome"), [(IGNORES, "killed"), (CALLS, "stopped")])
+def test_a_process_that_does_not_end_is_killed_if_asked(home, program, outcome):
+    running = start(home, "run", sys.executable, "-c", program)
+    wait_for(lambda: "started" in log(home))
+    code, output, errors = worker(home, "stop", "1")
+    assert code == 0, errors
+    assert outcome in output
+    wait_for(lambda: not runs(int(log(home).split()[1])))
+    assert running.wait(timeout=30) in (1, 143)
+    running.communicate()
+    assert "nothing is running" in worker(home, "stop")[1]
+
+
+def test_a_command_that_ends_in_time_is_not_killed(home):
+    running = start(home, "run", sys.executable, "-u", "-c", SAVES)
+    wait_for(lambda: "started" in log(home))
+    assert "stopped with exit code 75" in worker(home, "stop", "20")[1]
+    assert running.wait(timeout=30) == 75
+    running.communicate()
 
 
 def test_without_a_run_there_is_nothing_to_stop_and_no_log(home):

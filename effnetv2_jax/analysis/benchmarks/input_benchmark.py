@@ -22,6 +22,7 @@ from effnetv2_jax.data.transform import training_transform
 from effnetv2_jax.train.devices.throughput import training_flops
 from effnetv2_jax.train.experiment import Experiment
 from effnetv2_jax.train.recipe.progressive import Stage
+from effnetv2_jax.train.run_memory import check_run_memory
 
 Report = Callable[[str], None]
 """A function that shows what is being done."""
@@ -64,8 +65,13 @@ class Comparison:
 
 
 def dataset_rate(experiment: Experiment, stage: Stage, count: int, report: Report = lambda _: None) -> Rate:
-    """Times this host's input pipeline at a stage on at least `count` images of the config's data set."""
+    """Times this host's input pipeline at a stage on at least `count` images of the config's data set.
+
+    Raises:
+      ValueError: if the run does not fit into the memory of this host.
+    """
     config = experiment.config
+    check_run_memory(experiment)
     batch_size = config.batch_size // jax.process_count()
     batches = train_batches(
         config.data,

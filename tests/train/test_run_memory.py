@@ -1,0 +1,65 @@
+"""The check of a run's host memory before its first step."""
+
+from pathlib import Path
+
+import jax
+import pytest
+
+from effnetv2_jax.cli.config_file import load_config
+from effnetv2_jax.data import host_memory
+from effnetv2_jax.data.pipeline import eval_batches, train_batches
+from effnetv2_jax.train.devices import sharding
+from effnetv2_jax.train.experiment import make_experiment
+from effnetv2_jax.train.run_memory import check_run_memory, state_bytes
+from effnetv2_jax.train.trainer import train
+
+SMOKE = str(Path(__file__).parent.parent.parent / "configs" / "smoke.py")
+
+
+@pytest.fixture
+def config(tmp_path_factory, monkeypatch):
+    """Returns the function `(*overrides) → config`: configs/smoke.py on digits that all tests share."""
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path_factory.getbasetemp().parent / "tensorflow_datasets"))
+    return lambda *overrides: load_config(type("Arguments", (), {"config": SMOKE, "overrides": list(overrides)}))
+
+
+def checked(config):
+    return check_run_memory(make_experiment(config, jax.device_count())).parts
+
+
+def test_a_run_that_does_not_fit_is_refused_before_anything_is_compiled_or_written(config, tmp_path, monkeypatch):
+    monkeypatch.setattr("effnetv2_jax.train.trainer._compiling", lambda *_: pytest.fail("something was compiled"))
+    with pytest.raises(
+        ValueError, match=r"stage 2 \(24 px\) needs .*, evaluation \(24 px\) needs .* raise data.memory_gb"
+    ):
+        train(config("--config.data.memory_gb=0.0001"), str(tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_memory_that_became_scarce_during_a_run_does_not_stop_it(config, monkeypatch):
+    monkeypatch.setattr(host_memory, "available_bytes", lambda: pytest.fail("memory was measured again"))
+    data = config().data
+    assert next(train_batches(data, image_size=8, magnitude=0.0, batch_size=4, start_step=0, seed=0))
+    assert next(eval_batches(data, image_size=8, batch_size=4))
+
+
+def test_the_state_is_counted_once_more_for_its_checkpoint(config):
+    experiment = make_experiment(config(), jax.device_count())
+    leaves = jax.tree.leaves(experiment.abstract_state())
+    assert state_bytes(experiment) == sum(leaf.size * leaf.dtype.itemsize for leaf in leaves) > 100_000
+    assert check_run_memory(experiment).parts["a copy of the state"] == state_bytes(experiment)
+    assert "a copy of the state" not in check_run_memory(experiment, reserved={"a cache": 5}).parts
+
+
+def test_a_host_counts_its_own_parts_and_its_share_of_the_batches(config, monkeypatch):
+    parts = config("--config.data.parts=4")
+    alone = checked(parts)
+    monkeypatch.setattr(jax, "process_count", lambda: 4)
+    monkeypatch.setattr(jax, "process_index", lambda: 3)
+    shared = checked(parts)
+    assert shared["all encoded images"] == pytest.approx(alone["all encoded images"] / 4, rel=0.01)
+    assert shared["batches of stage 2 (24 px)"] < alone["batches of stage 2 (24 px)"]
+
+
+def test_the_batches_on_their_way_to_the_devices_are_counted():
+    assert host_memory.HELD_BY_CALLER > sharding.AHEAD
