@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from jax.sharding import Mesh
 
 from effnetv2_jax.train.devices import sharding
-from effnetv2_jax.train.devices.compiler import BackgroundCompiler
+from effnetv2_jax.train.devices.compiler import BackgroundCompiler, ProgramOf
 from effnetv2_jax.train.devices.memory import device_memory
 from effnetv2_jax.train.experiment import Experiment
 from effnetv2_jax.train.programs import EVALUATION, eval_program, stage_name, train_program
 from effnetv2_jax.train.recipe.progressive import Stage, stage_at
-from effnetv2_jax.train.run.heartbeat import Heartbeat
 
 
 def remaining_stages(experiment: Experiment, step: int) -> tuple[Stage, ...]:
@@ -22,12 +22,12 @@ def remaining_stages(experiment: Experiment, step: int) -> tuple[Stage, ...]:
     return experiment.stages[stage_at(experiment.stages, step).index :]
 
 
-def compiling(experiment: Experiment, mesh: Mesh, step: int, alive: Heartbeat) -> BackgroundCompiler:
+def compiling(experiment: Experiment, mesh: Mesh, step: int, progress: Callable[[], None]) -> BackgroundCompiler:
     """Lowers the programs that the rest of a run needs, and starts to compile them in the order of their use.
 
     If the devices' memory is known, the program of the stage with the largest images is compiled first. The function
     then waits for it and for the evaluation program, so that a program that does not fit is refused before the first
-    step.
+    step. `progress` is called between two programs, and every half second while it waits.
     """
     stages = remaining_stages(experiment, step)
     largest = max(stages, key=lambda stage: stage.image_size, default=None)
@@ -35,16 +35,18 @@ def compiling(experiment: Experiment, mesh: Mesh, step: int, alive: Heartbeat) -
     waiting_batches = sharding.AHEAD * image_bytes * experiment.config.batch_size // mesh.size
     available = device_memory(experiment.config.device_memory_gib, resident=waiting_batches)
     compiler = BackgroundCompiler(available)
-    alive.beat("compile", step)
-    for stage in stages[:1]:
-        compiler.add(stage_name(stage), partial(train_program, experiment, stage, mesh), experiment.accumulation)
-    compiler.add(EVALUATION, lambda _: eval_program(experiment, mesh))
-    for stage in stages[1:]:
-        compiler.add(stage_name(stage), partial(train_program, experiment, stage, mesh), experiment.accumulation)
+    programs: list[tuple[str, ProgramOf, Sequence[int]]] = [
+        (stage_name(stage), partial(train_program, experiment, stage, mesh), experiment.accumulation)
+        for stage in stages
+    ]
+    programs.insert(1, (EVALUATION, lambda _: eval_program(experiment, mesh), (1,)))
+    for program in programs:
+        progress()
+        compiler.add(*program)
     if available and largest:
         compiler.compile_all(first=stage_name(largest))
         for name in (stage_name(largest), EVALUATION):
-            compiler.get(name, partial(alive.beat, "compile"))
+            compiler.get(name, progress)
     else:
         compiler.compile_all()
     return compiler

@@ -41,4 +41,3 @@ def check_run_memory(experiment: Experiment, reserved: Mapping[str, int] | None 
         reserved={"a copy of the state": state_bytes(experiment.abstract_state())} if reserved is None else reserved,
         divisor=math.lcm(jax.device_count(), hosts, parts),
     )
-

@@ -37,7 +37,7 @@ from effnetv2_jax.train.recipe.step import Metrics
 from effnetv2_jax.train.report.reporter import Reporter
 from effnetv2_jax.train.run import processes
 from effnetv2_jax.train.run.divergence import Diverged, check_finite, check_metrics, ruined_checkpoint_deleted
-from effnetv2_jax.train.run.heartbeat import Heartbeat
+from effnetv2_jax.train.run.heartbeat import Heartbeat, Phase
 from effnetv2_jax.train.run.preemption import Stopped, StopSignal
 from effnetv2_jax.train.run.workdir import Claim, claimed
 from effnetv2_jax.train.run_memory import check_run_memory
@@ -96,6 +96,7 @@ def train(
         experiment = processes.first_before_others(
             partial(make_experiment, config, jax.device_count(), jax.process_count())
         )
+        stop.check()
         check_run_memory(experiment)
         check_within(traced_steps, experiment.total_steps)
         claim = stack.enter_context(claimed(workdir, experiment.identity(), accepted_changes))
@@ -118,7 +119,12 @@ def train(
         if traced_steps and start.step >= traced_steps.stop:
             report.warn(f"the run is already past the steps to profile, {profile}")
         mesh = sharding.make_mesh()
-        programs = stack.enter_context(compiling(experiment, mesh, start.step, alive))
+
+        def progress() -> None:
+            alive.beat("compile", start.step)
+            stop.check()
+
+        programs = stack.enter_context(compiling(experiment, mesh, start.step, progress))
         state = _state(experiment, mesh, start, initial_variables)
         run = _Run(experiment, mesh, claim, programs, saver, stop, alive, report, trace, state, start.step, start.step)
         try:
@@ -170,8 +176,8 @@ class _Run:
           Stopped: if a signal has requested a stop.
         """
         self.alive.beat("compile", self.step, stage.index + 1)
-        train_step = self.programs.get(stage_name(stage), partial(self.alive.beat, "compile"))
-        self.alive.beat("input")
+        train_step = self.programs.get(stage_name(stage), partial(self._progress, "compile"))
+        self._progress("input")
         host_batches = self._host_batches(stage)
         self.broken = host_batches.broken
         batches = self.report.with_pictures(stage, self.step, host_batches)
@@ -185,21 +191,21 @@ class _Run:
                 self._after_step(stage, metrics)
 
     def evaluate(self) -> Results:
-        """Evaluates the raw and the averaged weights, and reports the results. A signal ends it at once.
+        """Evaluates the raw and the averaged weights, and reports the results. A signal ends it with the next batch.
 
         The state must be saved before, since a run that is stopped meanwhile evaluates when it resumes.
         """
         experiment = self.experiment
         with self.stop.immediate(), self.report.paused():
             results = evaluate_split(
-                self.programs.get(EVALUATION, partial(self.alive.beat, "compile")),
+                self.programs.get(EVALUATION, partial(self._progress, "compile")),
                 self.state.weights,
                 experiment.config.data,
                 image_size=experiment.eval_size,
                 batch_size=experiment.eval_batch_size,
                 examples=experiment.dataset_info.eval_examples,
                 mesh=self.mesh,
-                progress=partial(self.alive.beat, "evaluate"),
+                progress=partial(self._progress, "evaluate"),
             )
         self.report.evaluation(self.step, results)
         self.saver.scores[self.step] = results[experiment.config.evaluation.weights]["top1"]
@@ -249,6 +255,11 @@ class _Run:
             raise Stopped(step)
         if evaluating:
             self.evaluate()
+
+    def _progress(self, phase: Phase) -> None:
+        """Gives a sign of life, and stops the run if a signal has come, except between steps."""
+        self.alive.beat(phase)
+        self.stop.check()
 
     def _is_evaluated(self) -> bool:
         """Returns whether the current step has been evaluated before this start; all processes get the same answer."""

@@ -8,9 +8,10 @@ import pytest
 from effnetv2_jax.cli.config_file import load_config
 from effnetv2_jax.data import host_memory
 from effnetv2_jax.data.pipeline import eval_batches, train_batches
+from effnetv2_jax.train.checkpoint.storage import state_bytes
 from effnetv2_jax.train.devices import sharding
 from effnetv2_jax.train.experiment import make_experiment
-from effnetv2_jax.train.run_memory import check_run_memory, state_bytes
+from effnetv2_jax.train.run_memory import check_run_memory
 from effnetv2_jax.train.trainer import train
 
 SMOKE = str(Path(__file__).parent.parent.parent / "configs" / "smoke.py")
@@ -28,7 +29,7 @@ def checked(config):
 
 
 def test_a_run_that_does_not_fit_is_refused_before_anything_is_compiled_or_written(config, tmp_path, monkeypatch):
-    monkeypatch.setattr("effnetv2_jax.train.trainer._compiling", lambda *_: pytest.fail("something was compiled"))
+    monkeypatch.setattr("effnetv2_jax.train.trainer.compiling", lambda *_: pytest.fail("something was compiled"))
     with pytest.raises(
         ValueError, match=r"stage 2 \(24 px\) needs .*, evaluation \(24 px\) needs .* raise data.memory_gb"
     ):
@@ -46,8 +47,8 @@ def test_memory_that_became_scarce_during_a_run_does_not_stop_it(config, monkeyp
 def test_the_state_is_counted_once_more_for_its_checkpoint(config):
     experiment = make_experiment(config(), jax.device_count())
     leaves = jax.tree.leaves(experiment.abstract_state())
-    assert state_bytes(experiment) == sum(leaf.size * leaf.dtype.itemsize for leaf in leaves) > 100_000
-    assert check_run_memory(experiment).parts["a copy of the state"] == state_bytes(experiment)
+    assert state_bytes(experiment.abstract_state()) == sum(leaf.size * leaf.dtype.itemsize for leaf in leaves) > 100_000
+    assert check_run_memory(experiment).parts["a copy of the state"] == state_bytes(experiment.abstract_state())
     assert "a copy of the state" not in check_run_memory(experiment, reserved={"a cache": 5}).parts
 
 

@@ -18,6 +18,7 @@ from effnetv2_jax.train.devices.program import Program
 ProgramOf = Callable[[int], Program]
 """Number of microbatches → the program."""
 
+_WAIT_SECONDS = 0.5
 _CACHE_HIT = "/jax/compilation_cache/cache_hits"
 
 
@@ -73,7 +74,7 @@ class BackgroundCompiler:
 
         Args:
           name: the program.
-          waiting: called every second while the program is not ready.
+          waiting: called every half second while the program is not ready.
 
         Raises:
           DeviceMemoryError: if it does not fit with any of its numbers of microbatches.
@@ -82,7 +83,7 @@ class BackgroundCompiler:
         start = time.perf_counter()
         while not self._done[name].done():
             waiting()
-            concurrent.futures.wait([self._done[name]], timeout=1.0)
+            concurrent.futures.wait([self._done[name]], timeout=_WAIT_SECONDS)
         self._done[name].result()
         compilation.waited_seconds += time.perf_counter() - start
         assert compilation.compiled is not None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import _thread
 import contextlib
 import os
 import signal
@@ -10,7 +9,6 @@ import socket
 import sys
 import threading
 import time
-import types
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn, Self
 
@@ -35,9 +33,10 @@ class Stopped(Exception):
 class StopSignal:
     """A context in which SIGTERM and Ctrl-C stop the run; a second signal ends the process at once.
 
-    While a run starts or waits for a program, a signal raises `Stopped` immediately. Within `deferred()`, it only makes
-    `stops_at` return True, so that the run can save first. With several processes, a signal to any of them stops all
-    after the same step.
+    A signal raises no error by itself, since an error that comes at any moment may be lost. The run asks for it at safe
+    points: with `check()` while it starts, waits for a program or evaluates, and with `stops_now()` after each step,
+    within `deferred()`, so that it can save first. With several processes, a signal to any of them stops all after the
+    same step.
 
     Attributes:
       saved_step: returns the step of the newest checkpoint that is written.
@@ -56,13 +55,10 @@ class StopSignal:
         self._own_process = own_process
         self._deferred = False
         self._since: float | None = None  # when the first signal came
-        self._simulated = False  # whether the next signal is one that `_heard` makes
-        self._raised = False
         self._begun = threading.Lock()
-        self._timer: threading.Timer | None = None
         self._previous: dict[signal.Signals, Any] = {}
         self._wakeups: tuple[socket.socket, socket.socket] | None = None
-        self._agreement = StopAgreement(self._heard) if jax.process_count() > 1 else None
+        self._agreement = StopAgreement(self._begin) if jax.process_count() > 1 else None
 
     def __enter__(self) -> Self:
         try:
@@ -91,33 +87,34 @@ class StopSignal:
 
     @contextlib.contextmanager
     def deferred(self) -> Iterator[None]:
-        """A context in which a signal does not raise `Stopped`, but makes `stops_now` return True."""
-        self._deferred = True
-        try:
-            if self._agreement:
-                self._agreement.working()
-            elif self._since:  # the signal came just now
+        """A context of steps, in which `stops_now` tells when to stop, and `check` does nothing.
+
+        Raises:
+          Stopped: if the run must stop before the next step.
+        """
+        with self._deferring(True):
+            if self._agreement is None:
+                self.check_now()
+            elif self._agreement.leaves:
                 raise Stopped(self.saved_step())
             yield
-        finally:
-            self._deferred = False
-            if self._agreement:
-                self._agreement.idle()
 
     @contextlib.contextmanager
     def immediate(self) -> Iterator[None]:
-        """A context in which a signal raises `Stopped` immediately, also within `deferred()`."""
-        outside, self._deferred = self._deferred, False
-        try:
-            if self._agreement:
-                self._agreement.idle()
-            if self._since:
-                raise Stopped(self.saved_step())
+        """A context within `deferred()` in which `check` raises `Stopped` again. The state must be saved already."""
+        with self._deferring(False):
+            self.check()
             yield
-        finally:
-            self._deferred = outside
-            if self._agreement and outside:
-                self._agreement.working()
+
+    def check(self) -> None:
+        """Raises `Stopped` if a signal has come, except between steps."""
+        if not self._deferred:
+            self.check_now()
+
+    def check_now(self) -> None:
+        """Raises `Stopped` if a signal has come."""
+        if self._since is not None:
+            raise Stopped(self.saved_step())
 
     def stops_now(self) -> bool:
         """Returns whether the run must stop after this step, once the state is saved.
@@ -134,14 +131,23 @@ class StopSignal:
             return stops
         return self._since is not None
 
-    def _handle(self, _: int, __: types.FrameType | None) -> None:
+    @contextlib.contextmanager
+    def _deferring(self, deferred: bool) -> Iterator[None]:
+        outside, self._deferred = self._deferred, deferred
+        try:
+            if self._agreement:
+                self._agreement.set_idle(not deferred)
+            yield
+        finally:
+            self._deferred = outside
+            if self._agreement:
+                self._agreement.set_idle(not outside)
+
+    def _handle(self, *_: object) -> None:
         """Handles a signal in the main thread, as soon as it runs Python code."""
         if not self._own_process and self._is_second():
             raise KeyboardInterrupt
         self._begin()
-        if not self._deferred and not self._raised:
-            self._raised = True
-            raise Stopped(self.saved_step())
 
     def _watch(self, wakeups: socket.socket) -> None:
         """Handles signals in a thread of its own, even if the main thread does not run Python code for a while."""
@@ -155,10 +161,7 @@ class StopSignal:
                     self._begin()
 
     def _is_second(self) -> bool:
-        """Returns whether a signal that has just come is the second real one."""
-        if self._simulated:
-            self._simulated = False
-            return False
+        """Returns whether a signal that has just come is not the first one."""
         return self._since is not None and time.monotonic() - self._since > _SAME_SIGNAL_SECONDS
 
     def _begin(self) -> None:
@@ -170,18 +173,11 @@ class StopSignal:
             if self._own_process:
                 # The first process serves the others, so it leaves last.
                 seconds = self._grace_seconds - (0.0 if jax.process_index() == 0 else 1.0)
-                self._timer = threading.Timer(max(0.0, seconds), self._grace_is_over)
-                self._timer.daemon = True
-                self._timer.start()
+                timer = threading.Timer(max(0.0, seconds), self._grace_is_over)
+                timer.daemon = True
+                timer.start()
             if self._agreement:
                 self._agreement.begin(self._grace_seconds)
-
-    def _heard(self) -> None:
-        """Does what a signal to this process would do; called in a thread when another process has got one."""
-        if self._since is None:
-            self._simulated = True
-            _thread.interrupt_main(signal.SIGTERM)
-            self._begin()
 
     def _grace_is_over(self) -> None:
         _end(

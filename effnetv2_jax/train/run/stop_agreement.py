@@ -46,15 +46,16 @@ class StopAgreement:
         self._listening = threading.Thread(target=self._listen, name="stop", daemon=True)
         self._listening.start()
 
-    def working(self) -> None:
-        """Announces that this process takes steps from now on."""
+    @property
+    def leaves(self) -> bool:
+        """Whether all processes leave without another step."""
         with self._lock:
-            self._idle = False
+            return self._leaves
 
-    def idle(self) -> None:
-        """Announces that this process can leave at once."""
+    def set_idle(self, idle: bool) -> None:
+        """Announces whether this process can leave at once, or takes steps."""
         with self._lock:
-            self._idle = True
+            self._idle = idle
 
     def reached(self) -> bool | None:
         """Counts a point, and returns whether all processes stop there, or None if they leave without agreement."""
