@@ -19,6 +19,7 @@ from effnetv2_jax.version import __version__
 COMMANDS = {
     "train": "train a model, or resume the run in a folder",
     "evaluate": "measure the accuracy on the evaluation split",
+    "checkpoint": "list a run's checkpoints, verify them, or print a digest to compare runs by",
     "predict": "classify pictures",
     "convert": "convert weights between Flax, official TensorFlow and PyTorch, and verify them",
     "plan": "estimate what a run will cost, also on a TPU that you do not have",

@@ -17,6 +17,7 @@ from effnetv2_jax.data.pipeline import eval_batches
 from effnetv2_jax.model.efficientnetv2 import EfficientNetV2
 from effnetv2_jax.model.variables import Variables, variable_shapes
 from effnetv2_jax.train.checkpoint.checkpoints import CHECKPOINTS, Checkpoints
+from effnetv2_jax.train.checkpoint.orbax_folder import DamagedCheckpointError
 from effnetv2_jax.train.config import TrainConfig, unflatten
 from effnetv2_jax.train.devices import sharding
 from effnetv2_jax.train.devices.compiler import enable_cache
@@ -119,7 +120,11 @@ def evaluate_run(config: TrainConfig, workdir: str, step: int | None = None) -> 
     checkpoints = Checkpoints(run_folder(workdir) / CHECKPOINTS)
     if not checkpoints.folder.exists():
         raise FileNotFoundError(f"{workdir} contains no run: it has no folder {CHECKPOINTS}")
-    checkpoints.record(step)  # a damaged one is noticed before the data set is opened
+    try:
+        checkpoints.verify(step)  # before the data set is opened
+    except DamagedCheckpointError as error:
+        older = ", ".join(map(str, checkpoints.older(step))) or "none"
+        raise ValueError(f"{error}; older checkpoints, for --step: {older}") from error
     info = _opened(config)
     model = make_model(config, info.num_classes)
     weights = checkpoints.restore_weights(variable_shapes(model), step)

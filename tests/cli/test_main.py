@@ -88,7 +88,7 @@ CONVERT = ("convert", "a", "b", "--framework", "timm", "--to", "flax")
         (CONVERT, "--eval-size", ["0"], "a whole number of at least 1"),
         (("predict", "--checkpoint", "w", "i.png"), "--top", ["0", "-1"], "a whole number of at least 1"),
         (("predict", "--checkpoint", "w", "i.png"), "--eval-size", ["-3"], "a whole number of at least 1"),
-        (("evaluate", *CONFIG, "--workdir", "d"), "--step", ["-1"], "a whole number of at least 1"),
+        (("evaluate", *CONFIG, "--workdir", "d"), "--step", ["-1"], "a whole number of at least 0"),
         (("info",), "--image-size", ["-1"], "a whole number of at least 1"),
         (("info",), "--num-classes", ["-1"], "a whole number of at least 0"),
         (TRAIN, "--processes", ["0"], "a whole number of at least 1"),

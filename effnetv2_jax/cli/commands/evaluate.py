@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     weights.add_argument("--workdir", help="run folder: evaluate the raw and averaged weights of its latest checkpoint")
     weights.add_argument("--checkpoint", metavar="P", help="weights of any framework: a file or a folder")
     add_framework_argument(parser)
-    parser.add_argument("--step", type=whole(1), help="with --workdir: evaluate the checkpoint of this step")
+    parser.add_argument("--step", type=whole(0), help="with --workdir: evaluate the checkpoint of this step")
     parser.add_argument("--json", action="store_true", help="print JSON")
     add_process_arguments(parser)
 

@@ -40,14 +40,14 @@ def open_run(path: epath.PathLike, *, moving_average: bool) -> Iterator[TensorFi
       FileNotFoundError: if there is no checkpoint.
     """
     # Imported here, because it imports Orbax, which takes seconds.
-    from effnetv2_jax.train.checkpoint.checkpoints import find_checkpoint, read_weights
+    from effnetv2_jax.train.checkpoint.checkpoints import find_checkpoints, read_weights
 
-    checkpoints, step = find_checkpoint(epath.Path(path))
+    checkpoints, step = find_checkpoints(path)
     try:
         averaged, tensors = read_weights(checkpoints, step, moving_average=moving_average)
     except ValueError as error:
-        older = [str(checkpoints.path(other)) for other in checkpoints.steps if other < step]
-        raise ValueError(f"{error}; older checkpoints: {', '.join(older) or 'none'}") from error
+        older = ", ".join(str(checkpoints.path(other)) for other in checkpoints.older(step)) or "none"
+        raise ValueError(f"{error}; older checkpoints: {older}") from error
     metadata = _card(checkpoints.path(step)) | {"averaging": "averaged" if averaged else "raw"}
     yield TensorFile({name: value.shape for name, value in tensors.items()}, tensors.__getitem__, metadata)
 

@@ -109,6 +109,11 @@ class Checkpoints:
             self.folder, f"none of its checkpoints is sound; the newest: {damaged[0]}. Nothing was changed"
         )
 
+    def older(self, step: int | None) -> list[int]:
+        """Returns the steps before a step, or before the latest one."""
+        steps = self.steps
+        return steps[:-1] if step is None else [other for other in steps if other < step]
+
     def set_aside(self, step: int) -> epath.Path:
         """Moves a damaged checkpoint out of the way, and returns its new path."""
         target = self.folder.parent / DAMAGED / str(step)
@@ -140,34 +145,37 @@ class Checkpoints:
         return {key: {name: weights[prefix + name] for name in _WEIGHTS} for key, prefix in prefixes.items()}
 
 
-def find_checkpoint(path: epath.Path) -> tuple[Checkpoints, int]:
-    """Returns the checkpoints of a run, and the step of the newest one.
+def find_checkpoints(path: epath.PathLike) -> tuple[Checkpoints, int | None]:
+    """Returns the checkpoints of a run, and the step of the one that a path names.
 
     Args:
-      path: a run folder, its folder of checkpoints, or the folder of one checkpoint, whose step is then returned; a
-        path or `gs://…`.
+      path: a run folder or its folder of checkpoints, which name no step, or the folder of one checkpoint; a path or
+        `gs://…`.
 
     Raises:
       FileNotFoundError: if `path` does not exist or contains no checkpoint.
     """
-    if "://" not in str(path):
-        path = path.expanduser().resolve()
-    if not path.exists():
-        raise FileNotFoundError(f"{path} does not exist")
-    if _is_step(path.name) and path.is_dir():
-        return Checkpoints(path.parent), int(path.name)
-    checkpoints = Checkpoints(path / CHECKPOINTS if (path / CHECKPOINTS).is_dir() else path)
+    folder = epath.Path(path)
+    if "://" not in str(folder):
+        folder = folder.expanduser().resolve()
+    if not folder.exists():
+        raise FileNotFoundError(f"{folder} does not exist")
+    if _is_step(folder.name):
+        return Checkpoints(folder.parent), int(folder.name)
+    checkpoints = Checkpoints(folder / CHECKPOINTS if (folder / CHECKPOINTS).is_dir() else folder)
     if not checkpoints.steps:
-        raise FileNotFoundError(f"{path} contains no checkpoint of a run")
-    return checkpoints, checkpoints.steps[-1]
+        raise FileNotFoundError(f"{folder} contains no checkpoint of a run")
+    return checkpoints, None
 
 
-def read_weights(checkpoints: Checkpoints, step: int, *, moving_average: bool) -> tuple[bool, dict[str, np.ndarray]]:
+def read_weights(
+    checkpoints: Checkpoints, step: int | None, *, moving_average: bool
+) -> tuple[bool, dict[str, np.ndarray]]:
     """Reads the weights of one checkpoint into host memory, without the step and the optimiser's state.
 
     Args:
       checkpoints: the checkpoints of a run.
-      step: the step of one of them.
+      step: the step of one of them; None for the latest.
       moving_average: whether to read the averaged weights; a run without averages gives its raw ones.
 
     Returns:

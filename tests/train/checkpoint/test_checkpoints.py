@@ -13,7 +13,7 @@ from etils import epath
 from hypothesis import strategies
 
 from effnetv2_jax.train.checkpoint.arrays import digest, named_leaves, snapshot, whole_digest
-from effnetv2_jax.train.checkpoint.checkpoints import Checkpoints, find_checkpoint, read_weights
+from effnetv2_jax.train.checkpoint.checkpoints import Checkpoints, find_checkpoints, read_weights
 from effnetv2_jax.train.checkpoint.orbax_folder import DamagedCheckpointError, write
 from effnetv2_jax.train.recipe.state import create_state
 
@@ -73,8 +73,8 @@ def test_steps_are_found_and_a_missing_one_is_named_with_those_there_are(tmp_pat
     checkpoints = make_checkpoints(tmp_path / "checkpoints", 9, 10)
     (tmp_path / "checkpoints" / "11.orbax-checkpoint-tmp").mkdir()
     assert checkpoints.steps == [9, 10]
-    assert find_checkpoint(epath.Path(tmp_path))[1] == 10
-    assert find_checkpoint(epath.Path(tmp_path / "checkpoints" / "9"))[1] == 9
+    assert find_checkpoints(tmp_path)[1] is None
+    assert find_checkpoints(tmp_path / "checkpoints" / "9")[1] == 9
     with pytest.raises(FileNotFoundError, match=r"step 6 .*saved steps: 9, 10"):
         checkpoints.restore(abstract(), 6)
     with pytest.raises(FileNotFoundError, match="saved steps: none"):

@@ -98,6 +98,7 @@ def test_a_save_is_tried_again_while_training_goes_on(tmp_path, monkeypatch):
     monkeypatch.setattr(saver_module, "write", sometimes)
     with make_saver(tmp_path, warnings, tries=4) as saver:
         saver.save(8, STATE)
+        saver.wait()
     assert Checkpoints(epath.Path(tmp_path)).steps == [8]
     assert len(warnings) == 3
     assert "step 8 could not be saved (try 3 of 4; training goes on): No space left on device" in warnings[-1]
