@@ -123,9 +123,9 @@ class TrainConfig:
 
 FREE_FIELDS = frozenset(
     {"log_every_steps", "platform", "compilation_cache", "checkpoint.keep", "evaluation.batch_size"}
-    | {"data.data_dir", "data.threads", "data.memory_gb", "data.max_broken"}
+    | {"data.data_dir", "data.threads", "data.memory_gb", "data.max_broken", "optimizer.max_bad_steps"}
 )
-"""Fields that may change when a run is resumed: they do not change what it learns."""
+"""Fields that may change when a run is resumed: they do not change what it learns, or only where it would stop."""
 
 
 def flatten(config: Any) -> dict[str, Any]:
@@ -162,6 +162,7 @@ def check_config(config: TrainConfig) -> None:
         "batch_size": 1, "device_memory_gib": 0, "epochs": 0, "min_steps": 0, "steps": 0, "ema_decay": 0,
         "log_every_steps": 1, "evaluation.every_epochs": 0, "evaluation.image_size": 0, "evaluation.batch_size": 0,
         "checkpoint.every_epochs": 0, "checkpoint.keep": 1, "model.bn_group_size": 0,
+        "optimizer.max_bad_steps": 0,
     }  # fmt: skip
     for name, minimum in least.items():
         value = functools.reduce(getattr, name.split("."), config)
