@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 import jax
+import numpy as np
 from jax.sharding import Mesh
 
 from effnetv2_jax.data.broken import BrokenImages
@@ -31,8 +32,9 @@ from effnetv2_jax.train.recipe.state import TrainState
 from effnetv2_jax.train.recipe.step import Metrics
 from effnetv2_jax.train.report.reporter import Reporter
 from effnetv2_jax.train.run import processes
+from effnetv2_jax.train.run.bad_steps import BadSteps
 from effnetv2_jax.train.run.checkpoint import Checkpoints
-from effnetv2_jax.train.run.divergence import check_metrics, check_state, ruined_checkpoint_deleted
+from effnetv2_jax.train.run.divergence import check_finite, ruined_checkpoint_deleted
 from effnetv2_jax.train.run.preemption import Stopped, StopSignal
 from effnetv2_jax.train.run.workdir import CHECKPOINTS, claim
 
@@ -88,7 +90,8 @@ def train(
             report.warn(f"the run is already past the steps to profile, {profile}")
         programs = stack.enter_context(_compiling(experiment, mesh, step))
         state = _state(experiment, mesh, checkpoints, initial_variables)
-        run = _Run(experiment, mesh, programs, checkpoints, stop, report, trace, state, step, saved_step=step)
+        bad_steps = BadSteps(config.optimizer.max_bad_steps)
+        run = _Run(experiment, mesh, programs, checkpoints, stop, report, trace, state, step, step, bad_steps)
         for stage in _remaining_stages(experiment, step):
             run.train_stage(stage)
         checkpoints.wait()
@@ -112,6 +115,7 @@ class _Run:
     state: TrainState
     step: int
     saved_step: int
+    bad_steps: BadSteps
     broken: BrokenImages | None = None
 
     def train_stage(self, stage: Stage) -> None:
@@ -150,21 +154,32 @@ class _Run:
 
     def _after_step(self, stage: Stage, metrics: Metrics) -> None:
         experiment, config, step = self.experiment, self.experiment.config, self.step
+        self.bad_steps.note(step, metrics)
         if step == self.saved_step + 1:  # this loss shows whether the saved state is any good
-            check_metrics(metrics, step, stage)
+            self._look_at_steps(stage)
         if _due(step, config.log_every_steps) or step == stage.end_step:
             assert self.broken is not None
+            self._look_at_steps(stage)
             self.report.step(step, stage, metrics, self.broken.skipped)
         results = self.evaluate() if _due(step, experiment.evaluate_every) else None
         stopping = self.stop.stops_at(step)
         if stopping or results or _due(step, experiment.checkpoint_every) or step == stage.end_step:
-            check_metrics(metrics, step, stage)
-            check_state(self.state, step)
+            self._look_at_steps(stage)
+            arrays = {
+                jax.tree_util.keystr(path): np.asarray(leaf.addressable_data(0))
+                for path, leaf in jax.tree_util.tree_leaves_with_path(self.state)
+            }
+            check_finite(arrays, step)
+            self.report.flush()  # a run that resumes from this step must find all rows up to it
             self.checkpoints.save(step, self.state, results[config.evaluation.weights]["top1"] if results else None)
             self.saved_step = step
         if stopping and step < experiment.total_steps:
             self.checkpoints.wait()
             raise Stopped(step)
+
+    def _look_at_steps(self, stage: Stage) -> None:
+        """Checks the metrics of the steps since the last look, and reports those that were skipped."""
+        self.report.skipped_steps(self.bad_steps.look(stage, self.state.params))
 
     def _host_batches(self, stage: Stage) -> TrainBatches:
         """Returns this host's batches from the current step on, which continue to count broken images across stages."""
