@@ -134,6 +134,8 @@ FREE_FIELDS = frozenset(
     | {"checkpoint.every_epochs", "checkpoint.keep", "checkpoint.tries"}
     | {"evaluation.every_epochs", "evaluation.batch_size"}
     | {"data.data_dir", "data.threads", "data.memory_gb", "data.max_broken"}
+    # It decides when the run stops; a switch between 0 and another value compiles another program of the same steps.
+    | {"optimizer.max_bad_steps"}
     # They change the numbers of a step by rounding at most; with accumulation_steps "auto", the microbatches too.
     | {"model.remat", "device_memory_gib"}
     # The length of the run, as long as the steps that are done still lie within.
@@ -196,7 +198,7 @@ def check_config(config: TrainConfig) -> None:
         "batch_size": 1, "device_memory_gib": 0, "epochs": 0, "min_steps": 0, "steps": 0, "ema_decay": 0,
         "log_every_steps": 1, "evaluation.every_epochs": 0, "evaluation.image_size": 0, "evaluation.batch_size": 0,
         "checkpoint.every_epochs": 0, "checkpoint.keep": 1, "checkpoint.tries": 1,
-        "grace_seconds": 1, "stall_minutes": 0, "model.bn_group_size": 0,
+        "grace_seconds": 1, "stall_minutes": 0, "model.bn_group_size": 0, "optimizer.max_bad_steps": 0,
     }  # fmt: skip
     for name, minimum in least.items():
         value = functools.reduce(getattr, name.split("."), config)

@@ -240,6 +240,7 @@ def _recipe(config: TrainConfig, info: DatasetInfo, steps_per_epoch: float, tota
         weight_decay=l2_in_loss(config.optimizer),
         ema_decay=config.ema_decay,
         frozen=config.optimizer.frozen,
+        skips_bad_steps=config.optimizer.max_bad_steps > 0,
     )
 
 

@@ -18,6 +18,7 @@ from effnetv2_jax.data.broken import BrokenImages
 from effnetv2_jax.data.pipeline import TrainBatches, train_batches
 from effnetv2_jax.model.efficientnetv2 import EfficientNetV2
 from effnetv2_jax.model.variables import Variables, init_variables
+from effnetv2_jax.train.checkpoint.arrays import Arrays
 from effnetv2_jax.train.checkpoint.checkpoints import CHECKPOINTS, Checkpoints
 from effnetv2_jax.train.checkpoint.saver import Saver
 from effnetv2_jax.train.checkpoint.storage import state_bytes
@@ -36,7 +37,8 @@ from effnetv2_jax.train.recipe.state import TrainState
 from effnetv2_jax.train.recipe.step import Metrics
 from effnetv2_jax.train.report.reporter import Reporter
 from effnetv2_jax.train.run import processes
-from effnetv2_jax.train.run.divergence import Diverged, check_finite, check_metrics, ruined_checkpoint_deleted
+from effnetv2_jax.train.run.bad_steps import BadSteps
+from effnetv2_jax.train.run.divergence import Diverged, check_finite, ruined_checkpoint_deleted
 from effnetv2_jax.train.run.heartbeat import Heartbeat, Phase
 from effnetv2_jax.train.run.preemption import Stopped, StopSignal
 from effnetv2_jax.train.run.workdir import Claim, claimed
@@ -106,8 +108,13 @@ def train(
         start = find_start(checkpoints, experiment.abstract_state(), config.checkpoint.keep)
         news = claim.begin(start.step)
         report = stack.enter_context(Reporter(experiment.description(), folder, start.step))
+
+        def check(arrays: Arrays, step: int) -> None:
+            check_finite(arrays, step)
+            report.flush()  # a run that resumes from this checkpoint must find all rows up to it
+
         saver = stack.enter_context(
-            Saver(checkpoints, config.checkpoint, check=check_finite, warn=report.warn, active=processes.is_first())
+            Saver(checkpoints, config.checkpoint, check=check, warn=report.warn, active=processes.is_first())
         )
         saver.scores |= report.scores()
         stop.saved_step = lambda: max(start.step, saver.written_step)
@@ -126,7 +133,8 @@ def train(
 
         programs = stack.enter_context(compiling(experiment, mesh, start.step, progress))
         state = _state(experiment, mesh, start, initial_variables)
-        run = _Run(experiment, mesh, claim, programs, saver, stop, alive, report, trace, state, start.step, start.step)
+        bad_steps, step = BadSteps(config.optimizer.max_bad_steps), start.step
+        run = _Run(experiment, mesh, claim, programs, saver, stop, alive, report, trace, state, step, step, bad_steps)
         try:
             if not start.resumes:
                 run.save_first(checkpoints)
@@ -155,6 +163,7 @@ class _Run:
     state: TrainState
     step: int
     saved_step: int
+    bad_steps: BadSteps
     broken: BrokenImages | None = None
 
     def to_the_end(self) -> dict[str, Any]:
@@ -238,16 +247,18 @@ class _Run:
     def _after_step(self, stage: Stage, metrics: Metrics) -> None:
         experiment, config, step = self.experiment, self.experiment.config, self.step
         self.claim.check()
+        self.bad_steps.note(step, metrics)
         if step == self.saved_step + 1:  # this loss shows whether the saved state is any good
-            check_metrics(metrics, step, stage)
+            self._look_at_steps(stage)
         if jax.process_count() == 1:  # several processes hear of a failed save when they save again
             self.saver.poll()
         if _due(step, config.log_every_steps) or step == stage.end_step:
             assert self.broken is not None
+            self._look_at_steps(stage)
             self.report.step(step, stage, metrics, self.broken.skipped)
         evaluating, stopping = _due(step, experiment.evaluate_every), self.stop.stops_now()
         if stopping or evaluating or _due(step, experiment.checkpoint_every) or step == stage.end_step:
-            check_metrics(metrics, step, stage)
+            self._look_at_steps(stage)
             self.wait_for_save()
             self.saver.save(step, self.state)
             self.saved_step = step
@@ -264,6 +275,10 @@ class _Run:
     def _is_evaluated(self) -> bool:
         """Returns whether the current step has been evaluated before this start; all processes get the same answer."""
         return bool(processes.number_of_first(int(self.report.results_at(self.step) is not None)))
+
+    def _look_at_steps(self, stage: Stage) -> None:
+        """Checks the metrics of the steps since the last look, and reports those that were skipped."""
+        self.report.skipped_steps(self.bad_steps.look(stage, self.state.params))
 
     def _host_batches(self, stage: Stage) -> TrainBatches:
         """Returns this host's batches from the current step on, which continue to count broken images across stages."""

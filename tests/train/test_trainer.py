@@ -5,6 +5,7 @@ import dataclasses
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import time
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from etils import epath
@@ -21,11 +23,12 @@ from effnetv2_jax.cli.config_file import load_config
 from effnetv2_jax.cli.main import main
 from effnetv2_jax.data.dataset import open_source
 from effnetv2_jax.model.variables import init_variables
+from effnetv2_jax.train import trainer
 from effnetv2_jax.train.checkpoint.checkpoints import CHECKPOINTS, Checkpoints
 from effnetv2_jax.train.checkpoint.orbax_folder import read_arrays
 from effnetv2_jax.train.evaluation import evaluate_run
+from effnetv2_jax.train.recipe.step import prepare
 from effnetv2_jax.train.report.metrics import read_metrics
-from effnetv2_jax.train.report.reporter import Reporter
 from effnetv2_jax.train.run.divergence import Diverged
 from effnetv2_jax.train.run.preemption import Stopped
 from effnetv2_jax.train.trainer import train
@@ -85,15 +88,15 @@ def saved_steps(workdir):
 
 
 def stopping_at(monkeypatch, *steps):
-    """Sends this process SIGTERM as soon as it has reported one of the steps."""
-    report = Reporter.step
+    """Sends this process SIGTERM as soon as it has taken one of the steps."""
+    after_step = trainer._Run._after_step
 
-    def step(self, step, *arguments):
-        report(self, step, *arguments)
-        if step in steps:
+    def signalled(self, *arguments):
+        if self.step in steps:
             signal.raise_signal(signal.SIGTERM)
+        after_step(self, *arguments)
 
-    monkeypatch.setattr(Reporter, "step", step)
+    monkeypatch.setattr(trainer._Run, "_after_step", signalled)
 
 
 def test_a_run_reports_every_step_once_with_the_image_size_of_its_stage(straight):
@@ -227,14 +230,16 @@ def test_a_folder_with_files_of_a_run_but_no_config_is_refused(tmp_path):
         train(smoke_config(), str(tmp_path))
 
 
-def test_a_loss_of_nan_stops_the_run_without_saving(tmp_path):
-    def broken(model):
-        variables = init_variables(model, 0)
-        variables["params"]["classifier"]["bias"][0] = np.nan
-        return variables
+def broken_variables(model):
+    """Returns variables that give a loss of NaN."""
+    variables = init_variables(model, 0)
+    variables["params"]["classifier"]["bias"][0] = np.nan
+    return variables
 
+
+def test_a_state_that_is_not_finite_stops_the_run_without_saving(tmp_path):
     with pytest.raises(FloatingPointError, match=r"classifier/bias is not finite after step 0"):
-        train(smoke_config(), str(tmp_path), broken)
+        train(smoke_config(), str(tmp_path), broken_variables)
     assert saved_steps(tmp_path) == []
 
 
@@ -258,6 +263,60 @@ def test_a_run_that_diverges_deletes_the_checkpoint_that_caused_it(tmp_path, bas
         with pytest.raises(Diverged, match=message):
             train(config, str(tmp_path))
         assert saved_steps(tmp_path) == kept
+
+
+def test_a_skipped_step_is_reported_and_a_resumed_run_still_ends_with_the_same_bits(tmp_path, monkeypatch, capsys):
+    """Two steps in a row are bad; the run is stopped between them."""
+
+    def prepare_badly(recipe, stage, batch, step):
+        images, targets = prepare(recipe, stage, batch, step)
+        return jnp.where((step == 3) | (step == 4), jnp.nan, images), targets
+
+    monkeypatch.setattr("effnetv2_jax.train.recipe.step.prepare", prepare_badly)
+    config = smoke_config(
+        "--config.optimizer.max_bad_steps=2", "--config.log_every_steps=5", "--config.progressive.stages=1"
+    )
+    train(config, str(tmp_path / "straight"))
+    assert "warning: 2 steps up to 5 are skipped, because the loss" in capsys.readouterr().out
+    with monkeypatch.context() as patch:
+        stopping_at(patch, 4)
+        with pytest.raises(Stopped):
+            train(config, str(tmp_path / "stopped"))
+    train(config, str(tmp_path / "stopped"))
+    assert_same_run(tmp_path / "stopped", tmp_path / "straight")
+    got = rows(tmp_path / "straight")
+    assert [row["step"] for row in got if "train/skipped_steps" in row] == [4, 5]
+    assert [row["step"] for row in got if "train/learning_rate" in row] == [5, 10, 12]
+    assert [row["step"] for row in got if "train/loss" in row] == [10, 12]
+    assert "NaN" not in (tmp_path / "straight/metrics.jsonl").read_text()
+
+
+def test_more_bad_steps_in_a_row_than_allowed_stop_the_run(tmp_path, monkeypatch):
+    def prepare_badly(recipe, stage, batch, step):
+        images, targets = prepare(recipe, stage, batch, step)
+        return jnp.where(step >= 4, jnp.nan, images), targets
+
+    monkeypatch.setattr("effnetv2_jax.train.recipe.step.prepare", prepare_badly)
+    config = smoke_config(
+        "--config.optimizer.max_bad_steps=2", "--config.log_every_steps=100", "--config.progressive.stages=1"
+    )
+    with pytest.raises(Diverged, match=r"loss is nan at step 7, the last of 3 bad steps in a row.*: 0$"):
+        train(config, str(tmp_path))
+    assert saved_steps(tmp_path) == [0]
+
+
+@pytest.mark.parametrize("summary", [True, False])
+def test_a_run_survives_whatever_it_cannot_write_except_its_summary(tmp_path, capsys, summary):
+    (tmp_path / "tensorboard").touch()
+    for name in ("stage_1.png.tmp", "curves.png.tmp", *(() if summary else ("summary.json",))):
+        (tmp_path / name).mkdir()
+    config = smoke_config("--config.progressive.stages=1", "--config.steps=2")
+    with contextlib.nullcontext() if summary else pytest.raises(OSError, match=r"summary\.json could not be written"):
+        train(config, str(tmp_path))
+    said = capsys.readouterr().out
+    for name in ("tensorboard/.*", "stage_1.png", "curves.png"):
+        assert len(re.findall(f"warning: .*/{name} could not be written: ", said)) == 1
+    assert [row["step"] for row in rows(tmp_path) if "train/loss" in row] == [1, 2]
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,8 @@ class OptimizerConfig:
       clip_norm: each parameter's gradient is clipped to this norm, and then their global norm is; 0 for no clipping.
       frozen: regular expressions, matched at the start of parameter paths, such as `stem` or `block_[0-9]/`. Parameters
         that match keep their values. A BatchNorm that has such a parameter keeps its statistics too.
+      max_bad_steps: number of steps in a row that may be skipped because their loss or gradients are not finite; 0 to
+        skip none and stop at the first. A skipped step changes nothing, and the next one has the next batch.
     """
 
     name: Literal["rmsprop", "sgd", "adamw"] = "rmsprop"
@@ -38,6 +40,7 @@ class OptimizerConfig:
     weight_decay: float = 1e-5
     clip_norm: float = 0.0
     frozen: tuple[str, ...] = ()
+    max_bad_steps: int = 0
 
 
 def _rmsprop(config: OptimizerConfig, rate: Schedule) -> optax.GradientTransformation:

@@ -41,6 +41,7 @@ class Recipe:
       accumulation_steps: number of microbatches that each batch is processed in, one after another.
       frozen: regular expressions for the parameters that the optimiser does not change. A BatchNorm that has such a
         parameter keeps its statistics too.
+      skips_bad_steps: whether a step whose loss or gradients are not finite changes nothing but the number of steps.
     """
 
     model: EfficientNetV2
@@ -53,6 +54,7 @@ class Recipe:
     ema_decay: float = 0.0
     accumulation_steps: int = 1
     frozen: tuple[str, ...] = ()
+    skips_bad_steps: bool = False
 
 
 def normalize(images: Array, family: PreprocessingFamily) -> Array:
@@ -73,7 +75,8 @@ def make_train_step(recipe: Recipe, stage: Stage) -> TrainStep:
     """Returns (state, {"image": uint8 `[N, H, W, 3]`, "label": `[N]` or `[N, classes]`}) → (state, metrics).
 
     Metrics are float32 scalars: `loss`, its parts `xent` and `l2`, `learning_rate`, `grad_norm`, and `accuracy`, the
-    share of images whose largest logit belongs to the class with the largest target.
+    share of images whose largest logit belongs to the class with the largest target. If the recipe skips bad steps,
+    `skipped` is 1 for a step that was skipped and 0 for any other.
 
     Raises:
       ValueError: while tracing, for a batch that does not divide into the microbatches, or a microbatch that does not
@@ -96,7 +99,12 @@ def make_train_step(recipe: Recipe, stage: Stage) -> TrainStep:
             jax.grad(loss_of, has_aux=True), state, images, targets, rng, recipe.accumulation_steps
         )
         metrics |= {"learning_rate": recipe.learning_rate(state.step), "grad_norm": optax.tree.norm(grads)}
-        return _updated(recipe, state, grads, batch_stats), metrics
+        updated = _updated(recipe, state, grads, batch_stats)
+        if recipe.skips_bad_steps:
+            good = jnp.isfinite(metrics["loss"]) & jnp.isfinite(metrics["grad_norm"])
+            updated = _unless_bad(good, updated, state)
+            metrics |= {"skipped": 1.0 - good.astype(jnp.float32)}
+        return updated, metrics
 
     return train_step
 
@@ -143,6 +151,23 @@ def _updated(recipe: Recipe, state: TrainState, grads: Any, batch_stats: Any) ->
         ema_params = update_averages(ema_params, params, decay)
         ema_batch_stats = update_averages(ema_batch_stats, batch_stats, decay)
     return TrainState(step, params, batch_stats, opt_state, ema_params, ema_batch_stats)
+
+
+def _unless_bad(good: Array, new: TrainState, old: TrainState) -> TrainState:
+    """Returns the new state if the step is good; if not, the old one, with only the step and the schedule gone on.
+
+    `optax.apply_if_finite` would not do: it holds back the parameters' updates and the optimiser's state alone, while
+    the BatchNorm statistics and the averages would take the bad step; it would halt the optimiser's schedule; and above
+    its limit it accepts bad updates.
+    """
+
+    def chosen(after: Any, before: Any) -> Any:
+        if isinstance(after, optax.ScaleByScheduleState):  # it counts steps, as `TrainState.step` does
+            return after
+        return jax.tree.map(lambda a, b: jnp.where(good, a, b), after, before)
+
+    kept = jax.tree.map(chosen, new, old, is_leaf=lambda node: isinstance(node, optax.ScaleByScheduleState))
+    return kept.replace(step=new.step)
 
 
 def _held(new: Any, old: Any, params: Any, frozen: tuple[str, ...]) -> Any:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
 import json
-import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from etils import epath
 
+from effnetv2_jax.train.report.event_file import event_file_name, first_events, scalar_event
+from effnetv2_jax.train.report.growing_file import GrowingFile
+from effnetv2_jax.train.report.whole_file import write_whole
 from effnetv2_jax.train.run.workdir import METRICS
+
+_FLUSH_SECONDS = 5.0
 
 
 def read_metrics(workdir: epath.Path) -> list[dict[str, Any]]:
@@ -19,42 +24,58 @@ def read_metrics(workdir: epath.Path) -> list[dict[str, Any]]:
     A last line that was only partly written is left out.
 
     Raises:
-      ValueError: if any other line is damaged.
+      ValueError: if any other line is damaged; the message names it.
     """
     path = workdir / METRICS
     lines = path.read_text().splitlines() if path.exists() else []
     rows = []
-    for number, line in enumerate(lines):
+    for number, line in enumerate(lines, 1):
         try:
             rows.append(json.loads(line))
         except json.JSONDecodeError:
-            if number + 1 < len(lines):
-                raise
+            if number < len(lines):
+                raise ValueError(f"line {number} of {path} is damaged: {line[:80]!r}; repair or remove it") from None
     return rows
 
 
 class MetricsWriter:
-    """Appends rows of numbers to a run's files.
+    """Appends rows of numbers to a run's files, in a thread, so that a slow or failing disk does not stop the run.
 
-    When a run resumes at a step, the rows after that step are dropped, since the run will write them again.
+    Rows that cannot be written stay in memory, and each later row tries again. When a run resumes at a step, the rows
+    after that step are dropped, since the run will write them again.
     """
 
-    def __init__(self, workdir: epath.Path, first_step: int) -> None:
-        from tensorboardX import SummaryWriter
-        from tensorboardX.record_writer import register_writer_factory
+    def __init__(self, workdir: epath.Path, first_step: int, warn: Callable[[str], None]) -> None:
+        """Drops later rows and starts a new event file.
 
-        register_writer_factory("gs", _CloudEvents())
-        rows = [row for row in read_metrics(workdir) if row["step"] <= first_step]
-        self._rows = rows
-        self._path = workdir / METRICS
-        temporary = workdir / f"{METRICS}.tmp"
-        temporary.write_text("".join(json.dumps(row) + "\n" for row in rows))
-        temporary.replace(self._path)
-        self._events = SummaryWriter(str(workdir / "tensorboard"), purge_step=first_step + 1)
+        Args:
+          workdir: the run folder, which exists.
+          first_step: number of steps that the run resumes at.
+          warn: shows a warning when writing begins to fail, and when it works again.
+
+        Raises:
+          OSError: if `metrics.jsonl` cannot be written.
+        """
+        self._rows = [row for row in read_metrics(workdir) if row["step"] <= first_step]
+        kept = b"".join(map(_line, self._rows))
+        write_whole(workdir / METRICS, kept)
+        self._lines = GrowingFile(workdir / METRICS, warn, kept)
+        self._events = GrowingFile(workdir / "tensorboard" / event_file_name(), warn)
+        self._events.add(first_events(first_step + 1))
+        self._thread = concurrent.futures.ThreadPoolExecutor(1, "metrics")
+        self._writing = self._thread.submit(self._write_files)
 
     def close(self) -> None:
-        """Flushes and closes the files."""
-        self._events.close()
+        """Writes what is not written yet.
+
+        Raises:
+          OSError: if rows cannot be written. Events that cannot be are only warned of.
+        """
+        self._thread.submit(self._write_files).result()
+        self._thread.shutdown()
+        missing = self._lines.unwritten.count(b"\n")
+        if missing:
+            raise OSError(f"the last {missing:,} of {len(self._rows):,} rows of {METRICS} could not be written")
 
     @property
     def rows(self) -> list[dict[str, Any]]:
@@ -63,40 +84,24 @@ class MetricsWriter:
 
     def write(self, step: int, values: Mapping[str, float], prefix: str) -> None:
         """Adds a row of values after `step` steps, under names such as `train/loss` for the prefix `train`."""
-        row = {"step": step} | {f"{prefix}/{name}": value for name, value in values.items()}
-        self._rows.append(row)
-        with self._path.open("a") as file:
-            file.write(json.dumps(row) + "\n")
-        for name, value in row.items():
-            if name != "step":
-                self._events.add_scalar(name, value, step)
-
-
-class _CloudEvents:
-    """Lets tensorboardX write event files to `gs://` through epath. Its own writer needs another package."""
-
-    def directory_check(self, path: str) -> None:
-        epath.Path(path).mkdir(parents=True, exist_ok=True)
-
-    def open(self, path: str) -> _CloudFile:
-        return _CloudFile(path)
-
-
-class _CloudFile(contextlib.ExitStack):
-    """A file in `gs://` that can be written, flushed and closed. epath opens files only as contexts."""
-
-    def __init__(self, path: str) -> None:
-        super().__init__()
-        self._file = self.enter_context(epath.Path(path).open("wb"))
-        self.write = self._file.write
+        named = {f"{prefix}/{name}": value for name, value in values.items()}
+        self._rows.append({"step": step} | named)
+        self._lines.add(_line(self._rows[-1]))
+        self._events.add(scalar_event(step, named))
+        if self._writing.done():
+            self._writing = self._thread.submit(self._write_files, due_only=True)
 
     def flush(self) -> None:
-        """Uploads what was written so far.
+        """Waits until all rows are written, or for a few seconds if that fails or takes longer."""
+        self._writing = self._thread.submit(self._write_files)
+        concurrent.futures.wait([self._writing], _FLUSH_SECONDS)
 
-        tensorboardX calls this in its own thread, and an error there would make the run wait forever at its end. A
-        failure is therefore only logged. The next flush tries again, and `close` raises the error.
-        """
-        try:
-            self._file.flush()
-        except Exception as error:
-            logging.getLogger(__name__).warning("event file not uploaded yet: %s", error)
+    def _write_files(self, *, due_only: bool = False) -> None:
+        for file in (self._lines, self._events):
+            if file.is_due() or not due_only:
+                with contextlib.suppress(OSError):  # the file has warned of it, and is written later
+                    file.write()
+
+
+def _line(row: Mapping[str, Any]) -> bytes:
+    return (json.dumps(row) + "\n").encode()

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 
 from effnetv2_jax.drawable_text import drawable, families, shortened
 from effnetv2_jax.train.recipe.progressive import Stage
+from effnetv2_jax.train.report.whole_file import write_whole
 
 # The panels of the curves: a title, and for each line its key in the metrics and its label.
 _PANELS = (
@@ -100,10 +101,14 @@ def draw_grid(
 
 
 def save_figure(figure: Figure, path: epath.Path) -> None:
-    """Writes a figure as a PNG file, which may lie in `gs://…`."""
+    """Writes a figure as a PNG file, which may lie in `gs://…`.
+
+    Raises:
+      OSError: if it cannot be written; the file is then as it was before.
+    """
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110)
-    path.write_bytes(buffer.getvalue())
+    write_whole(path, buffer.getvalue())
 
 
 def target_captions(targets: np.ndarray, class_names: Sequence[str], most: int = 2) -> list[str]:

@@ -42,7 +42,7 @@ class Progress:
         """Prints a line or a table above the bar."""
         self._console.print(text, markup=False) if isinstance(text, str) else self._console.print(text)
 
-    def update(self, step: int, stage: Stage, metrics: Mapping[str, float], seconds: float) -> None:
+    def update(self, step: int, stage: Stage, metrics: Mapping[str, float], seconds: float, skipped: int) -> None:
         """Shows the stage, the steps done, loss, learning rate, speed, model FLOPs utilization and the time left.
 
         Args:
@@ -50,12 +50,14 @@ class Progress:
           stage: the stage of the last step.
           metrics: metrics of the last step.
           seconds: time that this process has spent on steps and evaluations.
+          skipped: number of steps that this process has skipped; shown if there are any.
         """
         utilization = f"mfu {metrics['mfu']:.1%}  " if "mfu" in metrics else ""
+        steps_skipped = f"{skipped} skipped  " if skipped else ""
         left = _duration(seconds * _work_left(self._stages, self._first_step, step))
         numbers = (
             f"step {step}/{self._stages[-1].end_step}  loss {metrics['loss']:.4f}  lr {metrics['learning_rate']:.3g}  "
-            f"{metrics['images_per_second']:.0f} images/s  {utilization}{left} left"
+            f"{metrics['images_per_second']:.0f} images/s  {utilization}{steps_skipped}{left} left"
         )
         title = f"stage {stage.index + 1}/{len(self._stages)} ({stage.image_size} px)"
         self._bar.update(self._task, completed=step, description=title, numbers=numbers)

@@ -6,6 +6,7 @@ import contextlib
 import importlib.metadata
 import itertools
 import json
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -25,7 +26,7 @@ from effnetv2_jax.train.report.description import RunDescription
 from effnetv2_jax.train.report.metrics import MetricsWriter
 from effnetv2_jax.train.report.preview import draw_batch
 from effnetv2_jax.train.report.progress import Progress, stage_table
-from effnetv2_jax.train.run.divergence import check_metrics
+from effnetv2_jax.train.report.whole_file import write_whole
 from effnetv2_jax.train.run.processes import is_first
 from effnetv2_jax.train.run.workdir import SUMMARY
 
@@ -43,19 +44,30 @@ class Reporter:
         self._started = time.monotonic()
         self._peak_flops = peak_flops(jax.devices())
         self._progress = Progress(run.stages, first_step, shown=self._active)
-        self._writer = MetricsWriter(folder, first_step) if self._active else None
+        self._writer = MetricsWriter(folder, first_step, self.warn) if self._active else None
         self._mark = (time.monotonic(), first_step)
         self._busy_seconds = 0.0  # steps, saving and evaluations, but not waiting for programs
         self._latest: tuple[int, Results | None] = (-1, None)
+        self._skipped = 0  # steps
 
     def __enter__(self) -> Reporter:
         self._progress.__enter__()
         return self
 
-    def __exit__(self, *error: object) -> None:
-        self._progress.__exit__(*error)
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        self._progress.__exit__(kind, *rest)
+        try:
+            if self._writer:
+                self._writer.close()
+        except OSError as error:
+            if kind is None:
+                raise
+            self.warn(str(error))  # the run ends with another error already
+
+    def flush(self) -> None:
+        """Waits until the rows are written, as far as the disk allows."""
         if self._writer:
-            self._writer.close()
+            self._writer.flush()
 
     def introduce(self, warnings: Sequence[str] = ()) -> None:
         """Prints what is trained, on which data and devices, the stages, and warnings."""
@@ -104,7 +116,8 @@ class Reporter:
         if not self._active or path.exists():
             return batches
         first = next(batches)
-        draw_batch(self._run, stage, first, step, path)
+        with self._warning_if_not_written():
+            draw_batch(self._run, stage, first, step, path)
         return itertools.chain([first], batches)
 
     def step(self, step: int, stage: Stage, metrics: Metrics, skipped: int) -> None:
@@ -115,12 +128,9 @@ class Reporter:
           stage: the stage of the last step.
           metrics: metrics of the last step.
           skipped: number of broken images that this host has skipped since it started.
-
-        Raises:
-          Diverged: if the loss or the gradients are not finite.
         """
         values = {name: float(value) for name, value in jax.device_get(metrics).items()}
-        check_metrics(values, step, stage)
+        values.pop("skipped", None)  # `skipped_steps` has reported it
         now = time.monotonic()
         then, since = self._mark
         self._mark = (now, step)
@@ -132,8 +142,18 @@ class Reporter:
             values["mfu"] = rate * flops / self._peak_flops
         if skipped:
             values["skipped_images"] = skipped
-        self._progress.update(step, stage, values, self._busy_seconds)
-        self._write(step, values, "train")
+        self._progress.update(step, stage, values, self._busy_seconds, self._skipped)
+        # JSON has no numbers that are not finite. Only a step that was skipped has any.
+        self._write(step, {name: value for name, value in values.items() if math.isfinite(value)}, "train")
+
+    def skipped_steps(self, steps: Sequence[int]) -> None:
+        """Reports steps that were skipped, each with a row of its own."""
+        for step in steps:
+            self._write(step, {"skipped_steps": 1.0}, "train")
+        if steps:
+            self._skipped += len(steps)
+            which = f"step {steps[0]} is" if len(steps) == 1 else f"{len(steps)} steps up to {steps[-1]} are"
+            self.warn(f"{which} skipped, because the loss or the gradients are not finite")
 
     def evaluation(self, step: int, results: Results) -> None:
         """Reports the results of an evaluation after a step."""
@@ -179,6 +199,9 @@ class Reporter:
         Args:
           results: results of the evaluation after the last step.
           programs: figures of each program by its name.
+
+        Raises:
+          OSError: if the summary cannot be written.
         """
         run = self._run
         summary: dict[str, Any] = {
@@ -197,9 +220,18 @@ class Reporter:
         summary["devices"] = [f"{jax.device_count()} × {jax.devices()[0].device_kind}{_processes()}"]
         if self._writer:
             title = f"{run.spec.name} on {run.dataset}"
-            pictures.draw_curves(self._folder / "curves.png", self._writer.rows, run.stages, title)
-            (self._folder / SUMMARY).write_text(json.dumps(summary, indent=1) + "\n")
+            with self._warning_if_not_written():
+                pictures.draw_curves(self._folder / "curves.png", self._writer.rows, run.stages, title)
+            write_whole(self._folder / SUMMARY, f"{json.dumps(summary, indent=1)}\n".encode())
         return summary
+
+    @contextlib.contextmanager
+    def _warning_if_not_written(self) -> Iterator[None]:
+        """A context in which a picture is drawn; it warns if the picture cannot be written."""
+        try:
+            yield
+        except OSError as error:
+            self.warn(str(error))
 
     def _write(self, step: int, values: Mapping[str, float], prefix: str) -> None:
         if self._writer:

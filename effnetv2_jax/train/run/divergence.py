@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import jax
 import numpy as np
 
 from effnetv2_jax.train.checkpoint.arrays import Arrays
@@ -14,12 +15,15 @@ from effnetv2_jax.train.checkpoint.checkpoints import Checkpoints
 from effnetv2_jax.train.checkpoint.saver import Saver
 from effnetv2_jax.train.recipe.progressive import Stage
 
+REMEDY = "lower the learning rate or set optimizer.clip_norm"
+"""What to do about a run that has diverged."""
+
 
 class Diverged(FloatingPointError):
     """A run has numbers that are not finite.
 
     Attributes:
-      ruined_step: the step after which the state was already useless; None if unknown.
+      ruined_step: the step after which the state was already useless, as it is after all later ones; None if unknown.
     """
 
     def __init__(self, text: str, ruined_step: int | None = None) -> None:
@@ -27,43 +31,76 @@ class Diverged(FloatingPointError):
         self.ruined_step = ruined_step
 
 
-def check_metrics(metrics: Mapping[str, Any], step: int, stage: Stage) -> None:
+def check_metrics(metrics: Mapping[str, Any], step: int, stage: Stage, params: Any) -> None:
     """Checks that the loss and the gradients of a step are finite.
 
     A loss that is not finite shows that the state before this step was already useless.
 
+    Args:
+      metrics: metrics of the step.
+      step: number of steps done.
+      stage: the stage of the step.
+      params: the parameters after the step; their norm is computed only for the message.
+
     Raises:
-      Diverged: if one of them is not; the message names step, stage and learning rate.
+      Diverged: if one of them is not; the message says which, and where the run was.
     """
-    for name, noun in (("loss", "loss"), ("grad_norm", "norm of the gradients")):
-        value = float(metrics[name])
-        if not math.isfinite(value):
-            raise Diverged(
-                f"the {noun} is {value} at step {step} (stage {stage.index + 1}, learning rate "
-                f"{float(metrics['learning_rate']):.4g}); lower the learning rate or set optimizer.clip_norm",
-                step - 1 if name == "loss" else None,
-            )
+    loss, grad_norm = float(metrics["loss"]), float(metrics["grad_norm"])
+    if math.isfinite(loss) and math.isfinite(grad_norm):
+        return
+    raise Diverged(
+        f"{what_is_bad(metrics)} at step {step} ({where(metrics, stage, params)}); {REMEDY}, or skip such steps with "
+        "optimizer.max_bad_steps",
+        None if math.isfinite(loss) else step - 1,
+    )
+
+
+def what_is_bad(metrics: Mapping[str, Any]) -> str:
+    """Says which of a step's numbers is not finite."""
+    loss = float(metrics["loss"])
+    if not math.isfinite(loss):
+        return f"the loss is {loss}"
+    return f"the norm of the gradients is {float(metrics['grad_norm'])}"
+
+
+def where(metrics: Mapping[str, Any], stage: Stage, params: Any) -> str:
+    """Says where a run is: its stage, learning rate, loss, and the norms of the gradients and the parameters."""
+    leaves = [np.asarray(leaf.addressable_data(0), np.float64) for leaf in jax.tree.leaves(params)]
+    norm = math.sqrt(sum(float(np.vdot(leaf, leaf)) for leaf in leaves))
+    rate, loss, grad_norm = (float(metrics[name]) for name in ("learning_rate", "loss", "grad_norm"))
+    return (
+        f"stage {stage.index + 1}, learning rate {rate:.4g}, loss {loss:.4g}, norm of the gradients {grad_norm:.4g}, "
+        f"norm of the parameters after the step {norm:.4g}"
+    )
 
 
 def check_finite(arrays: Arrays, step: int) -> None:
     """Checks that the arrays of a state are finite, including the optimiser's state and the averages.
 
+    The check runs on the host, at several GB a second. XLA would take most of a minute to compile a program over so
+    many arrays, and saving copies them to the host anyway.
+
+    Args:
+      arrays: each array of the state by its path.
+      step: the step after which the state was copied.
+
     Raises:
-      Diverged: if they are not; the message names one array.
+      Diverged: if they are not; the message names the first array and counts its numbers that are not finite.
     """
     for name, array in arrays.items():
-        if not np.isfinite(array).all():
+        finite = np.isfinite(array)
+        if not finite.all():
             raise Diverged(
-                f"{name} is not finite after step {step}, so the state is not saved; lower the learning rate or set "
-                "optimizer.clip_norm"
+                f"{name} is not finite after step {step} ({finite.size - np.count_nonzero(finite):,} of its "
+                f"{finite.size:,} numbers), so the state is not saved; {REMEDY}"
             )
 
 
 @contextlib.contextmanager
 def ruined_checkpoint_deleted(saver: Saver, checkpoints: Checkpoints) -> Iterator[None]:
-    """A context that deletes the checkpoint of a useless state when a run diverges within it.
+    """A context that deletes the checkpoints of useless states when a run diverges within it.
 
-    A state can be finite and still useless; the loss of the next step shows it. Without that checkpoint, the run
+    A state can be finite and still useless; the loss of the next step shows it. Without those checkpoints, the run
     resumes from an earlier one, whose loss was finite.
 
     Raises:
@@ -73,11 +110,13 @@ def ruined_checkpoint_deleted(saver: Saver, checkpoints: Checkpoints) -> Iterato
         yield
     except Diverged as caught:
         error = _first_cause(saver, caught)
-        step = error.ruined_step
-        deleted = step is not None and saver.delete(step)
-        gone = f"; the checkpoint of step {step} caused it and is deleted" if deleted else ""
+        first = error.ruined_step
+        useless = [] if first is None else [step for step in checkpoints.steps if step >= first]
+        deleted = [str(step) for step in useless if saver.delete(step)]
+        noun, be = ("checkpoint of step", "is") if len(deleted) == 1 else ("checkpoints of steps", "are")
+        gone = f"; the {noun} {', '.join(deleted)} caused it and {be} deleted" if deleted else ""
         left = ", ".join(map(str, checkpoints.steps)) or "none"
-        raise Diverged(f"{error}{gone}; checkpoints of steps: {left}", step) from None
+        raise Diverged(f"{error}{gone}; checkpoints of steps: {left}", first) from None
 
 
 def _first_cause(saver: Saver, error: Diverged) -> Diverged:

@@ -6,6 +6,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from golden import reference
 
@@ -132,3 +133,70 @@ def test_moving_averages_warm_up_as_in_tensorflow():
     assert float(ema_decay(0.9999, jnp.asarray(10**7))) == pytest.approx(0.9999)
     moved = update_averages({"a": jnp.array([1.0])}, {"a": jnp.array([3.0])}, jnp.float32(0.75))
     np.testing.assert_allclose(moved["a"], 1.5)
+
+
+def leaves(state):
+    """Returns the arrays of a state by path, without those that count steps."""
+    found = {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(state)}
+    return {path: leaf for path, leaf in found.items() if path != ".step" and leaf.shape != ()}
+
+
+def counts(state):
+    """Returns the numbers of steps that the optimiser's schedule and its Adam have counted."""
+    kinds = (optax.ScaleByScheduleState, optax.ScaleByAdamState)
+    nodes = jax.tree.leaves(state.opt_state, is_leaf=lambda node: isinstance(node, kinds))
+    return {type(node).__name__: int(node.count) for node in nodes if isinstance(node, kinds)}
+
+
+def changed(before, after):
+    """Returns the paths of the arrays that differ between two states."""
+    before, after = leaves(before), leaves(after)
+    return [path for path in before if not np.array_equal(before[path], after[path])]
+
+
+@pytest.mark.parametrize(
+    ("accumulation_steps", "fields"),
+    [(2, {"clip_norm": 1.0}), (1, {"name": "adamw", "frozen": ("stem",)})],
+    ids=["accumulated", "adamw"],
+)
+def test_a_step_that_is_not_finite_changes_only_the_step_and_the_schedule(accumulation_steps, fields):
+    recipe = dataclasses.replace(make_recipe(**fields), accumulation_steps=accumulation_steps, skips_bad_steps=True)
+    state = create_state(init_variables(recipe.model, 0), recipe.optimizer, averaged=True)
+    good = golden_batches(np.arange(8 * 16).reshape(8, 16) % 10)
+    bad = {"image": good[1]["image"].copy(), "label": good[1]["label"]}
+    bad["image"][3, 0, 0, 0] = np.nan
+    step = jax.jit(make_train_step(recipe, STAGE))
+    states, metrics = [state], []
+    for batch in (good[0], bad, good[2]):
+        state, values = step(state, batch)
+        states.append(state)
+        metrics.append(jax.device_get(values))
+    assert [values["skipped"] for values in metrics] == [0, 1, 0]
+    assert [bool(np.isfinite(values["loss"])) for values in metrics] == [True, False, True]
+    assert changed(states[0], states[1])
+    assert changed(states[1], states[2]) == []
+    assert any("classifier" in path for path in changed(states[2], states[3]))
+    assert [int(each.step) for each in states] == [0, 1, 2, 3]
+    assert [counts(each)["ScaleByScheduleState"] for each in states] == [0, 1, 2, 3]
+    if fields.get("name") == "adamw":  # its moments have not seen the bad step
+        assert [counts(each)["ScaleByAdamState"] for each in states] == [0, 1, 1, 2]
+
+
+def test_a_step_with_a_finite_loss_is_skipped_if_its_gradients_are_not():
+    def loss(logits, _):
+        return jnp.sqrt(0.0 * logits[:, 0])
+
+    recipe = dataclasses.replace(make_recipe(), skips_bad_steps=True, loss=loss)
+    state = create_state(init_variables(recipe.model, 0), recipe.optimizer, averaged=True)
+    after, metrics = jax.jit(make_train_step(recipe, STAGE))(state, golden_batches(np.zeros((8, 16), int))[0])
+    assert np.isfinite(metrics["loss"])
+    assert not np.isfinite(metrics["grad_norm"])
+    assert float(metrics["skipped"]) == 1
+    assert changed(state, after) == []
+
+
+def test_no_step_is_skipped_by_default():
+    recipe = make_recipe()
+    state = create_state(init_variables(recipe.model, 0), recipe.optimizer, averaged=True)
+    _, metrics = jax.eval_shape(make_train_step(recipe, STAGE), state, golden_batches(np.zeros((8, 16), int))[0])
+    assert "skipped" not in metrics

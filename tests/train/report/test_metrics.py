@@ -1,13 +1,15 @@
-"""The metrics of a run in a bucket, in whose place TensorFlow's file functions use a local folder."""
+"""The metrics of a run, on a local disk and in a bucket, in whose place TensorFlow uses a local folder."""
 
 import json
+import os
+import threading
 from pathlib import Path
 
 import pytest
 import tensorflow as tf
 from etils import epath
 from fake_bucket import use_as_bucket
-from tensorboardX.proto.event_pb2 import Event
+from tensorboardX.proto.event_pb2 import Event, SessionLog
 
 from effnetv2_jax.train.report.metrics import MetricsWriter, read_metrics
 
@@ -29,39 +31,111 @@ def scalars(folder: Path) -> list[tuple[str, int, float]]:
     return found
 
 
-def test_metrics_and_events_are_written_to_a_bucket_and_continued_after_a_restart(bucket, tmp_path):
-    run = epath.Path("gs://bucket/run")
-    run.mkdir(parents=True)
-    writer = MetricsWriter(run, 0)
-    writer.write(1, {"loss": 0.5}, "train")
-    writer.write(2, {"loss": 0.25}, "train")
-    writer.close()
-    assert scalars(bucket / "run/tensorboard") == [("train/loss", 1, 0.5), ("train/loss", 2, 0.25)]
+@pytest.fixture
+def said():
+    """The warnings."""
+    return []
 
-    writer = MetricsWriter(run, 1)
+
+@pytest.mark.parametrize("place", ["disk", "bucket"])
+def test_metrics_and_events_are_written_and_continued_after_a_restart(place, bucket, tmp_path, said):
+    local = bucket / "run" if place == "bucket" else tmp_path / "run"
+    run = epath.Path("gs://bucket/run" if place == "bucket" else local)
+    run.mkdir(parents=True)
+    writer = MetricsWriter(run, 0, said.append)
+    writer.write(1, {"loss": 0.5}, "train")
+    writer.write(2, {"loss": 0.25, "accuracy": 1.0}, "train")
+    writer.flush()
+    assert len(read_metrics(run)) == 2
+    writer.close()
+    old = [("train/loss", 1, 0.5), ("train/loss", 2, 0.25), ("train/accuracy", 2, 1.0)]
+    assert scalars(local / "tensorboard") == old
+
+    writer = MetricsWriter(run, 1, said.append)
     writer.write(2, {"loss": 0.75}, "train")
     writer.close()
     expected = [{"step": 1, "train/loss": 0.5}, {"step": 2, "train/loss": 0.75}]
-    assert [json.loads(line) for line in (bucket / "run/metrics.jsonl").read_text().splitlines()] == expected
+    assert [json.loads(line) for line in (local / "metrics.jsonl").read_text().splitlines()] == expected
     assert read_metrics(run) == writer.rows == expected
-    assert scalars(bucket / "run/tensorboard")[-1] == ("train/loss", 2, 0.75)
-    assert list(tmp_path.iterdir()) == [bucket]
+    assert scalars(local / "tensorboard") == [*old, ("train/loss", 2, 0.75)]
+    assert sorted(path.name for path in local.iterdir()) == ["metrics.jsonl", "tensorboard"]
+    assert said == []
 
 
-def test_a_failed_upload_is_logged_and_retried(bucket, monkeypatch, caplog):
-    flush, failures = tf.io.gfile.GFile.flush, [tf.errors.UnavailableError(None, None, "503")]
+def test_an_event_file_tells_tensorboard_to_drop_what_a_resumed_run_writes_again(tmp_path, said):
+    MetricsWriter(epath.Path(tmp_path), 7, said.append).close()
+    (file,) = (tmp_path / "tensorboard").glob("events.out.tfevents.*")
+    version, start = map(Event.FromString, tf.data.TFRecordDataset(str(file)).as_numpy_iterator())
+    assert version.file_version == "brain.Event:2"
+    assert (start.session_log.status, start.step) == (SessionLog.START, 8)
 
-    def flaky(self):
+
+def test_a_failed_upload_is_told_and_retried(bucket, monkeypatch, said):
+    write, failures = tf.io.gfile.GFile.write, [tf.errors.UnavailableError(None, None, "503") for _ in range(2)]
+
+    def flaky(self, content):
         if failures:
             raise failures.pop()
-        flush(self)
+        write(self, content)
 
-    monkeypatch.setattr(tf.io.gfile.GFile, "flush", flaky)
     run = epath.Path("gs://bucket/run")
     run.mkdir(parents=True)
-    writer = MetricsWriter(run, 0)
-    for step in range(30):  # more than tensorboardX's queue holds
+    writer = MetricsWriter(run, 0, said.append)
+    writer.write(0, {"loss": 0.5}, "train")
+    writer.flush()
+    monkeypatch.setattr(tf.io.gfile.GFile, "write", flaky)
+    for step in range(1, 30):
         writer.write(step, {"loss": 0.5}, "train")
+    writer.flush()
+    assert len(said) == 2
+    assert all("could not be written: 503; the run goes on" in text for text in said)
     writer.close()
-    assert "event file not uploaded yet: 503" in caplog.text
-    assert len(scalars(bucket / "run/tensorboard")) == 30
+    assert len(read_metrics(run)) == len(scalars(bucket / "run/tensorboard")) == 30
+    assert [text.endswith("is written again") for text in said] == [False, False, True, True]
+
+
+def test_a_disk_that_stays_full_never_stops_writing_rows_but_closing_says_so(tmp_path, said, monkeypatch):
+    def failing(*_):
+        raise OSError(28, "No space left on device")
+
+    writer = MetricsWriter(epath.Path(tmp_path), 0, said.append)
+    writer.write(1, {"loss": 0.5}, "train")
+    writer.flush()
+    monkeypatch.setattr("os.open", failing)
+    for step in range(2, 102):  # more than any queue holds
+        writer.write(step, {"loss": 0.5}, "train")
+    writer.flush()
+    with pytest.raises(OSError, match=r"^the last 100 of 101 rows of metrics.jsonl could not be written$"):
+        writer.close()
+    assert len(said) == 2
+    assert len(writer.rows) == 101
+    assert [row["step"] for row in read_metrics(epath.Path(tmp_path))] == [1]
+
+
+def test_a_writer_of_a_disk_that_hangs_does_not_stop_the_run(tmp_path, said, monkeypatch):
+    released, really = threading.Event(), os.open
+
+    def hanging(*arguments):
+        released.wait()
+        return really(*arguments)
+
+    monkeypatch.setattr("os.open", hanging)
+    monkeypatch.setattr("effnetv2_jax.train.report.metrics._FLUSH_SECONDS", 0.01)
+    writer = MetricsWriter(epath.Path(tmp_path), 0, said.append)
+    for step in range(1, 101):
+        writer.write(step, {"loss": 0.5}, "train")
+    writer.flush()
+    assert read_metrics(epath.Path(tmp_path)) == []
+    released.set()
+    writer.close()
+    assert len(read_metrics(epath.Path(tmp_path))) == len(scalars(tmp_path / "tensorboard")) == 100
+
+
+def test_a_last_line_that_is_cut_is_dropped_and_any_other_is_named(tmp_path, said):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 1}\n{"st')
+    MetricsWriter(epath.Path(tmp_path), 1, said.append).close()
+    assert path.read_text() == '{"step": 1}\n'
+    path.write_text('{"step": 1}\n{"st\n{"step": 3}\n')
+    with pytest.raises(ValueError, match=r"line 2 of \S*metrics.jsonl is damaged: '\{\"st'"):
+        read_metrics(epath.Path(tmp_path))
