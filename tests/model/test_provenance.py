@@ -26,7 +26,7 @@ texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 )
 def test_a_round_trip_changes_nothing(spec, averaging, padding, epsilon, names, read_from, exact):
     provenance = Provenance(
-        spec, 7, padding, epsilon, averaging, "legacy", 64, names, "digits", read_from, "", "", exact
+        spec, len(names) or 7, padding, epsilon, averaging, "legacy", 64, names, "digits", read_from, "", "", exact
     )
     assert provenance_from_metadata(provenance.to_metadata()) == provenance
 
