@@ -3,11 +3,10 @@
 import dataclasses
 import functools
 import math
-import typing
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from effnetv2_jax.config_fields import check_choices, config_fields, has_type
+from effnetv2_jax.config_fields import check_choices, check_types, config_fields
 from effnetv2_jax.data.config import DataConfig
 from effnetv2_jax.model.specs import ModelSpec
 from effnetv2_jax.model.variants import get_spec
@@ -150,10 +149,8 @@ def unflatten(fields: Any) -> TrainConfig:
             raise ValueError(f"unknown field {name!r} of a run's configuration")
         *parents, field = name.split(".")
         owner = functools.reduce(getattr, parents, config)
-        annotation = typing.get_type_hints(type(owner))[field]
-        if not has_type(value, annotation):
-            raise ValueError(f"{name} of a run's configuration is {value!r}, which is not of its type")
         setattr(owner, field, tuple(value) if isinstance(value, list) else value)
+    check_types(config)
     return config
 
 
