@@ -12,7 +12,7 @@ from effnetv2_jax.data.families import MAX_IMAGE_BYTES, MAX_PIXELS
 from effnetv2_jax.data.image_header import PILLOW_FORMATS, has_too_many_scans, is_costly_bitmap, ruled_out
 
 _END_OF_JPEG = b"\xff\xd9"
-_QUICK = 10**12  # bytes × pixels up to which a JPEG is decoded in seconds, whatever its scans
+_QUICK = 2 * 10**11  # bytes × pixels up to which a JPEG is decoded in seconds, whatever its scans
 
 Window = tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]
 """A part of an image in pixels: top, left, height and width, each int32."""
