@@ -15,7 +15,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from hostile import readers
+from hostile.readers import Reader
 
 SLACK = 1 << 31  # address space for threads and what allocators reserve; it is not used
 SECONDS = 120  # an input that takes longer is a hang, also on a machine that does other things
@@ -37,9 +37,15 @@ class Outcome:
 
 
 class ReaderProcess:
-    """Reads inputs with one of `readers.READERS`, in a process of limited memory."""
+    """Reads inputs in a process of limited memory.
 
-    def __init__(self, reader: str, valid: bytes) -> None:
+    Attributes:
+      valid: what became of the valid input that it was made with.
+      seconds: how long it may take for an input.
+    """
+
+    def __init__(self, reader: Reader, valid: bytes) -> None:
+        self.seconds = SECONDS
         context = multiprocessing.get_context("spawn")
         self._pipe, child = context.Pipe()
         self._process = context.Process(target=_serve, args=(child, reader), daemon=True)
@@ -51,9 +57,9 @@ class ReaderProcess:
         """Returns what became of an input. A crash and a hang fail the test."""
         try:
             self._pipe.send_bytes(data)
-            if not self._pipe.poll(SECONDS):
+            if not self._pipe.poll(self.seconds):
                 self.stop()
-                raise AssertionError(f"the reader hung for {SECONDS} s")
+                raise AssertionError(f"the reader hung for {self.seconds} s")
             return self._pipe.recv()
         except (EOFError, ConnectionError) as error:
             self._process.join()
@@ -64,8 +70,7 @@ class ReaderProcess:
         self._process.join()
 
 
-def _serve(pipe: Connection, name: str) -> None:
-    reader = readers.READERS[name]
+def _serve(pipe: Connection, reader: Reader) -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # the libraries write lines about damaged images
     with tempfile.TemporaryDirectory() as folder:
         base = None

@@ -19,6 +19,10 @@ from hostile import valid_files
 MB = 1 << 20
 
 
+def our_errors() -> tuple[type[Exception], ...]:
+    return ValueError, OSError
+
+
 @dataclasses.dataclass(frozen=True)
 class Reader:
     """A reader.
@@ -31,7 +35,7 @@ class Reader:
 
     read: Callable[[Path, bytes], Any]
     memory: int
-    errors: Callable[[], tuple[type[Exception], ...]] = lambda: (ValueError, OSError)
+    errors: Callable[[], tuple[type[Exception], ...]] = our_errors
 
 
 def _written(folder: Path, name: str, data: bytes) -> Path:

@@ -139,7 +139,7 @@ class Fuzz:
     def __init__(self, name: str) -> None:
         self.name = name
         self.valid = valid_input(name)
-        self.process = ReaderProcess(name, self.valid)
+        self.process = ReaderProcess(readers.READERS[name], self.valid)
         self.count: collections.Counter[str] = collections.Counter()
         self.peak = 0
 
