@@ -60,6 +60,35 @@ def check_choices(config: Any, prefix: str = "") -> None:
             raise ValueError(f"{field.name} must be {field.type}, got {field.value!r}")
 
 
+def check_types(config: Any, prefix: str = "") -> None:
+    """Checks that each field of a configuration, and of those that it is composed of, has a value of its type.
+
+    Raises:
+      ValueError: if one has not; the message names the field, its value and its type.
+    """
+    annotations = typing.get_type_hints(type(config))
+    for field in dataclasses.fields(config):
+        name, value, annotation = prefix + field.name, getattr(config, field.name), annotations[field.name]
+        if dataclasses.is_dataclass(annotation) and isinstance(value, typing.cast(type, annotation)):
+            check_types(value, name + ".")
+        elif not has_type(value, annotation):
+            raise ValueError(f"{name} must be {_type_name(annotation)}, got {value!r}")
+
+
+def has_type(value: Any, annotation: Any) -> bool:
+    """Returns whether a value is of a type, as JSON stores it: a list is a tuple, and a whole number may be a float."""
+    origin, parts = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is Literal:
+        return any(value == choice and type(value) is type(choice) for choice in parts)
+    if origin in (typing.Union, types.UnionType):
+        return any(has_type(value, part) for part in parts)
+    if origin is tuple:
+        return isinstance(value, list | tuple) and all(has_type(item, parts[0]) for item in value)
+    if annotation is float:
+        return type(value) in (int, float)
+    return type(value) is annotation
+
+
 def _choices(annotation: Any) -> tuple[str, ...]:
     return typing.get_args(annotation) if typing.get_origin(annotation) is Literal else ()
 

@@ -26,7 +26,7 @@ ALLOWED = {
     "convert.formats": {"model", "train.checkpoint"},
     "convert.frameworks": {"model", "data.families", "convert.tensors"},
     "convert": {"model", "data.families", "convert.formats", "convert.frameworks"},
-    "predict": {"model", "data.families", "convert"},
+    "predict": {"model", "data.families", "data.image_header", "convert"},
     "analysis": {"model", "data", "train"},
     "analysis.benchmarks": {"model", "data", "train", "analysis"},
     "cli": {"model", "data", "train", "convert", "predict", "analysis"},

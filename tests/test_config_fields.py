@@ -8,7 +8,7 @@ import pytest
 from effnetv2_jax.config_fields import check_choices, config_fields
 from effnetv2_jax.data.augment.operations import OPERATION_SETS
 from effnetv2_jax.data.config import DataConfig
-from effnetv2_jax.train.config import TrainConfig, flatten
+from effnetv2_jax.train.config import TrainConfig, flatten, unflatten
 from effnetv2_jax.train.recipe.losses import LOSSES, LossConfig
 from effnetv2_jax.train.recipe.optimizer import OPTIMIZERS, OptimizerConfig
 from effnetv2_jax.train.recipe.progressive import PRESETS, ProgressiveConfig
@@ -62,3 +62,29 @@ def test_a_value_that_is_not_allowed_is_refused_with_those_that_are():
     config = TrainConfig(loss=LossConfig(kind="hinge"))
     with pytest.raises(ValueError, match=r"loss\.kind must be 'softmax', 'sigmoid' or 'multi_hot', got 'hinge'"):
         check_choices(config)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("seed", "1"), ("seed", 1.5), ("seed", True), ("seed", None), ("epochs", "1"), ("epochs", None),
+        ("model.remat", 1), ("model.remat", ["1"]), ("model.padding", 1), ("model.padding", "valid"),
+        ("model.bn_epsilon", "small"), ("data.data_dir", 5), ("data.data_dir", ["a"]), ("optimizer.clip_norm", {}),
+    ],
+)  # fmt: skip
+def test_a_record_with_a_value_of_another_type_is_refused(name, value):
+    with pytest.raises(ValueError, match=f"{name} must be .*, got "):
+        unflatten({name: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("epochs", 1), ("model.remat", [1, 2]), ("model.bn_epsilon", None), ("model.padding", "same")]
+)
+def test_a_record_s_values_are_those_of_json(name, value):
+    assert flatten(unflatten({name: value}))[name] == value
+
+
+@pytest.mark.parametrize("record", [None, [], "seed", 5, {"model": {}}, {"model.__class__": 1}, {"": 1}, {"a.b.c": 1}])
+def test_a_record_of_other_things_is_refused(record):
+    with pytest.raises(ValueError, match="configuration"):
+        unflatten(record)

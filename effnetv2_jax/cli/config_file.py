@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import difflib
-import functools
-from collections.abc import Callable, Sequence
-from typing import Any, Literal
+import runpy
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 from absl import flags
 
 from effnetv2_jax.cli.own_configs import config_path, own_configs
-from effnetv2_jax.config_fields import config_fields
+from effnetv2_jax.config_fields import check_types, config_fields
+
+if TYPE_CHECKING:
+    from effnetv2_jax.train.config import TrainConfig
 
 
 class UsageError(ValueError):
@@ -46,27 +50,27 @@ def config_help() -> str:
     )
 
 
-def load_config(arguments: argparse.Namespace) -> Any:
+def load_config(arguments: argparse.Namespace) -> TrainConfig:
     """Returns the `TrainConfig` that `get_config` of a config file returns, with the overrides applied.
 
     Raises:
-      UsageError: for a missing file, an unknown field, or a value of the wrong type.
+      UsageError: for a missing file, a file that fails or returns something else, an unknown field, or a value of the
+        wrong type.
     """
-    from ml_collections import config_flags
-
-    name, colon, argument = arguments.config.partition(":")
+    name, _, argument = arguments.config.partition(":")
     try:
         path = config_path(name)
-    except FileNotFoundError as error:
+    except (OSError, ValueError) as error:  # ValueError for a name with a null byte
         raise UsageError(str(error)) from error
-    command_line = ["effnetv2", f"--config={path}{colon}{argument}", *arguments.overrides]
-    config = _parsed(functools.partial(config_flags.DEFINE_config_file, "config"), command_line)
-    if not dataclasses.is_dataclass(config):
-        raise UsageError(f"{path}: get_config must return a TrainConfig")
-    return config
+    config = _returned(path, argument)
+    try:
+        check_types(config)
+    except ValueError as error:
+        raise UsageError(f"{path}: {error}") from error
+    return with_overrides(config, arguments)
 
 
-def with_overrides(config: Any, arguments: argparse.Namespace) -> Any:
+def with_overrides(config: TrainConfig, arguments: argparse.Namespace) -> TrainConfig:
     """Returns a config with the command line's overrides applied.
 
     Raises:
@@ -74,30 +78,51 @@ def with_overrides(config: Any, arguments: argparse.Namespace) -> Any:
     """
     from ml_collections import config_flags
 
-    command_line = ["effnetv2", *arguments.overrides]
-    return _parsed(functools.partial(config_flags.DEFINE_config_dataclass, "config", config), command_line)
-
-
-def _parsed(define: Callable[..., object], command_line: Sequence[str]) -> Any:
-    """Returns the config that a command line gives; `define` defines its flag `config`."""
-    from ml_collections import config_flags
-
-    from effnetv2_jax.train.config import TrainConfig
-
-    for field in config_fields(TrainConfig()):
+    for field in config_fields(config):
         if field.choices:
             config_flags.register_flag_parser_for_type(Literal[field.choices], flags.EnumParser(list(field.choices)))
+    foreign = [word for word in arguments.overrides if word.startswith("--") and not word.startswith("--config.")]
+    if foreign:  # absl would follow some of them, such as --flagfile
+        raise UsageError(f"unknown arguments: {' '.join(foreign)}")
     values = flags.FlagValues()
+    command_line = ["effnetv2", *arguments.overrides]
     try:
-        define(flag_values=values, sys_argv=command_line)
+        config_flags.DEFINE_config_dataclass("config", config, flag_values=values, sys_argv=command_line)
         rest = values(command_line, known_only=True)[1:]
-        config = values.config
+        changed: TrainConfig = values.config
+        check_types(changed)
     except KeyError as error:
         raise UsageError(_unknown_field(command_line, error)) from error
-    except (flags.Error, TypeError, AttributeError) as error:
-        raise UsageError(_reason(error)) from error
+    except Exception as error:  # the parsers of absl and ml_collections fail in many ways
+        raise UsageError(_one_line(error)) from error
     if rest:
         raise UsageError(f"unknown arguments: {' '.join(rest)}")
+    return changed
+
+
+def _returned(path: Path, argument: str) -> TrainConfig:
+    """Returns what `get_config` of a config file returns.
+
+    For an exception, the message names the line of the file. Only a ValueError of the project's own configs, which
+    refuses their argument, is passed on as it is.
+    """
+    from effnetv2_jax.train.config import TrainConfig
+
+    try:
+        module = runpy.run_path(str(path))
+        if not callable(module.get("get_config")):
+            raise UsageError(f"{path} has no function get_config")
+        config = module["get_config"](*([argument] if argument else []))
+    except UsageError:
+        raise
+    except (Exception, SystemExit) as error:  # the file is the user's own code
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+        place = f"{path}, line {lines[-1]}" if lines else str(path)
+        message = _one_line(error)
+        refused = isinstance(error, ValueError) and message and path in own_configs().values()
+        raise UsageError(message if refused else f"{place}: {type(error).__name__}: {message}".rstrip(": ")) from error
+    if not isinstance(config, TrainConfig):
+        raise UsageError(f"{path}: get_config must return a TrainConfig, got {type(config).__name__}")
     return config
 
 
@@ -116,7 +141,9 @@ def _unknown_field(command_line: Sequence[str], error: KeyError) -> str:
     return str(error.args[0])
 
 
-def _reason(error: Exception) -> str:
-    """Returns one line of an error's message; if the config file itself failed, the last line of its traceback."""
-    lines = str(error).strip().splitlines()
-    return lines[-1].partition(": ")[2] if "Traceback (most recent call last):" in lines else lines[0]
+def _one_line(error: BaseException) -> str:
+    """Returns the first line of an error's message; "" if it has none."""
+    try:
+        return next(iter(str(error).strip().splitlines()), "")
+    except Exception:  # the class of the exception may be the user's own
+        return ""

@@ -12,6 +12,7 @@ from typing import Any
 
 from effnetv2_jax.cli.config_file import UsageError
 from effnetv2_jax.cli.missing_extra import missing_extra
+from effnetv2_jax.cli.printable_line import printable_line
 from effnetv2_jax.version import __version__
 
 # Command → what it does. Each command is a module in `commands/` with two functions: `add_arguments(parser)`, and
@@ -96,7 +97,7 @@ def _reported_errors() -> tuple[type[Exception], ...]:
 def _fail(arguments: argparse.Namespace, error: Exception, code: int) -> int:
     if arguments.debug:
         raise error
-    message = missing_extra(error, arguments.command) or " ".join(str(error).split())
+    message = missing_extra(error, arguments.command) or printable_line(str(error))
     print(f"effnetv2 {arguments.command}: {message}", file=sys.stderr)
     return code
 

@@ -14,7 +14,7 @@ from effnetv2_jax.convert.frameworks.table import (
     matching_frameworks,
 )
 from effnetv2_jax.convert.tensors import network_tensors
-from effnetv2_jax.model.provenance import FRAMEWORK_KEY, Averaging, Provenance, provenance_from_metadata
+from effnetv2_jax.model.provenance import FRAMEWORK_KEY, MAX_CLASSES, Averaging, Provenance, provenance_from_metadata
 from effnetv2_jax.model.specs import ModelSpec
 from effnetv2_jax.model.variants import get_spec
 
@@ -139,6 +139,11 @@ def _fits(file: TensorFile, spec: ModelSpec, framework: Framework) -> bool:
 
 def _num_classes(file: TensorFile, spec: ModelSpec, framework: Framework, recorded: Provenance | None) -> int | None:
     bias = framework.name_of(network_tensors(spec, 1)[-1])
-    if bias in file.shapes and len(file.shapes[bias]) == 1:
-        return file.shapes[bias][0]
-    return 0 if recorded is not None and recorded.num_classes == 0 else None
+    if bias not in file.shapes or len(file.shapes[bias]) != 1:
+        return 0 if recorded is not None and recorded.num_classes == 0 else None
+    num_classes = file.shapes[bias][0]
+    if num_classes > MAX_CLASSES:
+        raise ValueError(f"the classifier has {num_classes:,} classes, and the limit is {MAX_CLASSES:,}")
+    if recorded is not None and recorded.num_classes != num_classes:
+        raise ValueError(f"the file records {recorded.num_classes} classes, but its classifier has {num_classes}")
+    return num_classes

@@ -8,10 +8,11 @@ import numpy as np
 from PIL import Image
 
 from effnetv2_jax.data.cpu_tensorflow import tf
-from effnetv2_jax.data.families import MAX_PIXELS
-from effnetv2_jax.data.image_header import PILLOW_FORMATS, ruled_out
+from effnetv2_jax.data.families import MAX_IMAGE_BYTES, MAX_PIXELS
+from effnetv2_jax.data.image_header import PILLOW_FORMATS, has_too_many_scans, is_costly_bitmap, ruled_out
 
 _END_OF_JPEG = b"\xff\xd9"
+_QUICK = 2 * 10**11  # bytes × pixels up to which a JPEG is decoded in seconds, whatever its scans
 
 Window = tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]
 """A part of an image in pixels: top, left, height and width, each int32."""
@@ -25,7 +26,8 @@ def decode(data: tf.Tensor) -> tf.Tensor:
     accurate one by 1 level on average and by up to 14. Orientation tags are ignored, and transparency is dropped.
 
     Raises:
-      tf.errors.OpError: if the bytes are not such an image, are cut short, or announce more than `MAX_PIXELS`.
+      tf.errors.OpError: if the bytes are not such an image, are cut short, are more than `MAX_IMAGE_BYTES`, or announce
+        more than `MAX_PIXELS`.
     """
 
     def jpeg() -> tf.Tensor:
@@ -95,7 +97,15 @@ def _jpeg_shape(data: tf.Tensor) -> tf.Tensor:
 
     end = tf.strings.substr(data, -2, 2)
     shape = tf.io.extract_jpeg_shape(tf.cond(end == _END_OF_JPEG, lambda: data, checked))
-    with tf.control_dependencies([_allowed_size(shape[0], shape[1])]):
+    cost = tf.reduce_prod(tf.cast(tf.stack([tf.strings.length(data), shape[0], shape[1]]), tf.float32))
+
+    def many_scans() -> tf.Tensor:
+        return tf.numpy_function(lambda data: np.bool_(has_too_many_scans(bytes(data))), [data], tf.bool)
+
+    slow = tf.cond(cost > _QUICK, many_scans, lambda: tf.constant(False))
+    with tf.control_dependencies(
+        [_allowed_bytes(data), _allowed_size(shape[0], shape[1]), tf.debugging.Assert(~slow, ["too many scans"])]
+    ):
         return tf.identity(shape)
 
 
@@ -113,7 +123,8 @@ def _decode_other(data: tf.Tensor) -> tf.Tensor:
         with tf.control_dependencies([tf.debugging.Assert(tf.size(image) > 0, ["no image that can be decoded"])]):
             return tf.identity(image)
 
-    return tf.cond(tf.strings.substr(data, 0, 8) == b"\x89PNG\r\n\x1a\n", png, pillow)
+    with tf.control_dependencies([_allowed_bytes(data)]):
+        return tf.cond(tf.strings.substr(data, 0, 8) == b"\x89PNG\r\n\x1a\n", png, pillow)
 
 
 def _decode_with_pillow(data: bytes) -> np.ndarray:
@@ -121,13 +132,19 @@ def _decode_with_pillow(data: bytes) -> np.ndarray:
 
     An exception would fail as well, but TensorFlow logs its traceback.
     """
+    data = bytes(data)  # outside of a graph, TensorFlow may give an array
     try:
         with Image.open(io.BytesIO(data), formats=PILLOW_FORMATS) as image:
-            if image.width * image.height <= MAX_PIXELS:
+            if image.width * image.height <= MAX_PIXELS and not is_costly_bitmap(data):
                 return np.asarray(image.convert("RGB"))
     except Exception:  # decoders raise all kinds of exceptions for damaged bytes
         pass
     return np.zeros((0, 0, 3), np.uint8)
+
+
+def _allowed_bytes(data: tf.Tensor) -> tf.Operation:
+    """Returns an operation that fails for a file out of range."""
+    return tf.debugging.Assert(tf.strings.length(data) <= MAX_IMAGE_BYTES, ["too many bytes"])
 
 
 def _allowed_size(height: tf.Tensor, width: tf.Tensor) -> tf.Operation:

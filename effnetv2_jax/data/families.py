@@ -17,6 +17,9 @@ _Channels = tuple[float, float, float]
 MAX_PIXELS = 89_478_485
 """Larger images are refused. Source: Pillow's MAX_IMAGE_PIXELS, a quarter of a gigabyte of RGB."""
 
+MAX_IMAGE_BYTES = 256 << 20
+"""Larger files of one image are refused. Uncompressed pixels of the largest image take as much."""
+
 CENTRAL_BORDER = 32
 """Pixels that evaluation cuts off: of a shorter side of `image_size + 32` pixels, it keeps the central `image_size`.
 

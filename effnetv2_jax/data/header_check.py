@@ -14,9 +14,11 @@ import numpy as np
 
 from effnetv2_jax.data.broken import allowed_broken, too_many_broken, training_limit
 from effnetv2_jax.data.config import DataConfig
+from effnetv2_jax.data.families import MAX_IMAGE_BYTES
 from effnetv2_jax.data.image_header import ruled_out, why_not_decoded
 from effnetv2_jax.data.sources.datasets import FOLDER, dataset_spec, resolve_splits
 from effnetv2_jax.data.sources.folder import list_folder
+from effnetv2_jax.regular_file import checked_size
 
 _log = logging.getLogger(__name__)
 
@@ -122,9 +124,10 @@ def _chunks(paths: Sequence[str]) -> list[Sequence[str]]:
 
 def _is_broken(path: Path) -> bool:
     try:
+        checked_size(path, MAX_IMAGE_BYTES)
         with path.open("rb") as file:
             return ruled_out(file)
-    except OSError:
+    except (OSError, ValueError):
         return True
 
 
@@ -136,6 +139,9 @@ def _refusal(config: DataConfig, look: HeaderLook, kind: str, limit: str) -> Val
 
 def _why(path: Path) -> str:
     try:
+        checked_size(path, MAX_IMAGE_BYTES)
         return why_not_decoded(path.read_bytes())
     except OSError as error:
         return f"cannot be read: {error.strerror}"
+    except ValueError as error:
+        return f"is refused: {error}"

@@ -8,6 +8,10 @@ from pathlib import Path
 
 from PIL import Image
 
+from effnetv2_jax.data.families import MAX_IMAGE_BYTES
+from effnetv2_jax.predict.images import FORMATS
+from effnetv2_jax.regular_file import checked_size
+
 # Files with these suffixes are taken for images without opening them, so that a damaged one is reported, not skipped.
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 
@@ -52,7 +56,8 @@ def _is_image(path: Path) -> bool:
     if path.suffix.lower() in _SUFFIXES:
         return True
     try:
-        with warnings.catch_warnings(action="ignore"), Image.open(path):
+        checked_size(path, MAX_IMAGE_BYTES)
+        with warnings.catch_warnings(action="ignore"), Image.open(path, formats=FORMATS):
             return True
     except Exception:  # the readers of Pillow's many formats fail on other files in many ways
         return False

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import warnings
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from effnetv2_jax.byte_size import byte_size
-from effnetv2_jax.data.families import MAX_PIXELS, PreprocessingFamily
+from effnetv2_jax.data.families import MAX_IMAGE_BYTES, MAX_PIXELS, PreprocessingFamily
+from effnetv2_jax.data.image_header import has_too_many_scans, is_costly_bitmap, why_not_decoded
+from effnetv2_jax.regular_file import checked_size
 
-_MAX_BYTES = 1 << 28
+FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF")
+"""The formats that are read. Pillow has others, of which EPS would start Ghostscript, whatever the file is called."""
+
 _TABLE = 1024  # TensorFlow 1 rounds positions between two pixels to this many steps, to look up cubic weights
 
 
@@ -22,20 +26,22 @@ def read_image(path: Path) -> np.ndarray:
     photograph differ by one grey level on average.
 
     Raises:
-      ValueError: if the file is damaged, is not an image, or has more than `MAX_PIXELS`.
+      ValueError: if the file is damaged, is not an image of one of `FORMATS`, or has more than `MAX_PIXELS` or
+        `MAX_IMAGE_BYTES`.
       OSError: if the file does not exist or cannot be read.
     """
-    if path.stat().st_size > _MAX_BYTES:
-        raise ValueError(f"{path} has {byte_size(path.stat().st_size)}, and the limit is {byte_size(_MAX_BYTES)}")
-    with path.open("rb") as file:
-        try:
-            with warnings.catch_warnings(action="ignore"), Image.open(file) as image:
-                width, height = image.size
-                pixels = np.asarray(image.convert("RGB")) if width * height <= MAX_PIXELS else None
-        except UnidentifiedImageError as error:
-            raise ValueError(f"{path} is not an image") from error
-        except Exception as error:  # the readers of Pillow's many formats fail on damaged files in many ways
-            raise ValueError(f"{path} is damaged: {error}") from error
+    checked_size(path, MAX_IMAGE_BYTES)
+    data = path.read_bytes()
+    if has_too_many_scans(data) or is_costly_bitmap(data):
+        raise ValueError(f"{path} {why_not_decoded(data)}")
+    try:
+        with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            width, height = image.size
+            pixels = np.asarray(image.convert("RGB")) if width * height <= MAX_PIXELS else None
+    except UnidentifiedImageError as error:
+        raise ValueError(f"{path} is not an image ({', '.join(FORMATS)})") from error
+    except Exception as error:  # decoders raise all kinds of exceptions for damaged bytes
+        raise ValueError(f"{path} is damaged: {error}") from error
     if pixels is None:
         raise ValueError(f"{path} has {width} × {height} pixels, and the limit is {MAX_PIXELS:,}")
     return pixels

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from effnetv2_jax.config_fields import check_choices, config_fields
+from effnetv2_jax.config_fields import check_choices, check_types, config_fields
 from effnetv2_jax.data.config import DataConfig
 from effnetv2_jax.model.specs import ModelSpec
 from effnetv2_jax.model.variants import get_spec
@@ -170,12 +170,14 @@ def flatten(config: Any) -> dict[str, Any]:
     return {field.name: list(field.value) if isinstance(field.value, tuple) else field.value for field in fields}
 
 
-def unflatten(fields: Mapping[str, Any]) -> TrainConfig:
-    """Returns the config that `flatten` was given. Fields that are missing keep their defaults.
+def unflatten(fields: Any) -> TrainConfig:
+    """Returns the config that `flatten` was given, as JSON gives it. Fields that are missing keep their defaults.
 
     Raises:
-      ValueError: for an unknown field.
+      ValueError: unless these are fields of a configuration with values of their types; the message names the field.
     """
+    if not isinstance(fields, Mapping):
+        raise ValueError("a run's configuration must be one object of fields and values")
     config = TrainConfig()
     known = flatten(config)
     for name, value in fields.items():
@@ -184,6 +186,7 @@ def unflatten(fields: Mapping[str, Any]) -> TrainConfig:
         *parents, field = name.split(".")
         owner = functools.reduce(getattr, parents, config)
         setattr(owner, field, tuple(value) if isinstance(value, list) else value)
+    check_types(config)
     return config
 
 

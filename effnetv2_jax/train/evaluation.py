@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -27,6 +26,7 @@ from effnetv2_jax.train.recipe.losses import make_loss
 from effnetv2_jax.train.recipe.step import Batch
 from effnetv2_jax.train.run import processes
 from effnetv2_jax.train.run.workdir import CONFIG, run_folder
+from effnetv2_jax.untrusted_json import MAX_JSON_BYTES, parse_json
 
 
 def evaluate_split(
@@ -142,8 +142,9 @@ def run_config(workdir: str) -> TrainConfig:
     if not path.exists():
         raise FileNotFoundError(f"{workdir} contains no run: it has no {CONFIG}")
     try:
-        return unflatten(json.loads(path.read_text()))
-    except (ValueError, TypeError, AttributeError) as error:
+        with path.open("rb") as file:
+            return unflatten(parse_json(file.read(MAX_JSON_BYTES + 1)))
+    except ValueError as error:
         raise ValueError(f"{path} is damaged: {error}") from error
 
 

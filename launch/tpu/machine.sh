@@ -50,6 +50,10 @@ check_options() {
   [[ $name =~ ^[a-z]([-a-z0-9]{0,61}[a-z0-9])?$ ]] ||
     refuse "bad name '$name'; allowed: lower-case letters, digits and hyphens, a letter first, at most 63"
   [[ $zone =~ ^[a-z]+-[a-z]+[0-9]+-[a-z]$ ]] || refuse "bad or missing --zone '$zone'; must look like us-central1-a"
+  [[ -z $project || $project =~ ^[a-z]([-a-z0-9.:]{0,61}[a-z0-9])?$ ]] ||
+    refuse "bad --project '$project'; must be a project id, such as my-project-1"
+  [[ -z $version || $version =~ ^[a-z0-9]([-a-z0-9._]{0,61}[a-z0-9])?$ ]] ||
+    refuse "bad --version '$version'; must be a runtime version, such as v2-alpha-tpuv6e"
   [[ " $MODES " == *" $mode "* ]] || refuse "unknown --mode '$mode'; known: $MODES"
   [[ $max_restarts =~ ^[0-9]+$ ]] || refuse "--max-restarts must be a whole number, got '$max_restarts'"
   # A heartbeat may be a minute old when it is read, and is read twice a minute.

@@ -25,7 +25,7 @@ setup() {
   if [[ -n ${1:-} ]]; then
     # `git clone` needs an empty folder, and this one may contain .venv, other code and run folders.
     git init --quiet "$project"
-    git -C "$project" fetch --depth 1 --quiet "$1" HEAD
+    git -C "$project" fetch --depth 1 --quiet -- "$1" HEAD
     remove_code
     git -C "$project" reset --hard --quiet FETCH_HEAD
   else

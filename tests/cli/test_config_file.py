@@ -86,3 +86,75 @@ def test_the_help_says_which_config_a_name_means(capsys):
     text = " ".join(capsys.readouterr().out.split())
     assert f"one of the project's own configs ({', '.join(OWN)}) or a path" in text
     assert "your file if it exists, and otherwise the project's own config" in text
+
+
+RETURN = "from effnetv2_jax.train.config import ModelConfig, TrainConfig\ndef get_config(): return "
+# What a user's config file contains → what the message says after its path.
+FAILING = {
+    "def get_config(:": ": SyntaxError: invalid syntax (mine.py, line 1)",
+    "a = '\0'": ": SyntaxError: source code",
+    "import nothing_like_this": ", line 1: ModuleNotFoundError: No module named 'nothing_like_this'",
+    "x = 1\nraise RuntimeError('a\\nb')": ", line 2: RuntimeError: a",
+    "import sys; sys.exit(3)": ", line 1: SystemExit: 3",
+    "def get_config():\n    return {}['x']": ", line 2: KeyError: 'x'",
+    "def get_config():\n    return 1 / 0": ", line 2: ZeroDivisionError: division by zero",
+    "def get_config():\n    raise ValueError": ", line 2: ValueError",
+    "def get_config():\n    raise ValueError('b')": ", line 2: ValueError: b",
+    "def get_config():\n    return open('/no/such/file')": ", line 2: FileNotFoundError: [Errno 2]",
+    "def get_config():\n    return get_config()": ", line 2: RecursionError: maximum recursion depth exceeded",
+    "def get_config(argument):\n    return argument": ": TypeError: get_config() missing 1 required positional",
+    "class E(Exception):\n    def __str__(self): return 1 / 0\nraise E": ", line 3: E",
+    "": " has no function get_config",
+    "get_config = 5": " has no function get_config",
+    "def get_config(): pass": ": get_config must return a TrainConfig, got NoneType",
+    "def get_config(): return {}": ": get_config must return a TrainConfig, got dict",
+    f"{RETURN}TrainConfig": ": get_config must return a TrainConfig, got type",
+    f"{RETURN}TrainConfig(seed='a')": ": seed must be int, got 'a'",
+    f"{RETURN}TrainConfig(model=5)": ": model must be ModelConfig, got 5",
+    f"{RETURN}TrainConfig(model=ModelConfig(remat=(1.5,)))": ": model.remat must be a tuple of int, got (1.5,)",
+    f"{RETURN}TrainConfig(model=ModelConfig(dtype='int8'))": ": model.dtype must be 'float32' or 'bfloat16', got",
+}
+
+
+@pytest.mark.parametrize("content", FAILING)
+def test_a_config_file_that_fails_is_reported_in_one_line_with_its_line(folder, capsys, content):
+    (folder / "mine.py").write_text(content)
+    assert main(["config", "mine.py"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"effnetv2 config: mine.py{FAILING[content]}")
+    assert error.count("\n") == 1
+
+
+def test_a_config_file_does_not_see_the_one_before_it(folder):
+    mine(folder, "first.py")
+    (folder / "second.py").touch()
+    assert load("first.py").seed == 42
+    with pytest.raises(UsageError, match=r"second\.py has no function get_config"):
+        load("second.py")
+
+
+@pytest.mark.parametrize("name", ["a\0b.py", "a" * 5000, "../" * 2000, "digits:" + "a" * 5000, "imagenet1k:../../etc"])
+def test_a_name_that_no_config_has_is_refused(name):
+    with pytest.raises(UsageError, match=r"not found|too long|takes 0 positional|unknown variant '\.\./\.\./etc'"):
+        load(name)
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        *("--flagfile=/etc/passwd", "--undefok=seed", "--noconfig.seed", "--config=x", "--", "--seed=1", "word"),
+        *(
+            "--config.=1",
+            "--config.seed",
+            "--config.model=3",
+            "--config.model.variant.x=3",
+            "--config.model.__class__=x",
+        ),
+        *("--config.model.remat=((((", "--config.model.remat=__import__('os')", "--config.batch_size=" + "9" * 10_000),
+        *("--config.batch_size=1.5", "--config.batch_size=None", "--config.loss.kind=\x1b[2J"),
+    ],
+)
+def test_an_argument_that_is_no_field_with_its_value_is_refused(override):
+    with pytest.raises(UsageError) as refused:
+        load("digits", override)
+    assert "root:" not in str(refused.value)  # no file is read

@@ -7,10 +7,10 @@ import zlib
 
 import numpy as np
 import pytest
-from data.pictures import encoded, picture
+from data.pictures import encoded, many_scans, picture
 from PIL import Image
 
-from effnetv2_jax.data import preprocess
+from effnetv2_jax.data import decoding, preprocess
 from effnetv2_jax.data.cpu_tensorflow import tf
 from effnetv2_jax.data.decoding import decode
 from effnetv2_jax.data.families import FAMILIES
@@ -125,3 +125,16 @@ def test_an_image_that_announces_too_many_pixels_takes_no_memory():
         decode(data)
     decoded_kilobytes = 3 * 12_000**2 / 1000
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < decoded_kilobytes / 4
+
+
+def test_a_jpeg_of_thousands_of_scans_is_refused_before_decoding():
+    with pytest.raises(tf.errors.OpError, match="too many scans"):
+        decode(many_scans(20_000, side=9000))
+    assert decode(many_scans(100)).shape == (64, 64, 3)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "WEBP", "BMP"])
+def test_a_file_of_too_many_bytes_is_refused(monkeypatch, kind):
+    monkeypatch.setattr(decoding, "MAX_IMAGE_BYTES", 100)
+    with pytest.raises(tf.errors.OpError, match="too many bytes"):
+        decode.python_function(tf.constant(encoded(picture(0), kind)))

@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+import os
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,15 @@ def test_an_unreadable_image_is_named_with_the_reason(make_folder, pets):
     with pytest.raises(
         ValueError, match=r"1 of 13 .* is broken .* train/dog/dangling\.jpg cannot be read: No such file"
     ):
+        open_for_training(config)
+
+
+def test_a_pipe_and_a_file_that_is_too_large_are_not_read(make_folder, pets):
+    config = make_folder(pets)
+    os.mkfifo(Path(config.data_dir) / "train/dog/pipe.jpg")
+    with (Path(config.data_dir) / "train/dog/large.jpg").open("wb") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(ValueError, match=r"2 of 14 .*large\.jpg has 1\.1 TB, .*pipe\.jpg is no regular file"):
         open_for_training(config)
 
 

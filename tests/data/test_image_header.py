@@ -77,3 +77,14 @@ def test_the_libraries_print_nothing_about_a_broken_image(name, capfd):
 
 def test_a_jpeg_with_bytes_after_its_end_is_decoded_to_the_same_pixels():
     np.testing.assert_array_equal(decode(JPEG + b"\0\0"), decode(JPEG))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"\xff\xe0\0\2" * 100_000, b"\xff\xe0\0\2" + bytes(10_000)],
+    ids=["segments", "bytes between segments"],
+)
+def test_a_header_without_end_is_not_read_to_its_end(body):
+    file = io.BytesIO(b"\xff\xd8" + body)
+    assert not ruled_out(file)
+    assert file.tell() < len(body)

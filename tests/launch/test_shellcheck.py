@@ -20,6 +20,12 @@ def test_scripts_pass_shellcheck():
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_scripts_remove_no_lock_and_end_no_process_by_its_name(script):
+    text = script.read_text()
+    assert not re.search(r"\brm\b.*lock|\bunlink\b|\bpkill\b|\bkillall\b|\bfuser\b", text)
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_scripts_are_strict_and_do_not_use_eval(script):
     text = script.read_text()
     assert not re.search(r"\beval\b", text)

@@ -49,6 +49,29 @@ def test_a_failed_request_is_reported(cloud):
     assert "the request for my-tpu ended as FAILED" in done.stderr
 
 
+HOSTILE_WORDS = ["a b", "$(touch {0})", "`touch {0}`", "; touch {0} #", "' && touch {0} '", '"', "*", "\\", "", "a\nb"]
+
+
+@pytest.mark.parametrize("script", ["tpu/run.sh", "tpu/setup.sh", "xpk.sh"])
+def test_no_word_of_an_argument_becomes_a_command_of_a_shell(cloud, tmp_path, script):
+    """Neither here nor on the workers, which get the words in a line that a shell reads."""
+    touched = tmp_path / "touched"
+    words = [word.replace("{0}", str(touched)) for word in HOSTILE_WORDS]
+    if script == "tpu/setup.sh":
+        arguments = [f"--repository=https://host/$(touch${{IFS}}{touched})"]
+        words = [arguments[0].partition("=")[2]]
+    else:
+        arguments = ["--", "printf", r"%s\0", *words]
+    options = ["--cluster=c", "--type=v6e-8"] if script == "xpk.sh" else []
+    done = cloud.run(script, *PLACE, *options, *arguments)
+    assert done.returncode == 0, done.stderr
+    sent = next(word for word in reversed(cloud.calls[-1]) if word.startswith("--command="))
+    line = sent.removeprefix("--command=").partition(" && exec ")[2] or sent.removeprefix("--command=")
+    read = subprocess.run(["bash", "-c", f"set -- {line}\nprintf '%s\\0' \"$@\""], capture_output=True, text=True)
+    assert read.stdout.split("\0")[:-1][-len(words) :] == words
+    assert not touched.exists()
+
+
 def test_setup_copies_the_working_tree(cloud):
     done = cloud.run("tpu/setup.sh", *PLACE)
     assert done.returncode == 0, done.stderr
@@ -151,7 +174,15 @@ def test_dry_run_prints_the_commands_and_calls_none(cloud, script):
         ("create.sh", [*PLACE, "--type=v6e-8", "--mode=free"], "unknown --mode 'free'; known: on-demand spot queued"),
         ("create.sh", [*PLACE, "--speed=9"], "unknown option --speed; known: --zone --project --dry-run --type"),
         ("create.sh", [*PLACE, "--type"], "--type needs a value"),
+        ("create.sh", [*PLACE, "--type=v6e-8", "--version=--flags-file=x"], "bad --version '--flags-file=x'"),
+        ("stop.sh", [*PLACE, "--project=$(id)"], "bad --project '$(id)'; must be a project id"),
+        *(
+            ("delete.sh", [name, *PLACE[1:]], f"bad name '{name}'; allowed: lower-case letters")
+            for name in ("../../etc", "a b", "a;id", "$(id)", "`id`", "a\tb", "a*", "a" * 64, "a-", "é")
+        ),
         ("setup.sh", [*PLACE, "--repository=--upload-pack=x"], "bad --repository '--upload-pack=x'"),
+        ("setup.sh", [*PLACE, "--repository=ext::sh -c id"], "bad --repository 'ext::sh -c id'"),
+        ("setup.sh", [*PLACE, "--repository=/etc"], "bad --repository '/etc'"),
         ("run.sh", PLACE, "the command is missing: give it after --"),
         ("log.sh", [*PLACE, "--worker=all"], "--worker must be a whole number, got 'all'"),
         ("delete.sh", [*PLACE, "--type=v6e-8"], "unknown option --type; known: --zone --project --dry-run --mode"),

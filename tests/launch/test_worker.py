@@ -1,5 +1,6 @@
 """launch/tpu/worker.sh, with real processes in a temporary home folder."""
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -72,6 +73,28 @@ def test_a_run_survives_a_broken_connection_and_is_followed_again(home):
     assert again.wait(timeout=30) == 75
     again.communicate()
     assert log(home) == "started\n"  # the command was started only once
+
+
+def test_the_lock_of_another_process_is_respected_and_stays(home):
+    lock = home / "effnetv2_run" / "lock"
+    lock.parent.mkdir()
+    (lock.parent / "command").write_text("another\n")
+    with lock.open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        before = lock.stat().st_ino
+        code, _, errors = worker(home, "run", "true")
+        assert code == 1
+        assert "another command is running, stop it first: another" in errors
+        assert "a command is running, so nothing is installed" in worker(home, "setup")[1]
+        assert lock.stat().st_ino == before
+    assert worker(home, "run", "true")[0] == 0
+
+
+def test_words_of_a_command_are_not_read_by_a_shell_again(home):
+    words = ["a b", "$(touch touched)", "`touch touched`", "; touch touched #", "'", '"', "*", "\\", ""]
+    code, output, _ = worker(home, "run", sys.executable, "-c", "import sys; print(sys.argv[1:])", *words)
+    assert (code, output) == (0, f"{words}\n")
+    assert not list(home.rglob("touched"))
 
 
 def test_a_killed_command_is_reported_as_a_failure(home):

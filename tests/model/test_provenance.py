@@ -2,19 +2,22 @@
 
 import dataclasses
 import json
+import math
 
 import pytest
 from golden import reference
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from effnetv2_jax import VARIANTS
 from effnetv2_jax.model.provenance import Provenance, provenance_from_metadata
 
 PROVENANCE = Provenance(VARIANTS["efficientnetv2-s"], 3, "same", 1e-3, preprocessing="v2", eval_size=384)
+ROW = dataclasses.asdict(VARIANTS["efficientnetv2-xl"].rows[-1])
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 
 
+@settings(deadline=None)
 @given(
     spec=st.sampled_from([VARIANTS["efficientnetv2-s"], VARIANTS["article-m"], reference.TINY]),
     averaging=st.sampled_from(["averaged", "raw", "unknown"]),
@@ -26,7 +29,7 @@ texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 )
 def test_a_round_trip_changes_nothing(spec, averaging, padding, epsilon, names, read_from, exact):
     provenance = Provenance(
-        spec, 7, padding, epsilon, averaging, "legacy", 64, names, "digits", read_from, "", "", exact
+        spec, len(names) or 7, padding, epsilon, averaging, "legacy", 64, names, "digits", read_from, "", "", exact
     )
     assert provenance_from_metadata(provenance.to_metadata()) == provenance
 
@@ -57,6 +60,24 @@ def test_a_header_of_another_program_has_no_provenance(metadata):
         ("spec", "[]"),
         ("spec", json.dumps(dataclasses.asdict(reference.TINY) | {"depth": 1e9})),
         ("spec", json.dumps(dataclasses.asdict(reference.TINY) | {"width": "wide"})),
+        ("spec", json.dumps(dataclasses.asdict(reference.TINY) | {"depth": math.inf})),
+        ("spec", json.dumps(dataclasses.asdict(reference.TINY) | {"width": math.nan})),
+        ("spec", json.dumps(dataclasses.asdict(reference.TINY) | {"width": 10**9, "stem_features": "a" * 1000})),
+        ("spec", json.dumps(dataclasses.asdict(reference.TINY) | {"head_features": 10**12})),
+        ("spec", json.dumps(dataclasses.asdict(reference.TINY) | {"rows": []})),
+        ("spec", json.dumps(dataclasses.asdict(reference.TINY) | {"name": 5})),
+        ("spec", json.dumps(dataclasses.asdict(reference.TINY) | {"rounding": "up"})),
+        ("spec", json.dumps(dataclasses.asdict(reference.TINY) | {"rows": [ROW | {"stride": 0}]})),
+        ("spec", json.dumps(dataclasses.asdict(reference.TINY) | {"rows": [ROW | {"kind": "conv"}]})),
+        ("spec", json.dumps(dataclasses.asdict(reference.TINY) | {"rows": [ROW | {"expand_ratio": 1000}]})),
+        ("spec", "[" * 100_000),
+        ("class_names", "[" * 100_000),
+        ("class_names", '["a", "b"]'),
+        ("num_classes", "-1"),
+        ("num_classes", "1000000000000000000"),
+        ("num_classes", "9" * 10_000),
+        ("bn_epsilon", "nan"),
+        ("bn_epsilon", "-0.001"),
         ("eval_size", "1000000"),
         ("eval_size", "-1"),
     ],

@@ -1,9 +1,12 @@
 """Reading and preprocessing image files without TensorFlow, compared with TensorFlow."""
 
 import io
+import os
+import struct
 
 import numpy as np
 import pytest
+from data.pictures import many_scans
 from golden import reference
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -126,3 +129,52 @@ def test_a_missing_file_and_a_folder_raise_an_os_error(tmp_path):
         read_image(tmp_path / "a.png")
     with pytest.raises(IsADirectoryError):
         read_image(tmp_path)
+
+
+EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n"
+
+
+def test_no_file_starts_another_program(tmp_path, monkeypatch):
+    monkeypatch.setattr("PIL.EpsImagePlugin.Ghostscript", lambda *_: pytest.fail("Ghostscript was started"))
+    (tmp_path / "a.png").write_bytes(EPS)
+    with pytest.raises(ValueError, match=r"a\.png is not an image \(JPEG, PNG, GIF, WEBP, BMP, TIFF\)"):
+        read_image(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF"])
+def test_every_format_is_read(tmp_path, kind):
+    Image.new("RGB", (9, 7)).save(tmp_path / "a", kind)
+    assert read_image(tmp_path / "a").shape == (7, 9, 3)
+
+
+@pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG"])
+def test_the_first_image_of_an_animation_is_read(tmp_path, kind):
+    frames = [Image.new("RGB", (9, 7), colour) for colour in ("red", "blue")]
+    frames[0].save(tmp_path / "a", kind, save_all=True, append_images=frames[1:], lossless=True)
+    assert (read_image(tmp_path / "a") == [255, 0, 0]).all()
+
+
+def test_a_jpeg_of_thousands_of_scans_is_refused_before_decoding(tmp_path):
+    (tmp_path / "a.jpg").write_bytes(many_scans(1000))
+    with pytest.raises(ValueError, match=r"a\.jpg is a JPEG of more than 500 scans"):
+        read_image(tmp_path / "a.jpg")
+    (tmp_path / "a.jpg").write_bytes(many_scans(100))
+    assert read_image(tmp_path / "a.jpg").shape == (64, 64, 3)
+
+
+def test_a_bitmap_whose_few_bytes_stand_for_gigabytes_is_refused(tmp_path):
+    jump_over_255_rows = b"\0\2\0\xff" * 2
+    header = struct.pack("<IiiHHIIiiII", 40, 80_000_000, 1, 1, 8, 1, len(jump_over_255_rows), 0, 0, 256, 0)
+    start = b"BM" + struct.pack("<IHHI", 1078 + len(jump_over_255_rows), 0, 0, 1078)
+    (tmp_path / "a.bmp").write_bytes(start + header + bytes(1024) + jump_over_255_rows)
+    with pytest.raises(ValueError, match=r"a\.bmp is a damaged, cut short or unsupported BMP of 80000000 x 1 pixels"):
+        read_image(tmp_path / "a.bmp")
+
+
+def test_a_pipe_and_a_file_that_is_too_large_are_refused_before_they_are_read(tmp_path):
+    os.mkfifo(tmp_path / "pipe.jpg")
+    with (tmp_path / "large.jpg").open("wb") as file:
+        file.truncate(1 << 40)
+    for name, message in (("pipe", "is no regular file"), ("large", "has 1.1 TB, and the limit is 268 MB")):
+        with pytest.raises(ValueError, match=message):
+            read_image(tmp_path / f"{name}.jpg")

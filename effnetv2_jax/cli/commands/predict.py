@@ -12,6 +12,7 @@ from pathlib import Path
 from effnetv2_jax.cli.config_file import UsageError
 from effnetv2_jax.cli.framework_option import add_framework_argument
 from effnetv2_jax.cli.numbers import whole
+from effnetv2_jax.cli.printable_line import printable_line
 from effnetv2_jax.convert.provenance_overrides import override_provenance
 from effnetv2_jax.convert.weights import load_weights
 from effnetv2_jax.data.families import FAMILIES
@@ -24,7 +25,11 @@ from effnetv2_jax.predict.labels import class_names, lacks_names_package, read_n
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the command's arguments."""
     parser.add_argument(
-        "images", nargs="+", type=Path, metavar="IMAGE", help="an image file that Pillow can read, or a folder of them"
+        "images",
+        nargs="+",
+        type=Path,
+        metavar="IMAGE",
+        help="an image file (JPEG, PNG, GIF, WebP, BMP or TIFF), or a folder of them",
     )
     parser.add_argument(
         "--checkpoint",
@@ -106,7 +111,7 @@ def _report(errors: dict[Path, str], path: Path, error: Exception) -> None:
         FileNotFoundError: "does not exist",
         IsADirectoryError: "contains no images",
     }
-    errors[path] = f"{path} {reasons[type(error)]}" if type(error) in reasons else " ".join(str(error).split())
+    errors[path] = f"{path} {reasons[type(error)]}" if type(error) in reasons else printable_line(str(error))
     print(f"effnetv2 predict: {errors[path]}", file=sys.stderr)
 
 
@@ -142,5 +147,8 @@ def _as_dicts(
 
 
 def _as_table(prediction: Prediction) -> str:
-    rows = [f"{100 * guess.probability:6.2f} %  {guess.index:5d}  {guess.name}" for guess in prediction.guesses]
-    return "\n".join([str(prediction.path), *rows])
+    rows = [
+        f"{100 * guess.probability:6.2f} %  {guess.index:5d}  {printable_line(guess.name)}"
+        for guess in prediction.guesses
+    ]
+    return "\n".join([printable_line(str(prediction.path)), *rows])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,6 +10,7 @@ from etils import epath
 
 from effnetv2_jax.convert.formats.tensor_file import TensorFile
 from effnetv2_jax.model.provenance import CARD
+from effnetv2_jax.untrusted_json import MAX_JSON_BYTES, parse_json
 
 CHECKPOINTS = "checkpoints"
 """The folder in a run folder that contains one folder for each checkpoint, named by its step."""
@@ -58,7 +58,8 @@ def _card(checkpoint: epath.Path) -> dict[str, str]:
     if not card.exists():
         return {}
     try:
-        metadata: Any = json.loads(card.read_text())
+        with card.open("rb") as file:
+            metadata: Any = parse_json(file.read(MAX_JSON_BYTES + 1))
     except ValueError as error:
         raise ValueError(f"{card} is damaged: {error}") from error
     if not (isinstance(metadata, dict) and all(isinstance(value, str) for value in metadata.values())):

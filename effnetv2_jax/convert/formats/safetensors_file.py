@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import math
 import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -18,7 +19,9 @@ import numpy as np
 import safetensors
 
 from effnetv2_jax.convert.formats.digest import file_sha256
-from effnetv2_jax.convert.formats.tensor_file import TensorFile
+from effnetv2_jax.convert.formats.tensor_file import MAX_WEIGHT_BYTES, TensorFile
+from effnetv2_jax.regular_file import checked_size
+from effnetv2_jax.untrusted_json import MAX_JSON_BYTES, parse_json
 
 DIGEST = "tensors_sha256"
 """The header's key for the digest of the tensors, in files that this project wrote."""
@@ -36,14 +39,19 @@ def open_safetensors(path: Path) -> Iterator[TensorFile]:
       ValueError: for a file that is damaged or not a safetensors file.
       OSError: if the file does not exist or cannot be read.
     """
-    try:
-        with safetensors.safe_open(path, framework="numpy") as checked:
-            metadata = dict(checked.metadata() or {})
-    except safetensors.SafetensorError as error:
-        raise ValueError(f"{path} is damaged or not a safetensors file: {error}") from error
+    size = checked_size(path, MAX_WEIGHT_BYTES)
     with path.open("rb") as file:
-        length = struct.unpack("<Q", file.read(8))[0]
-        header = json.loads(file.read(length))
+        start = file.read(8)
+        length = int.from_bytes(start, "little")
+        if len(start) < 8 or length > MAX_JSON_BYTES:
+            claim = f"its header claims {length:,} bytes" if len(start) == 8 else f"it has {size} bytes"
+            raise ValueError(f"{path} is damaged or not a safetensors file: {claim}")
+        try:
+            with safetensors.safe_open(path, framework="numpy") as checked:
+                metadata = dict(checked.metadata() or {})
+            header = parse_json(file.read(length))
+        except (safetensors.SafetensorError, ValueError) as error:
+            raise ValueError(f"{path} is damaged or not a safetensors file: {error}") from error
         header.pop("__metadata__", None)
         digests: dict[str, str] = {}
 
@@ -63,9 +71,12 @@ def _read(file: BinaryIO, start: int, entry: Mapping[str, Any], name: str) -> np
     """Reads one tensor. The library would map the whole file, whose pages count as memory of the process."""
     if entry["dtype"] not in _DTYPES:
         raise ValueError(f"{name} is {entry['dtype']}; known types: {', '.join(_DTYPES)}")
-    dtype = np.dtype(_DTYPES[entry["dtype"]])
+    dtype, shape = np.dtype(_DTYPES[entry["dtype"]]), entry["shape"]
     file.seek(start + entry["data_offsets"][0])
-    return np.fromfile(file, dtype, int(np.prod(entry["shape"]))).reshape(entry["shape"])
+    try:
+        return np.fromfile(file, dtype, math.prod(shape)).reshape(shape)
+    except (ValueError, OverflowError) as error:  # dimensions that NumPy cannot represent, next to one of 0
+        raise ValueError(f"{name} has the shape {shape}") from error
 
 
 def write_safetensors(

@@ -3,28 +3,30 @@
 Importing TensorFlow takes 0.5 GB and many seconds, far more than reading the weights. Checkpoints may come from anyone,
 so every length and every checksum is verified.
 
-Source: tensorflow/core/lib/io/format.cc and block.cc, tensorflow/core/protobuf/tensor_bundle.proto,
-tensorflow/core/util/tensor_bundle/tensor_bundle.cc.
+Source: tensorflow/core/protobuf/tensor_bundle.proto, tensorflow/core/util/tensor_bundle/tensor_bundle.cc.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import ml_dtypes
 import numpy as np
 
-from effnetv2_jax.convert.formats.crc32c import masked_crc32c
+from effnetv2_jax.convert.formats.sorted_table import masked_crc32c, table_rows, varint
+from effnetv2_jax.convert.formats.tensor_file import MAX_WEIGHT_BYTES
+from effnetv2_jax.regular_file import checked_size
 
-_MAX_INDEX = 1 << 26
+_MAX_INDEX = 16 << 20  # XL with its averages and the slots of the optimiser takes 0.7 MB
 _MAX_SHARDS = 1000
-_FOOTER = 48
-_MAGIC = 0xDB4775248B80FB57
+_MAX_RANK = 8  # the kernels of these networks have 4 dimensions
+_MAX_DIMENSION = 1 << 40
 # Source: tensorflow/core/framework/types.proto.
 _DTYPES: Mapping[int, Any] = {1: "<f4", 2: "<f8", 3: "<i4", 9: "<i8", 14: ml_dtypes.bfloat16, 19: "<f2"}
 
@@ -62,17 +64,17 @@ class TensorBundle:
 
     def __init__(self, prefix: Path) -> None:
         index = prefix.with_name(f"{prefix.name}.index")
-        if index.stat().st_size > _MAX_INDEX:
-            raise ValueError(f"{index} has {index.stat().st_size:,} bytes; an index has at most {_MAX_INDEX:,}")
+        checked_size(index, _MAX_INDEX)
         try:
-            table = dict(_table_rows(index.read_bytes()))
+            table = dict(table_rows(index.read_bytes()))
             header = _message(table.pop(b""))
             self.entries = {name.decode(): _entry(value) for name, value in table.items()}
-        except (ValueError, LookupError, TypeError, struct.error) as error:
+            shards, byte_order = _number(header, 1, default=1), _number(header, 2)
+            _check_overlaps(self.entries.values())
+        except (ValueError, LookupError, struct.error) as error:
             raise ValueError(f"{index} is damaged or not the index of a checkpoint: {error}") from error
-        if header.get(2, 0):
+        if byte_order:
             raise ValueError(f"{index} was written on a machine with the other byte order")
-        shards = header.get(1, 1)
         if not 1 <= shards <= _MAX_SHARDS:
             raise ValueError(f"{index} claims {shards} data files")
         self._shards = [prefix.with_name(f"{prefix.name}.data-{shard:05d}-of-{shards:05d}") for shard in range(shards)]
@@ -94,7 +96,7 @@ class TensorBundle:
         if not 0 <= entry.shard < len(self._shards):
             raise ValueError(f"{name} is damaged: it is in data file {entry.shard} of {len(self._shards)}")
         path = self._shards[entry.shard]
-        if entry.offset + entry.size > path.stat().st_size:
+        if entry.offset + entry.size > checked_size(path, MAX_WEIGHT_BYTES):
             raise ValueError(f"{name} is damaged: its file is cut off")
         with path.open("rb") as file:
             file.seek(entry.offset)
@@ -104,77 +106,59 @@ class TensorBundle:
         return value.view(dtype).reshape(entry.shape)
 
 
-def _table_rows(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Yields the keys and values of a sorted table, which has blocks of rows and a block with their positions."""
-    footer = data[-_FOOTER:]
-    if len(footer) != _FOOTER or struct.unpack_from("<Q", footer, _FOOTER - 8)[0] != _MAGIC:
-        raise ValueError("it does not end as the index of a checkpoint does")
-    _, position = _handle(footer, 0)
-    handle, _ = _handle(footer, position)
-    for _, value in _block_rows(_block(data, *handle)):
-        yield from _block_rows(_block(data, *_handle(value, 0)[0]))
-
-
-def _handle(data: bytes, position: int) -> tuple[tuple[int, int], int]:
-    """Reads the offset and the size of a block; returns them and the next position."""
-    offset, position = _varint(data, position)
-    size, position = _varint(data, position)
-    return (offset, size), position
-
-
-def _block(data: bytes, offset: int, size: int) -> bytes:
-    """Returns the content of a block. Its type and its checksum follow it in the file."""
-    if offset + size + 5 > len(data):
-        raise ValueError("a block ends beyond the end of the index")
-    kind, checksum = struct.unpack_from("<BI", data, offset + size)
-    if masked_crc32c(data[offset : offset + size + 1]) != checksum:
-        raise ValueError("a block of the index is damaged")
-    if kind:
-        raise ValueError("the index is compressed, but TensorFlow does not compress checkpoints")
-    return data[offset : offset + size]
-
-
-def _block_rows(block: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Yields the rows of a block; each key is stored without the prefix that it shares with the key before it."""
-    end = len(block) - 4 - 4 * struct.unpack_from("<I", block, len(block) - 4)[0]
-    key, position = b"", 0
-    while position < end:
-        shared, position = _varint(block, position)
-        own, position = _varint(block, position)
-        size, position = _varint(block, position)
-        if shared > len(key) or position + own + size > end:
-            raise ValueError("a row of the index ends beyond its block")
-        key = key[:shared] + block[position : position + own]
-        position += own + size
-        yield key, block[position - size : position]
+def _check_overlaps(entries: Iterable[Entry]) -> None:
+    """Raises ValueError if two tensors share bytes of a data file."""
+    placed = sorted((entry.shard, entry.offset, entry.offset + entry.size) for entry in entries if entry.size)
+    for (shard, _, end), (other, start, _) in itertools.pairwise(placed):
+        if shard == other and start < end:
+            raise ValueError(f"two tensors share the bytes at {start} of data file {shard}")
 
 
 def _entry(data: bytes) -> Entry:
     fields = _message(data)
-    shape = _message(fields.get(2, b""), repeated=2).get(2, [])
+    dimensions = _message(_content(fields, 2), repeated=2).get(2, [])
+    if len(dimensions) > _MAX_RANK:
+        raise ValueError(f"a tensor has {len(dimensions)} dimensions")
+    shape = tuple(_number(_message(dimension), 1) for dimension in dimensions)
+    if any(length > _MAX_DIMENSION for length in shape):
+        raise ValueError(f"a tensor has the shape {list(shape)}")
     return Entry(
-        dtype=fields.get(1, 0),
-        shape=tuple(_message(dimension).get(1, 0) for dimension in shape),
-        shard=fields.get(3, 0),
-        offset=fields.get(4, 0),
-        size=fields.get(5, 0),
-        checksum=fields.get(6, 0),
+        dtype=_number(fields, 1),
+        shape=shape,
+        shard=_number(fields, 3),
+        offset=_number(fields, 4),
+        size=_number(fields, 5),
+        checksum=_number(fields, 6),
         is_sliced=7 in fields,
     )
 
 
+def _number(fields: Mapping[int, Any], field: int, default: int = 0) -> int:
+    value = fields.get(field, default)
+    if not isinstance(value, int):
+        raise ValueError(f"field {field} of a row is no number")
+    return value
+
+
+def _content(fields: Mapping[int, Any], field: int) -> bytes:
+    value = fields.get(field, b"")
+    if not isinstance(value, bytes):
+        raise ValueError(f"field {field} of a row is a number")
+    return value
+
+
 def _message(data: bytes, repeated: int = 0) -> dict[int, Any]:
-    """Returns the fields of a protocol buffer by number; the field with the number `repeated` is a list."""
+    """Returns the fields of a protocol buffer by number; the field with the number `repeated` is a list of bytes."""
     fields: dict[int, Any] = {}
     position = 0
     while position < len(data):
-        tag, position = _varint(data, position)
+        tag, position = varint(data, position)
         number, kind = tag >> 3, tag & 7
         value: Any
         if kind == 0:
-            value, position = _varint(data, position)
+            value, position = varint(data, position)
         elif kind == 2:
-            size, position = _varint(data, position)
+            size, position = varint(data, position)
             if position + size > len(data):
                 raise ValueError("a field of the index ends beyond its row")
             value, position = data[position : position + size], position + size
@@ -184,19 +168,9 @@ def _message(data: bytes, repeated: int = 0) -> dict[int, Any]:
         else:
             raise ValueError(f"a field of the index has the unknown wire type {kind}")
         if number == repeated:
+            if kind != 2:
+                raise ValueError(f"field {number} of a row is a number")
             fields.setdefault(number, []).append(value)
         else:
             fields[number] = value
     return fields
-
-
-def _varint(data: bytes, position: int) -> tuple[int, int]:
-    """Reads a number that is stored in seven bits of each byte; returns it and the next position."""
-    value = 0
-    for shift in range(0, 64, 7):
-        byte = data[position]
-        position += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, position
-    raise ValueError("a number in the index does not end")

@@ -7,6 +7,10 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
+MAX_WEIGHT_BYTES = 16 << 30
+"""Larger files are refused, and archives that unpack to more. XL with its averages and the slots of the optimiser takes
+3.4 GB."""
+
 
 @dataclasses.dataclass(frozen=True)
 class TensorFile:

@@ -15,7 +15,8 @@ from etils import epath
 from effnetv2_jax.convert.formats.archive import copy_checkpoint, is_archive
 from effnetv2_jax.convert.formats.digest import file_sha256
 from effnetv2_jax.convert.formats.tensor_bundle import TensorBundle
-from effnetv2_jax.convert.formats.tensor_file import TensorFile
+from effnetv2_jax.convert.formats.tensor_file import MAX_WEIGHT_BYTES, TensorFile
+from effnetv2_jax.regular_file import checked_size
 
 _AVERAGE = "/ExponentialMovingAverage"
 # The variables that optimisers store next to a model's.
@@ -24,6 +25,7 @@ _SLOT = re.compile(r"/(RMSProp|Momentum|Adam|Adagrad|SGD|LARS)\w*$")
 _STEM = "/stem/conv2d/kernel"
 # The scope of the classifier depends on the version of Keras that wrote the checkpoint.
 _HEAD = re.compile(r"^head/dense/")
+_MAX_LATEST = 1 << 20  # bytes of the file that names the latest checkpoint
 _PART = re.compile(r"\.(index|meta|data-\d+-of-\d+)$")
 
 
@@ -66,7 +68,10 @@ def open_checkpoint(path: Path, *, moving_average: bool) -> Iterator[TensorFile]
             digest = file_sha256(path)
         else:
             prefix = _prefix(path)
-            digest = file_sha256(*sorted(prefix.parent.glob(f"{prefix.name}.data-*")))
+            data = sorted(prefix.parent.glob(f"{prefix.name}.data-*"))
+            for file in data:
+                checked_size(file, MAX_WEIGHT_BYTES)
+            digest = file_sha256(*data)
         yield _open(prefix, moving_average, digest, str(path))
 
 
@@ -87,7 +92,7 @@ def _prefix(path: Path) -> Path:
         return prefix
     prefixes = {file.name.removesuffix(".index") for file in path.glob("*.index")}
     latest = path / "checkpoint"
-    if len(prefixes) > 1 and latest.exists():
+    if len(prefixes) > 1 and latest.exists() and checked_size(latest, _MAX_LATEST):
         text = latest.read_bytes().decode(errors="replace")
         found = re.search(r'^model_checkpoint_path:\s*"([^"]*)"', text, re.MULTILINE)
         prefixes &= {Path(found[1]).name} if found else set()

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from effnetv2_jax.data.cpu_tensorflow import tf
+from effnetv2_jax.untrusted_json import MAX_JSON_BYTES, parse_json
 
 _log = logging.getLogger(__name__)
 
@@ -68,8 +69,8 @@ def _counts(data_dir: str, paths: Sequence[str], lengths: Sequence[int], pool: T
     known: dict[str, int] = {}
     for index_path in index_paths:
         if tf.io.gfile.exists(index_path):
-            with tf.io.gfile.GFile(index_path) as file:
-                known |= json.load(file)
+            with tf.io.gfile.GFile(index_path, "rb") as file:
+                known |= _parsed(file.read(MAX_JSON_BYTES + 1), index_path)
     missing = [row for row in zip(keys, paths, lengths, strict=True) if row[0] not in known]
     if missing:
         _log.info("counting the records of %d files in %s", len(missing), data_dir)
@@ -77,6 +78,16 @@ def _counts(data_dir: str, paths: Sequence[str], lengths: Sequence[int], pool: T
         known |= dict(found)
         _store(known, index_paths)
     return [known[key] for key in keys]
+
+
+def _parsed(text: bytes, index_path: str) -> dict[str, int]:
+    try:
+        known = parse_json(text)
+        if not isinstance(known, dict) or not all(type(count) is int and count >= 0 for count in known.values()):
+            raise ValueError("it must contain one object of numbers")
+    except ValueError as error:
+        raise ValueError(f"{index_path} is damaged: {error}; delete it, and the records are counted again") from error
+    return known
 
 
 def _path_in_users_cache(data_dir: str) -> str:

@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import os
 import tarfile
 from pathlib import Path
 
@@ -84,6 +85,50 @@ def test_a_compression_bomb_is_refused_early(tmp_path, folder):
     with pytest.raises(ValueError, match=r"a\.tgz is refused"):
         copy_checkpoint(path, folder)
     assert sum(file.stat().st_size for file in folder.iterdir()) < 64 << 20
+
+
+def block(name: str, size: int, **fields) -> bytes:
+    """Returns a member's header of 512 bytes."""
+    return member(name, size=size, **fields).tobuf(tarfile.GNU_FORMAT)
+
+
+SPARSE = b"22 GNU.sparse.major=1\n22 GNU.sparse.minor=0\n30 GNU.sparse.realsize=10000\n"
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        block("x", 30 << 20, type=tarfile.GNUTYPE_LONGNAME) + b"a" * (30 << 20),
+        block("x", 30 << 20, type=tarfile.XHDTYPE) + b"9" * (30 << 20),
+        block("x", len(SPARSE), type=tarfile.XHDTYPE)
+        + SPARSE.ljust(512, b"\0")
+        + block("x", 30 << 20)
+        + b"15000000\n"
+        + b"1\n" * (15 << 20),
+    ],
+    ids=["long name", "attributes", "map of a sparse file"],
+)
+@pytest.mark.parametrize("position", ["first", "second"])
+def test_a_header_without_end_is_refused_before_it_is_kept(tmp_path, folder, header, position):
+    """tarfile keeps all of it in memory; that of the attributes took it minutes of regular expressions."""
+    noise = np.random.default_rng(0).bytes(1 << 20)  # weights do not compress, so the archive may unpack to much
+    before = b"" if position == "first" else block("noise", len(noise)) + noise
+    (tmp_path / "a.tgz").write_bytes(gzip.compress(before + header, compresslevel=1))
+    with pytest.raises(ValueError, match=r"a\.tgz is refused: the header of a member has more than 32,768 bytes"):
+        copy_checkpoint(tmp_path / "a.tgz", folder)
+
+
+@pytest.mark.parametrize("size", [-512, 10**15])
+def test_a_size_that_cannot_be_is_refused(tmp_path, folder, size):
+    (tmp_path / "a.tar").write_bytes(block("model.index", size))
+    with pytest.raises(ValueError, match=r"a\.tar is refused: the member 'model.index' claims"):
+        copy_checkpoint(tmp_path / "a.tar", folder)
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path, folder):
+    os.mkfifo(tmp_path / "a.tgz")
+    with pytest.raises(ValueError, match=r"a\.tgz is no regular file"):
+        copy_checkpoint(tmp_path / "a.tgz", folder)
 
 
 def test_zeros_after_the_members_are_limited_too(tmp_path, folder):

@@ -2,12 +2,15 @@
 
 import os
 import pickle
+import struct
+import zipfile
 
 import numpy as np
 import pytest
 from golden import reference
 from golden.torch_weights import torch_value
 
+from effnetv2_jax.convert.formats.pth_file import open_pth
 from effnetv2_jax.convert.frameworks.table import FRAMEWORKS
 from effnetv2_jax.convert.tensors import network_tensors
 from effnetv2_jax.convert.weights import load_weights
@@ -104,6 +107,104 @@ def test_a_file_without_a_state_dict_is_refused(tmp_path, content):
     torch.save(content, tmp_path / "w.pth")
     with pytest.raises(ValueError, match="contains no state dict"):
         load(tmp_path / "w.pth")
+
+
+def rewritten(path, change, compression=zipfile.ZIP_STORED):
+    """Writes a state dict of one tensor whose records `change(name, content)` has changed, with right checksums."""
+    torch.save({"w": torch.arange(10.0)}, path)
+    with zipfile.ZipFile(path) as archive:
+        records = {record.filename: archive.read(record) for record in archive.infolist()}
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        for name, content in records.items():
+            archive.writestr(name, change(name, content))
+    return path
+
+
+def tensors(path):
+    with open_pth(path, moving_average=True) as file:
+        return {name: file.read(name) for name in file.shapes}
+
+
+def replaced(pickled: bytes):
+    return lambda name, content: pickled if name.endswith("data.pkl") else content
+
+
+# Functions that PyTorch's weights-only reader allows, with arguments that make them fill the memory.
+BYTEARRAY = b"cbuiltins\nbytearray\nJ" + struct.pack("<i", 2_000_000_000) + b"\x85R"
+DOUBLED = b"c_codecs\nencode\n" * 31 + b"X\x04\0\0\0aaaaX\x06\0\0\0latin1\x86R" + b"X\x03\0\0\0hex\x86R" * 30
+
+
+@pytest.mark.parametrize(
+    ("objects", "name"), [(BYTEARRAY, "builtins.bytearray"), (DOUBLED, "_codecs.encode")], ids=["array", "doubled"]
+)
+@pytest.mark.parametrize("kind", ["zip", "legacy"])
+def test_a_function_that_weights_do_not_need_is_refused_before_it_is_called(tmp_path, objects, name, kind):
+    pickled = b"\x80\x02" + objects + b"."
+    if kind == "zip":
+        path = rewritten(tmp_path / "w.pth", replaced(pickled))
+    else:
+        path = tmp_path / "w.pth"
+        torch.save({}, path, _use_new_zipfile_serialization=False)
+        path.write_bytes(path.read_bytes().replace(b"\x80\x02}q\x00.", pickled))
+    with pytest.raises(ValueError, match=f"contains more than tensors.*{name}"):
+        tensors(path)
+
+
+def test_compressed_records_are_refused_before_they_are_unpacked(tmp_path):
+    path = rewritten(tmp_path / "w.pth", lambda name, content: content, zipfile.ZIP_DEFLATED)
+    with pytest.raises(ValueError, match="has compressed records"):
+        tensors(path)
+
+
+def test_a_tensor_that_is_larger_than_its_record_is_refused(tmp_path):
+    claimed = b"J" + struct.pack("<i", 4000)
+    path = rewritten(
+        tmp_path / "w.pth",
+        lambda name, content: content.replace(b"K\ntq", claimed + b"tq").replace(b"K\n\x85q", claimed + b"\x85q"),
+    )
+    with pytest.raises(ValueError, match=r"w\.pth is damaged"):
+        tensors(path)
+
+
+def test_a_record_that_does_not_match_its_checksum_is_refused(tmp_path):
+    torch.save({"w": torch.arange(10.0)}, tmp_path / "w.pth")
+    content = (tmp_path / "w.pth").read_bytes()
+    values = torch.arange(10.0).numpy().tobytes()
+    (tmp_path / "w.pth").write_bytes(content.replace(values, values[::-1]))
+    with pytest.raises(ValueError, match="the checksum of its record 'w/data/0' is wrong"):
+        tensors(tmp_path / "w.pth")
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        {"w": torch.eye(3).to_sparse()},
+        {"w": torch.ones(1).expand(1_000_000, 1_000_000)},
+        {"w": torch.ones(3, device="meta")},
+        {"w": torch.ones(3).to(torch.float8_e4m3fn)},
+        {"w": torch.ones(3), "module.w": torch.zeros(3)},
+    ],
+    ids=["sparse", "expanded", "meta", "float8", "twice"],
+)
+def test_other_than_plain_tensors_are_refused(tmp_path, state):
+    torch.save(state, tmp_path / "w.pth")
+    with pytest.raises(ValueError, match=r"no plain tensor|more than tensors|does not have|has two tensors"):
+        tensors(tmp_path / "w.pth")
+
+
+@pytest.mark.parametrize("options", [{}, {"_use_new_zipfile_serialization": False}], ids=["zip", "legacy"])
+def test_parameters_and_other_names_than_text_are_read(tmp_path, options):
+    torch.save({"w": torch.nn.Parameter(torch.ones(3)), 0: torch.zeros(2)}, tmp_path / "w.pth", **options)
+    found = tensors(tmp_path / "w.pth")
+    assert {name: value.tolist() for name, value in found.items()} == {"w": [1, 1, 1], "0": [0, 0]}
+
+
+def test_a_file_may_change_after_it_was_read(tmp_path):
+    torch.save({"w": torch.arange(10.0)}, tmp_path / "w.pth")
+    found = tensors(tmp_path / "w.pth")["w"]
+    with (tmp_path / "w.pth").open("r+b") as file:
+        file.write(bytes(2000))
+    assert found.tolist() == list(range(10))
 
 
 def test_a_missing_file_is_refused(tmp_path):

@@ -1,5 +1,7 @@
 """Safetensors files: the library reads what is written, and damage is detected."""
 
+import os
+
 import ml_dtypes
 import numpy as np
 import pytest
@@ -73,3 +75,51 @@ def test_corruption_is_detected_or_harmless(tmp_path, data):
     if "tensors_sha256" in metadata:  # otherwise the key itself is damaged, and nothing can be compared
         for name in tensors.keys() & ARRAYS.keys():
             assert np.array_equal(tensors[name], ARRAYS[name])
+
+
+def raw(path, header: bytes, data: bytes = b"", length: int | None = None):
+    path.write_bytes((len(header) if length is None else length).to_bytes(8, "little") + header + data)
+    return path
+
+
+ENTRY = '"a":{"dtype":"F32","shape":%s,"data_offsets":[%d,%d]}'
+
+
+@pytest.mark.parametrize("length", [10**18, (1 << 64) - 1, 90 << 20])
+def test_a_header_that_claims_too_much_is_refused_before_it_is_read(tmp_path, length):
+    with pytest.raises(ValueError, match=f"its header claims {length:,} bytes"):
+        read(raw(tmp_path / "w.safetensors", b"{}", length=length))
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        ENTRY % ("[1000000000000000000]", 0, 8),
+        ENTRY % ("[4294967296,4294967296]", 0, 8),
+        ENTRY % ("[2]", -8, 0),
+        ENTRY % ("[2]", 8, 16),
+        ENTRY % ("[2]", 0, 1 << 63),
+        ENTRY % ("[2]", 8, 0),
+        ENTRY % ("[1]", 0, 4) + "," + (ENTRY % ("[2]", 0, 8)).replace('"a"', '"b"'),
+        ENTRY % ("[1]", 0, 4) + "," + ENTRY % ("[2]", 0, 8),
+        ENTRY % ("[0,18446744073709551615]", 0, 0) + "," + (ENTRY % ("[2]", 0, 8)).replace('"a"', '"b"'),
+        '"a":' * 5 + "1",
+        '"a":' + "[" * 100_000,
+    ],
+    ids=[
+        *("huge", "product", "negative", "beyond", "end", "reversed", "overlap", "twice", "unrepresentable", "no JSON"),
+        "nested",
+    ],
+)
+def test_headers_that_cannot_be_are_refused(tmp_path, header):
+    with pytest.raises(ValueError, match=r"is damaged or not a safetensors file|has the shape"):
+        read(raw(tmp_path / "w.safetensors", b"{%s}" % header.encode(), bytes(8)))
+
+
+def test_a_pipe_and_a_file_without_end_are_refused(tmp_path):
+    os.mkfifo(tmp_path / "a.safetensors")
+    with (tmp_path / "b.safetensors").open("wb") as file:
+        file.truncate(1 << 40)
+    for name, message in (("a", "is no regular file"), ("b", "and the limit is 17")):
+        with pytest.raises(ValueError, match=message):
+            read(tmp_path / f"{name}.safetensors")

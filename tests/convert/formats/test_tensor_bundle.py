@@ -1,13 +1,16 @@
 """TensorFlow's checkpoints: the tensors are those that TensorFlow reads, and damage is detected."""
 
+import os
 import shutil
 
 import numpy as np
 import pytest
 from golden import reference
+from hostile import valid_files
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from effnetv2_jax.convert.formats.sorted_table import masked_crc32c
 from effnetv2_jax.convert.formats.tensor_bundle import TensorBundle
 
 NAME = "model.ckpt-0"
@@ -122,3 +125,69 @@ def test_random_bytes_are_refused_as_an_index(tmp_path, noise):
         (tmp_path / "c.index").write_bytes(content)
         with pytest.raises(ValueError, match=r"c\.index is damaged or not the index"):
             TensorBundle(tmp_path / "c")
+
+
+def claim(folder, *entries, header=b"\x08\x01"):
+    """Opens a checkpoint of 72 bytes whose index claims these entries, with right checksums."""
+    names = [b"%d" % number for number in range(len(entries))]
+    (folder / "c.index").write_bytes(valid_files.table(dict(zip(names, entries, strict=True)), header))
+    (folder / "c.data-00000-of-00001").write_bytes(bytes(72))
+    return TensorBundle(folder / "c")
+
+
+CHECKSUM = masked_crc32c(bytes(72))
+HUGE = 10**18
+
+
+@pytest.mark.parametrize(
+    ("shape", "offset", "size", "shard"),
+    [
+        ((HUGE,), 0, 4 * HUGE, 0),
+        ((1 << 32, 1 << 32), 0, 72, 0),
+        ((1 << 39, 1 << 39), 0, 1 << 80, 0),
+        ((0, 1 << 40, 1 << 40), 0, 0, 0),
+        ((18,), (1 << 64) - 8, 72, 0),
+        ((18,), HUGE, 72, 0),
+        ((18,), 0, 72, 1),
+        ((18,), 0, 72, (1 << 64) - 1),
+        ((1,) * 9, 0, 4, 0),
+        ((17,), 0, 72, 0),
+    ],
+)
+def test_claims_that_cannot_be_are_refused(tmp_path, shape, offset, size, shard):
+    with pytest.raises(ValueError, match=r"is damaged|cannot be|too large|[Mm]aximum"):
+        claim(tmp_path, valid_files.entry(1, shape, offset, size, CHECKSUM, shard)).read("0")
+
+
+def test_tensors_that_share_bytes_are_refused(tmp_path):
+    whole, last = valid_files.entry(1, (18,), 0, 72, CHECKSUM), valid_files.entry(1, (1,), 68, 4, 0)
+    empty = valid_files.entry(1, (0,), 8, 0, 0)
+    assert claim(tmp_path, whole, empty).read("0").shape == (18,)
+    with pytest.raises(ValueError, match="two tensors share the bytes at 68 of data file 0"):
+        claim(tmp_path, whole, last)
+
+
+@pytest.mark.parametrize(
+    ("entry", "header"),
+    [
+        (valid_files.field(1, b"\x01"), b"\x08\x01"),
+        (valid_files.field(2, 5), b"\x08\x01"),
+        (valid_files.field(2, valid_files.field(2, 5)), b"\x08\x01"),
+        (b"", valid_files.field(1, b"")),
+        (b"", valid_files.field(1, 10**9)),
+        (b"", valid_files.field(1, 0)),
+    ],
+)
+def test_a_field_of_another_type_or_range_is_refused(tmp_path, entry, header):
+    with pytest.raises(ValueError, match=r"c\.index (is damaged|claims)"):
+        claim(tmp_path, entry, header=header)
+
+
+def test_an_index_that_is_too_large_or_a_pipe_is_refused_before_it_is_read(tmp_path):
+    with (tmp_path / "c.index").open("wb") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(ValueError, match=r"c\.index has 1\.1 TB, and the limit is 16\.8 MB"):
+        TensorBundle(tmp_path / "c")
+    os.mkfifo(tmp_path / "d.index")
+    with pytest.raises(ValueError, match=r"d\.index is no regular file"):
+        TensorBundle(tmp_path / "d")

@@ -151,6 +151,13 @@ def test_counts_go_to_the_users_cache_where_the_data_cannot_be_written(shards, t
 # --- refusals -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("content", [b"{", b"[1]", b'{"a": "1"}', b'{"a": -1}', b"[" * 100_000, b"\xff"])
+def test_counts_that_are_damaged_are_refused(shards, tmp_path, content):
+    (tmp_path / "effnetv2_record_counts.json").write_bytes(content)
+    with pytest.raises(ValueError, match=r"effnetv2_record_counts\.json is damaged: .*; delete it"):
+        dataset_info(shards)
+
+
 def test_missing_files_are_named(shards, tmp_path):
     (tmp_path / "train-00007-of-00024").unlink()
     with pytest.raises(FileNotFoundError, match=r"missing .*\[7\] of 24"):
