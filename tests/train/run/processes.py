@@ -18,22 +18,26 @@ PATIENT = "--xla_cpu_collective_call_terminate_timeout_seconds=400 --xla_cpu_col
 class Children:
     """Runs one command in several processes. Leaving the context ends all of them."""
 
-    def __init__(self, command: str, *arguments: str, processes: int = 2, devices: int = 1):
-        """Starts `processes` processes with `devices` devices each."""
+    def __init__(
+        self, command: str, *arguments: str, processes: int = 2, devices: int = 1, phase: str = "", folder: Path = ROOT
+    ):
+        """Starts `processes` processes with `devices` devices each, which stay in a phase, see `child.py`."""
         with socket.socket() as free:
             free.bind(("localhost", 0))
             port = free.getsockname()[1]
         environment = os.environ | {
             "JAX_NUM_CPU_DEVICES": str(devices), "PYTHONPATH": str(ROOT), "XLA_FLAGS": PATIENT
         }  # fmt: skip
+        script = [str(Path(__file__).parent / "child.py"), phase] if phase else ["-m", "effnetv2_jax"]
+        arguments = [argument.replace("=configs/", f"={ROOT}/configs/") for argument in arguments]
         self.processes = [
             subprocess.Popen(
                 [
-                    sys.executable, "-m", "effnetv2_jax", command, *arguments, f"--coordinator=localhost:{port}",
+                    sys.executable, *script, command, *arguments, f"--coordinator=localhost:{port}",
                     f"--processes={processes}", f"--process-index={index}",
                     f"--config.compilation_cache={jax.config.jax_compilation_cache_dir}",
                 ],
-                cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
             )
             for index in range(processes)
         ]  # fmt: skip

@@ -1,0 +1,110 @@
+"""One child process that trains, and may be made to stay in a phase of the run until it is signalled.
+
+As a script: `python child.py PHASE train …` runs the command line, and writes the file WAITING in the working directory
+once the phase is reached.
+"""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent.parent.parent
+PHASES = ("start", "compile", "evaluation", "save", "train")
+
+
+class Child:
+    """A process that runs `effnetv2 train` on two CPU devices. Leaving the context kills it."""
+
+    def __init__(self, workdir: Path, *overrides: str, phase: str = "", folder: Path | None = None):
+        import jax
+
+        environment = os.environ | {"JAX_NUM_CPU_DEVICES": "2", "PYTHONPATH": str(ROOT)}
+        script = [str(Path(__file__)), phase] if phase else ["-m", "effnetv2_jax"]
+        self.waiting = (folder or workdir.parent) / "WAITING"
+        self.waiting.unlink(missing_ok=True)
+        self.process = subprocess.Popen(
+            [
+                sys.executable, *script, "train", f"--config={ROOT / 'configs/smoke.py'}", f"--workdir={workdir}",
+                f"--config.compilation_cache={jax.config.jax_compilation_cache_dir}", *overrides,
+            ],
+            cwd=self.waiting.parent, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.kill()
+        self.process.communicate()
+
+    def wait_until(self, happened, seconds=240):
+        """Waits until a condition holds, and returns False if the process ends before."""
+        deadline = time.monotonic() + seconds
+        while not happened():
+            if self.process.poll() is not None:
+                return False
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        return True
+
+    def ended(self, seconds=120):
+        """Waits for the end, and returns the exit code, the output and the errors."""
+        out, err = self.process.communicate(timeout=seconds)
+        return self.process.returncode, out, err
+
+
+def stay() -> None:
+    """Announces that the phase is reached, and stays in it for an hour."""
+    Path("WAITING").touch()
+    time.sleep(3600)
+
+
+def stay_in(phase: str) -> None:
+    """Patches the program so that it stays in a phase."""
+    from effnetv2_jax.train import evaluation, trainer
+    from effnetv2_jax.train.checkpoint import saver
+    from effnetv2_jax.train.devices import compiler
+
+    if phase == "start":  # as if the data set took an hour to open, in code that is not Python
+        trainer.make_experiment = lambda *_: stay()
+    elif phase == "compile":  # as if a program took an hour to compile, in its thread
+        compiler.compile_within = lambda *_: stay()
+    elif phase == "evaluation":  # as if the evaluation had a million batches
+        first = evaluation.eval_batches
+
+        def batches(*arguments, **named):
+            batch = next(first(*arguments, **named))
+            for _ in range(1_000_000):
+                Path("WAITING").touch()
+                time.sleep(0.05)
+                yield batch
+
+        evaluation.eval_batches = batches
+    elif phase == "save":  # as if writing took two seconds
+        write = saver.write
+
+        def slowly(path, step, tree):
+            if step:
+                Path("WAITING").touch()
+                time.sleep(2)
+            write(path, step, tree)
+
+        saver.write = slowly
+    elif phase == "train":
+        after_step = trainer._Run._after_step
+
+        def noted(self, *arguments):
+            after_step(self, *arguments)
+            Path("WAITING").touch()
+            time.sleep(0.2)
+
+        trainer._Run._after_step = noted
+
+
+if __name__ == "__main__":
+    stay_in(sys.argv[1])
+    from effnetv2_jax.cli.main import main
+
+    sys.exit(main(sys.argv[2:]))

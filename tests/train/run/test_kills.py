@@ -1,0 +1,94 @@
+"""SIGKILL at random moments: nothing that was saved is lost, and the run ends with the bits of a straight one."""
+
+import contextlib
+import dataclasses
+import random
+import subprocess
+import types
+
+import pytest
+from etils import epath
+from train.run.child import ROOT, Child
+
+from effnetv2_jax.cli.config_file import load_config
+from effnetv2_jax.train.checkpoint.checkpoints import CHECKPOINTS, Checkpoints
+from effnetv2_jax.train.report.metrics import read_metrics
+from effnetv2_jax.train.trainer import train
+
+INTERVAL = 3
+OVERRIDES = (
+    "--config.accumulation_steps=2",
+    "--config.progressive.mixup_alpha=(0.2,0.2)",
+    "--config.progressive.cutmix_alpha=(0.2,0.2)",
+    "--config.progressive.dropout_rate=(0.2,0.2)",
+    "--config.progressive.drop_path_rate=(0.2,0.2)",
+    "--config.evaluation.every_epochs=0.35",  # 16 steps
+    f"--config.checkpoint.every_epochs={INTERVAL * 32 / 1437}",
+)
+
+
+@pytest.fixture(autouse=True)
+def data_dir(tmp_path_factory, monkeypatch):
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path_factory.getbasetemp().parent / "tensorflow_datasets"))
+
+
+def make_config(steps):
+    overrides = [*OVERRIDES, f"--config.steps={steps}"]
+    given = types.SimpleNamespace(config=str(ROOT / "configs/smoke.py"), overrides=overrides)
+    return dataclasses.replace(load_config(given), compilation_cache="")
+
+
+def newest_sound(workdir):
+    """Returns the step of the newest sound checkpoint, or -1. Every one that exists must be sound."""
+    checkpoints = Checkpoints(epath.Path(workdir) / CHECKPOINTS)
+    for step in checkpoints.steps:
+        checkpoints.verify(step)
+    return max(checkpoints.steps, default=-1)
+
+
+def rows(workdir):
+    return [
+        {key: value for key, value in row.items() if key != "train/images_per_second"}
+        for row in read_metrics(epath.Path(workdir))
+    ]
+
+
+def killed_and_resumed(workdir, *, kills, steps, seed):
+    """Trains in a process that is killed again and again, and returns the largest number of steps that a kill cost."""
+    moments, newest, most_lost = random.Random(seed), -1, 0
+    for kill in range(kills):
+        begun = last_row(workdir)
+        with Child(workdir, *OVERRIDES, f"--config.steps={steps}") as child:
+            if kill % 5:  # four of five kills come while the run trains, evaluates and saves, and one while it starts
+                assert child.wait_until(lambda begun=begun: last_row(workdir) not in ([], begun)), child.ended()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                child.process.wait(moments.uniform(0, 0.6 if kill % 5 else 8))
+                pytest.fail(f"the run ended before it was killed; give it more steps: {child.ended()}")
+            child.process.kill()
+            child.process.wait()
+        sound = newest_sound(workdir)
+        assert sound >= newest, f"kill {kill}: the newest checkpoint went back from {newest} to {sound}"
+        newest = sound
+        done = max((row["step"] for row in last_row(workdir)), default=0)
+        most_lost = max(most_lost, done - max(newest, 0))
+    return most_lost
+
+
+def last_row(workdir):
+    return read_metrics(epath.Path(workdir))[-1:] if workdir.exists() else []
+
+
+@pytest.mark.parametrize(("kills", "steps"), [(10, 150), pytest.param(100, 1500, marks=pytest.mark.slow)])
+def test_a_run_that_is_killed_again_and_again_ends_with_the_bits_of_a_straight_one(tmp_path, kills, steps):
+    """At a kill, a save may be in progress: then the run goes on from the one before it, at most two intervals back."""
+    lost = killed_and_resumed(tmp_path / "killed", kills=kills, steps=steps, seed=kills)
+    print(f"{kills} kills, at most {lost} steps lost, {INTERVAL} steps between two checkpoints")
+    assert lost <= 2 * INTERVAL
+    train(make_config(steps), str(tmp_path / "killed"))
+    train(make_config(steps), str(tmp_path / "straight"))
+    digests = [
+        Checkpoints(epath.Path(tmp_path) / name / CHECKPOINTS).verify(steps).digests for name in ("killed", "straight")
+    ]
+    assert [name for name in digests[1] if digests[0][name] != digests[1][name]] == []
+    assert rows(tmp_path / "killed") == rows(tmp_path / "straight")
+    assert len({(row["step"], *sorted(row)) for row in rows(tmp_path / "killed")}) == len(rows(tmp_path / "killed"))
