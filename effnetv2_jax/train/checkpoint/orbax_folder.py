@@ -86,7 +86,7 @@ def read_record(path: epath.Path) -> Record:
         with _context():
             metadata = ocp.checkpointables_metadata(path).custom_metadata
     except Exception as error:  # Orbax and tensorstore have no common class of errors
-        raise _unreadable(path, error) from error
+        raise _unreadable(path, error, "its metadata cannot be read") from error
     if not metadata or _RECORD not in metadata:
         raise DamagedCheckpointError(path, "it has no record of its arrays")
     try:
@@ -119,7 +119,7 @@ def read_arrays(path: epath.Path, record: Record, under: tuple[str, ...] = ()) -
     try:
         found = named_leaves(_load(path, under))
     except Exception as error:  # Orbax and tensorstore have no common class of errors
-        raise _unreadable(path, error) from error
+        raise _unreadable(path, error, f"its arrays cannot be read: {_first_line(error)}") from error
     if missing := sorted(wanted - found.keys()):
         raise DamagedCheckpointError(path, f"{missing[0]} and {len(missing) - 1} other arrays are missing")
     arrays = {name: np.asarray(found[name]) for name in record.arrays if name in wanted}
@@ -173,15 +173,19 @@ def _only_this_process() -> v0.options.MultiprocessingOptions:
     )
 
 
-def _unreadable(path: epath.Path, error: Exception) -> Exception:
+def _unreadable(path: epath.Path, error: Exception, reason: str) -> Exception:
     """Returns the error to raise for a failure to read. If the storage failed, the checkpoint may still be sound."""
     storage_failed = isinstance(error, OSError) and not isinstance(error, FileNotFoundError | NotADirectoryError)
     if storage_failed or any(code in str(error) for code in _STORAGE_CODES):
         return OSError(f"{path} could not be read: {_first_line(error)}")
-    return DamagedCheckpointError(path, _first_line(error))
+    return DamagedCheckpointError(path, reason)
 
 
 def _first_line(error: BaseException) -> str:
-    """Returns the first line of an error's text, shortened, or the name of its class."""
+    """Returns the first line of the text of an error's cause, shortened, or the name of its class."""
+    while cause := error.__cause__ or error.__context__:
+        error = cause
+    if isinstance(error, KeyError):
+        return f"{error} is missing"
     line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    return line if len(line) <= 300 else f"{line[:300]} …"
+    return line if len(line) <= 200 else f"{line[:200]} …"
