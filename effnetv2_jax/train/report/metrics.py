@@ -12,6 +12,8 @@ from etils import epath
 
 from effnetv2_jax.train.run.workdir import METRICS
 
+_TRIES = 3  # the run stops when writing its rows has failed this many times in a row
+
 
 def read_metrics(workdir: epath.Path) -> list[dict[str, Any]]:
     """Returns the rows of `metrics.jsonl` in a run folder, in order; none if the file does not exist.
@@ -37,6 +39,9 @@ class MetricsWriter:
     """Appends rows of numbers to a run's files.
 
     When a run resumes at a step, the rows after that step are dropped, since the run will write them again.
+
+    Objects in a bucket cannot be appended to, so there the file is replaced as a whole for each row. TensorFlow's files
+    can be opened for appending, but they download the object first; those of fsspec would overwrite it.
     """
 
     def __init__(self, workdir: epath.Path, first_step: int) -> None:
@@ -44,16 +49,16 @@ class MetricsWriter:
         from tensorboardX.record_writer import register_writer_factory
 
         register_writer_factory("gs", _CloudEvents())
-        rows = [row for row in read_metrics(workdir) if row["step"] <= first_step]
-        self._rows = rows
         self._path = workdir / METRICS
-        temporary = workdir / f"{METRICS}.tmp"
-        temporary.write_text("".join(json.dumps(row) + "\n" for row in rows))
-        temporary.replace(self._path)
+        self._rows = [row for row in read_metrics(workdir) if row["step"] <= first_step]
+        self._failures = 0
+        self._replace()
         self._events = SummaryWriter(str(workdir / "tensorboard"), purge_step=first_step + 1)
 
     def close(self) -> None:
-        """Flushes and closes the files."""
+        """Writes the rows that are not written yet, and closes the files."""
+        if 0 < self._failures < _TRIES:
+            self._replace()
         self._events.close()
 
     @property
@@ -62,14 +67,53 @@ class MetricsWriter:
         return list(self._rows)
 
     def write(self, step: int, values: Mapping[str, float], prefix: str) -> None:
-        """Adds a row of values after `step` steps, under names such as `train/loss` for the prefix `train`."""
+        """Adds a row of values after `step` steps, under names such as `train/loss` for the prefix `train`.
+
+        If the row cannot be written, it is written with the next one.
+
+        Raises:
+          OSError: if writing has failed for several rows in a row; buckets raise exceptions of their own.
+        """
         row = {"step": step} | {f"{prefix}/{name}": value for name, value in values.items()}
         self._rows.append(row)
-        with self._path.open("a") as file:
-            file.write(json.dumps(row) + "\n")
+        line = json.dumps(row) + "\n"
+        try:
+            self._save(line)
+            self._failures = 0
+        except Exception as error:  # the clients of buckets have no common class of exceptions
+            self._failures += 1
+            if self._failures == _TRIES:
+                raise
+            _warn(f"{self._path} not written yet", error)
         for name, value in row.items():
             if name != "step":
                 self._events.add_scalar(name, value, step)
+
+    def _save(self, line: str) -> None:
+        if _is_remote(self._path) or self._failures:
+            self._replace()
+        else:
+            with self._path.open("a") as file:
+                file.write(line)
+
+    def _replace(self) -> None:
+        """Replaces the file by one with all rows, so that it is whole at any time."""
+        text = "".join(json.dumps(row) + "\n" for row in self._rows)
+        if _is_remote(self._path):  # an upload replaces an object at once
+            self._path.write_text(text)
+        else:
+            temporary = self._path.with_name(f"{METRICS}.tmp")
+            temporary.write_text(text)
+            temporary.replace(self._path)
+
+
+def _warn(event: str, error: Exception) -> None:
+    """Logs an error in one line."""
+    logging.getLogger(__name__).warning("%s: %s", event, " ".join(str(error).split()))
+
+
+def _is_remote(path: epath.Path) -> bool:
+    return "://" in str(path)
 
 
 class _CloudEvents:
@@ -88,15 +132,23 @@ class _CloudFile(contextlib.ExitStack):
     def __init__(self, path: str) -> None:
         super().__init__()
         self._file = self.enter_context(epath.Path(path).open("wb"))
-        self.write = self._file.write
+        self._is_new = False
+
+    def write(self, data: bytes) -> None:
+        """Adds to the file, which is uploaded later."""
+        self._file.write(data)
+        self._is_new = True
 
     def flush(self) -> None:
-        """Uploads what was written so far.
+        """Uploads what was written so far, if anything was written since the last try.
 
         tensorboardX calls this in its own thread, and an error there would make the run wait forever at its end. A
-        failure is therefore only logged. The next flush tries again, and `close` raises the error.
+        failure is therefore only logged. A flush after more was written tries again, and `close` raises the error.
         """
+        if not self._is_new:
+            return
+        self._is_new = False
         try:
             self._file.flush()
         except Exception as error:
-            logging.getLogger(__name__).warning("event file not uploaded yet: %s", error)
+            _warn("event file not uploaded yet", error)
