@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from effnetv2_jax.bucket_limits import set_limits
 from effnetv2_jax.cli.config_file import UsageError
 from effnetv2_jax.cli.missing_extra import missing_extra
 from effnetv2_jax.cli.printable_line import printable_line
@@ -41,6 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments_given = list(sys.argv[1:] if argv is None else argv)
     _silence_libraries()
+    set_limits()
     parser = _parser(arguments_given)
     arguments, overrides = parser.parse_known_args(arguments_given)
     arguments.overrides = overrides

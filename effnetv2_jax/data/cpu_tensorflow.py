@@ -5,6 +5,8 @@ import logging
 import os
 from collections.abc import Iterator
 
+from effnetv2_jax.bucket_limits import set_limits
+
 _LOG_LEVEL = "TF_CPP_MIN_LOG_LEVEL"
 _FATAL_ONLY = "3"
 
@@ -28,6 +30,7 @@ def _quiet() -> Iterator[None]:
             os.environ.pop(_LOG_LEVEL)
 
 
+set_limits()
 with _quiet():
     import tensorflow as tf
 

@@ -79,6 +79,7 @@ def test_a_remote_run_folder_is_read_in_place(bucket, tiny, monkeypatch):
     """Orbax has file functions of its own for buckets, so it gets the local path."""
     state = {"params": tiny["params"], "batch_stats": tiny["batch_stats"], "step": np.array(3, np.int32)}
     orbax_folder.write(epath.Path(bucket / "run/checkpoints/3"), 3, state)
+    (bucket / "run/checkpoints/3/commit_success.txt").touch()  # it would be there if Orbax had written to a bucket
     (bucket / "run/model.json").write_text(json.dumps(default_provenance(tiny, reference.TINY).to_metadata()))
     read = []
 

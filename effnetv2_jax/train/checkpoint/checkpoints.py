@@ -10,7 +10,13 @@ from etils import epath
 
 from effnetv2_jax.model.variables import Variables
 from effnetv2_jax.train.checkpoint.arrays import description, like_tree, named_leaves
-from effnetv2_jax.train.checkpoint.orbax_folder import DamagedCheckpointError, Record, read_arrays, read_record
+from effnetv2_jax.train.checkpoint.orbax_folder import (
+    DamagedCheckpointError,
+    Record,
+    is_committed,
+    read_arrays,
+    read_record,
+)
 
 CHECKPOINTS = "checkpoints"
 """The folder in a run folder that contains one folder for each checkpoint, named by its step."""
@@ -33,7 +39,7 @@ class Checkpoints:
         """The steps of the folders that checkpoints are saved in, ascending. The folders may be damaged."""
         if not self.folder.is_dir():
             return []
-        return sorted(int(path.name) for path in self.folder.iterdir() if _is_step(path.name))
+        return sorted(int(path.name) for path in self.folder.iterdir() if _is_step(path.name) and is_committed(path))
 
     def path(self, step: int | None = None) -> epath.Path:
         """Returns the folder of the checkpoint of a step, or of the latest one.

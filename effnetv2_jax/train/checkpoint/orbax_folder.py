@@ -20,6 +20,7 @@ from effnetv2_jax.train.checkpoint.arrays import description, digests, named_lea
 _STATE = "state"
 _RECORD = "effnetv2_jax"  # key of the record in the checkpoint's metadata
 _UNFINISHED = ".orbax-checkpoint-tmp"  # part of the name of a folder that is being written
+_COMMITTED = "commit_success.txt"  # name of the file that Orbax writes last into a checkpoint in a bucket
 # What tensorstore's errors contain if the storage failed; they have no class of their own.
 _STORAGE_CODES = ("UNAVAILABLE", "DEADLINE_EXCEEDED", "PERMISSION_DENIED", "UNAUTHENTICATED", "RESOURCE_EXHAUSTED")
 
@@ -132,10 +133,25 @@ def read_arrays(path: epath.Path, record: Record, under: tuple[str, ...] = ()) -
     return arrays
 
 
+def is_committed(path: epath.Path) -> bool:
+    """Returns whether a folder of a checkpoint, by its name, was once written whole.
+
+    On a disk, a folder gets its name when it is whole. A bucket cannot rename folders, so there a file marks them.
+    """
+    return "://" not in str(path) or (path / _COMMITTED).exists()
+
+
+def delete(path: epath.Path) -> None:
+    """Deletes the folder of a checkpoint. In a bucket, it stops to be one before the first of its files is deleted."""
+    if "://" in str(path):
+        (path / _COMMITTED).unlink(missing_ok=True)
+    path.rmtree()
+
+
 def remove_unfinished(folder: epath.Path) -> None:
     """Removes what processes that were killed while saving have left in a folder of checkpoints."""
     for path in folder.iterdir():
-        if _UNFINISHED in path.name:
+        if _UNFINISHED in path.name or (path.name.isdigit() and not is_committed(path)):
             path.rmtree(missing_ok=True)
 
 

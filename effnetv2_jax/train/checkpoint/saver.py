@@ -17,7 +17,7 @@ from etils import epath
 from effnetv2_jax.train.checkpoint.arrays import Arrays, like_tree, snapshot
 from effnetv2_jax.train.checkpoint.checkpoints import Checkpoints
 from effnetv2_jax.train.checkpoint.config import CheckpointConfig
-from effnetv2_jax.train.checkpoint.orbax_folder import remove_unfinished, write
+from effnetv2_jax.train.checkpoint.orbax_folder import delete, remove_unfinished, write
 
 _FIRST_PAUSE_SECONDS = 2.0
 _BEING_DELETED = ".deleting"
@@ -156,7 +156,7 @@ def _delete(path: epath.Path) -> None:
     """Deletes a checkpoint, so that a process that is killed meanwhile leaves no part of it under its name."""
     if "://" not in str(path):
         path = path.rename(path.parent / f"{path.name}{_BEING_DELETED}")
-    path.rmtree()
+    delete(path)
 
 
 def _synchronize(path: epath.Path) -> None:
