@@ -64,7 +64,8 @@ class Child:
 
 def train(server, workdir=RUN, **environment):
     cache = f"--config.compilation_cache={jax.config.jax_compilation_cache_dir}"
-    return Child(server, "train", "--config=smoke", f"--workdir={workdir}", cache, **environment)
+    patient = "--config.grace_seconds=100"  # a save takes several seconds if requests fail
+    return Child(server, "train", "--config=smoke", f"--workdir={workdir}", cache, patient, **environment)
 
 
 def ended(server, command, *arguments, **environment):
@@ -92,7 +93,7 @@ def local(tmp_path_factory):
     with GcsServer("bucket", folder=tmp_path_factory.mktemp("unused")) as server:
         with train(server, folder / "run") as child:
             code, _, errors = child.ended()
-        assert (code, errors) == (0, "")
+        assert code == 0, errors
         assert not server.requests
     return folder / "run"
 
