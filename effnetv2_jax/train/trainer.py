@@ -103,7 +103,7 @@ def train(
         check_within(traced_steps, experiment.total_steps)
         claim = stack.enter_context(claimed(workdir, experiment.identity(), accepted_changes))
         folder = claim.folder
-        alive = stack.enter_context(Heartbeat(folder, config.stall_minutes, own_process=own_process))
+        alive = stack.enter_context(Heartbeat(folder, config.stall_minutes if own_process else 0.0, stop.request))
         checkpoints = Checkpoints(folder / CHECKPOINTS)
         start = find_start(checkpoints, experiment.abstract_state(), config.checkpoint.keep)
         news = claim.begin(start.step)

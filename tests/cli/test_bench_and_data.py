@@ -57,6 +57,7 @@ def test_bench_times_the_training_step_with_its_microbatches(capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["--checkpoint", "--step"], "--checkpoint goes without --input, --step and --generated"),
         (["--threads", "2"], "--threads goes with --generated"),
         (["--generated", "--step"], "--generated is for the input pipeline"),
     ],
@@ -64,6 +65,14 @@ def test_bench_times_the_training_step_with_its_microbatches(capsys):
 def test_bench_refuses_arguments_that_would_have_no_effect(arguments, message, capsys):
     assert main(["bench", *arguments, *SMOKE]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_bench_times_checkpoints(capsys):
+    assert main(["bench", "--checkpoint", "--steps", "1", "--json", *SMOKE]) == 0
+    figures = json.loads(capsys.readouterr().out)
+    assert figures["state_bytes"] > 100_000
+    assert 0 < figures["blocked_seconds"] < figures["save_seconds"]
+    assert figures["restore_seconds"] > 0
 
 
 def test_bench_refuses_an_unknown_accelerator(capsys):

@@ -31,6 +31,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--input", action="store_true", help="time the input pipeline only (default: both)")
     parser.add_argument("--step", action="store_true", help="time the training step only (default: both)")
     parser.add_argument(
+        "--checkpoint", action="store_true", help="time saving and restoring the state, and nothing else"
+    )
+    parser.add_argument(
         "--generated",
         action="store_true",
         help="compare the input pipeline with a re-creation of the official one, on generated JPEGs",
@@ -48,7 +51,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--images", type=whole(1), default=512, metavar="N", help="images to time at each stage (default: 512)"
     )
     parser.add_argument(
-        "--steps", type=whole(1), default=5, metavar="N", help="training steps to time at each stage (default: 5)"
+        "--steps",
+        type=whole(1),
+        default=5,
+        metavar="N",
+        help="training steps to time at each stage, or checkpoints (default: 5)",
     )
     parser.add_argument("--json", action="store_true", help="print JSON, with an object for each stage")
 
@@ -59,6 +66,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise UsageError("--threads goes with --generated; for a data set, set --config.data.threads")
     if arguments.generated and arguments.step and not arguments.input:
         raise UsageError("--generated is for the input pipeline: add --input, or leave out --step")
+    if arguments.checkpoint and (arguments.input or arguments.step or arguments.generated):
+        raise UsageError("--checkpoint goes without --input, --step and --generated")
     if arguments.generated:
         _import_tensorflow_with_onednn()
     import jax
@@ -68,6 +77,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     parse_topology(arguments.accelerator)  # refuses a wrong name before minutes of timing
     experiment = planned_experiment(load_config(arguments), jax.device_count())
+    if arguments.checkpoint:
+        return _time_checkpoints(arguments, experiment)
     with progress_line() as show:
         figures = [_stage_figures(arguments, experiment, stage, show) for stage in experiment.stages]
     console = make_console()
@@ -76,6 +87,20 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         console.print(make_table(figures, _COLUMNS))
         console.print(_caption(arguments), soft_wrap=True)
+    return 0
+
+
+def _time_checkpoints(arguments: argparse.Namespace, experiment: Experiment) -> int:
+    """Times saving and restoring the state, and prints a table or JSON."""
+    from effnetv2_jax.analysis.benchmarks.checkpoint_benchmark import checkpoint_speed
+    from effnetv2_jax.train.report.console import make_console
+
+    with progress_line() as show:
+        figures = checkpoint_speed(experiment, arguments.steps, show)
+    if arguments.json:
+        print(json.dumps(figures, indent=1))
+    else:
+        make_console().print(make_table([figures], _CHECKPOINT_COLUMNS, f"{experiment.spec.name}, medians"))
     return 0
 
 
@@ -158,6 +183,13 @@ def _input_figures(
 
 
 # Column title → the key of a stage's figures, and its format.
+_CHECKPOINT_COLUMNS: Columns = {
+    "state MB": ("state_bytes", "{:,.0f}", 1e-6),
+    "blocks the loop ms": ("blocked_seconds", "{:,.0f}", 1e3),
+    "copy on the device ms": ("copy_seconds", "{:,.0f}", 1e3),
+    "written s": ("save_seconds", "{:.2f}"),
+    "restored and verified s": ("restore_seconds", "{:.2f}"),
+}
 _COLUMNS: Columns = {
     "stage": ("stage", "{}"),
     "px": ("image_size", "{}"),

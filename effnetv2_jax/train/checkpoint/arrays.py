@@ -31,15 +31,21 @@ def like_tree(tree: Any, arrays: Mapping[str, Any]) -> Any:
     return jax.tree.unflatten(jax.tree.structure(tree), [arrays[name] for name in named_leaves(tree)])
 
 
-def snapshot(state: Any) -> dict[str, np.ndarray]:
+def snapshot(state: Any, reuse: Arrays | None = None) -> dict[str, np.ndarray]:
     """Copies the arrays of a state from a device into host memory, and returns them by name.
 
     The copies are this program's own, so that the state may be donated to the next step at once. All copies from an
     accelerator are started before the first one is waited for.
+
+    Args:
+      state: the state.
+      reuse: an earlier snapshot of such a state, which may be overwritten. On a CPU, new memory would take longer.
     """
     leaves = {name: leaf.addressable_data(0) for name, leaf in named_leaves(state).items()}
     if jax.default_backend() == "cpu":  # there NumPy would only view the memory of the device
-        return dict(zip(leaves, _each(lambda leaf: np.array(leaf), leaves.values()), strict=True))
+        targets = reuse or {name: np.empty(leaf.shape, leaf.dtype) for name, leaf in leaves.items()}
+        _each(lambda name: np.copyto(targets[name], leaves[name]), leaves)
+        return dict(targets)
     for leaf in leaves.values():
         leaf.copy_to_host_async()
     return {name: np.asarray(leaf) for name, leaf in leaves.items()}

@@ -63,6 +63,7 @@ class Saver:
         self._thread = concurrent.futures.ThreadPoolExecutor(1, "save")
         self._leaving = threading.Event()
         self._pending: concurrent.futures.Future[None] | None = None
+        self._arrays: Arrays | None = None  # the last snapshot
         if active:
             checkpoints.folder.mkdir(parents=True, exist_ok=True)
             remove_unfinished(checkpoints.folder)
@@ -91,7 +92,7 @@ class Saver:
         self.wait()
         if not self._active:
             return
-        arrays = snapshot(state)
+        arrays = self._arrays = snapshot(state, reuse=self._arrays)
         self._pending = self._thread.submit(self._write, step, like_tree(state, arrays), arrays)
 
     def poll(self) -> None:

@@ -1,20 +1,18 @@
-"""Signs of life of a run: a file for watchdogs, and the end of a process that makes no progress any more."""
+"""Signs of life of a run: a file for watchdogs, and what tells a run of several processes that one of them hangs."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 import logging
-import os
 import sys
 import threading
 import time
+from collections.abc import Callable
 from typing import Literal, Self
 
 import jax
 from etils import epath
-
-from effnetv2_jax.train.run.preemption import EXIT_CODE
 
 HEARTBEAT = "heartbeat.json"
 """The first process's file in the run folder; that of process 3 is `heartbeat_3.json`."""
@@ -46,13 +44,23 @@ class Beat:
 class Heartbeat:
     """A context that writes the latest sign of life into the run folder every ten seconds if there is a new one.
 
-    A run of several processes waits forever for one that hangs. If a process of the run's own makes no progress for
-    `stall_minutes`, it therefore says which processes are late, and ends; 0 minutes mean never.
+    A run of several processes waits forever for one that hangs. If a process makes no progress for some time, it
+    therefore says which processes are late, and asks all of them to stop.
     """
 
-    def __init__(self, folder: epath.Path, stall_minutes: float = 0.0, *, own_process: bool = False) -> None:
+    def __init__(
+        self, folder: epath.Path, stall_minutes: float = 0.0, stalled: Callable[[], None] = lambda: None
+    ) -> None:
+        """Prepares the context.
+
+        Args:
+          folder: the run folder, which exists.
+          stall_minutes: minutes without progress after which several processes stop; 0 for never.
+          stalled: stops them; called in a thread.
+        """
         self._folder = folder
-        self._stall_seconds = 60 * stall_minutes if own_process and jax.process_count() > 1 else 0.0
+        self._stalled = stalled
+        self._stall_seconds = 60 * stall_minutes if jax.process_count() > 1 else 0.0
         self._latest = Beat(time.time(), 0, 0, "start")
         self._progress = time.monotonic()
         self._written: Beat | None = None
@@ -79,7 +87,8 @@ class Heartbeat:
             self._write()
             silent = time.monotonic() - self._progress
             if self._stall_seconds and silent > self._stall_seconds:
-                self._end(silent)
+                self._tell_stall(silent)
+                self._stall_seconds = 0.0
         self._write()
 
     def _write(self) -> None:
@@ -95,15 +104,15 @@ class Heartbeat:
         except Exception as error:  # a watchdog must not end a run because its storage fails for a moment
             _log.debug("no heartbeat written: %s", error)
 
-    def _end(self, silent: float) -> None:
+    def _tell_stall(self, silent: float) -> None:
         beat = self._latest
         print(
             f"effnetv2 train: process {jax.process_index()} has made no progress for {silent / 60:.3g} minutes at step "
-            f"{beat.step}, {_DOING[beat.phase]}{self._others()}; the same command resumes from the latest checkpoint",
+            f"{beat.step}, {_DOING[beat.phase]}{self._others()}; all processes stop",
             file=sys.stderr,
             flush=True,
         )
-        os._exit(EXIT_CODE)
+        self._stalled()
 
     def _others(self) -> str:
         """Returns what the processes do that are behind this one, or not in the same phase."""

@@ -58,7 +58,7 @@ class StopSignal:
         self._begun = threading.Lock()
         self._previous: dict[signal.Signals, Any] = {}
         self._wakeups: tuple[socket.socket, socket.socket] | None = None
-        self._agreement = StopAgreement(self._begin) if jax.process_count() > 1 else None
+        self._agreement = StopAgreement(self.request) if jax.process_count() > 1 else None
 
     def __enter__(self) -> Self:
         try:
@@ -147,7 +147,7 @@ class StopSignal:
         """Handles a signal in the main thread, as soon as it runs Python code."""
         if not self._own_process and self._is_second():
             raise KeyboardInterrupt
-        self._begin()
+        self.request()
 
     def _watch(self, wakeups: socket.socket) -> None:
         """Handles signals in a thread of its own, even if the main thread does not run Python code for a while."""
@@ -158,14 +158,14 @@ class StopSignal:
                         continue
                     if self._is_second():
                         _end(128 + number, "interrupted; what is saved is not affected")
-                    self._begin()
+                    self.request()
 
     def _is_second(self) -> bool:
         """Returns whether a signal that has just come is not the first one."""
         return self._since is not None and time.monotonic() - self._since > _SAME_SIGNAL_SECONDS
 
-    def _begin(self) -> None:
-        """Starts the grace period, and tells the other processes."""
+    def request(self) -> None:
+        """Does what a first signal does: starts the grace period, and tells the other processes."""
         with self._begun:
             if self._since is not None:
                 return

@@ -16,6 +16,8 @@ import safetensors
 from etils import epath
 from gcs_server import CUT, READ_ONLY, Faults, GcsServer
 
+from effnetv2_jax.data.config import DataConfig
+from effnetv2_jax.data.dataset import dataset_info
 from effnetv2_jax.train.checkpoint.checkpoints import CHECKPOINTS, Checkpoints, read_weights
 
 ROOT = Path(__file__).parent.parent.parent.parent
@@ -77,6 +79,7 @@ def ended(server, command, *arguments, **environment):
 def data_dir(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TFDS_DATA_DIR", str(tmp_path_factory.getbasetemp().parent / "tensorflow_datasets"))
+        dataset_info(DataConfig(dataset="digits"))  # prepares the digits, which prints progress
         yield
 
 
