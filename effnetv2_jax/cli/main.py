@@ -84,6 +84,16 @@ def _silence_libraries() -> None:
         logging.getLogger(name).setLevel(logging.CRITICAL)
     logging.basicConfig(format="%(message)s")
     logging.getLogger("effnetv2_jax").setLevel(logging.INFO)
+    sys.unraisablehook = _show_unraisable
+
+
+def _show_unraisable(unraisable: Any) -> None:
+    """Shows an error that Python cannot raise, except that of Orbax's event loop after a save that has failed.
+
+    The error of the save itself is raised.
+    """
+    if "Event loop is closed" not in str(unraisable.exc_value):
+        sys.__unraisablehook__(unraisable)
 
 
 def _reported_errors() -> tuple[type[Exception], ...]:

@@ -14,6 +14,8 @@ from typing import Literal, Self
 import jax
 from etils import epath
 
+from effnetv2_jax.train.run.small_file import write_text
+
 HEARTBEAT = "heartbeat.json"
 """The first process's file in the run folder; that of process 3 is `heartbeat_3.json`."""
 
@@ -95,11 +97,8 @@ class Heartbeat:
         beat = self._latest
         if beat == self._written:
             return
-        path = self._folder / _name(jax.process_index())
-        temporary = path.parent / f"{path.name}.tmp"
         try:
-            temporary.write_text(json.dumps(dataclasses.asdict(beat)) + "\n")
-            temporary.replace(path)
+            write_text(self._folder / _name(jax.process_index()), json.dumps(dataclasses.asdict(beat)) + "\n")
             self._written = beat
         except Exception as error:  # a watchdog must not end a run because its storage fails for a moment
             _log.debug("no heartbeat written: %s", error)
