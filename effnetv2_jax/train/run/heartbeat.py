@@ -22,6 +22,7 @@ HEARTBEAT = "heartbeat.json"
 Phase = Literal["start", "compile", "input", "train", "evaluate", "save", "done"]
 
 _WRITE_SECONDS = 10.0
+_LAST_WRITE_SECONDS = 10.0
 _log = logging.getLogger(__name__)
 
 
@@ -75,7 +76,7 @@ class Heartbeat:
 
     def __exit__(self, *_: object) -> None:
         self._closed.set()
-        self._thread.join(_WRITE_SECONDS)
+        self._thread.join(_LAST_WRITE_SECONDS)
 
     def beat(self, phase: Phase, step: int | None = None, stage: int | None = None) -> None:
         """Notes progress; None keeps the last step or stage. The call takes microseconds."""
