@@ -15,9 +15,13 @@ from effnetv2_jax.train.recipe.progressive import PRESETS, ProgressiveConfig
 from effnetv2_jax.train.recipe.schedule import SCHEDULES, ScheduleConfig
 
 
+def _leaves(value):
+    return sum(_leaves(each) for each in value.values()) if isinstance(value, dict) else 1
+
+
 def test_every_field_is_documented_with_its_value_and_type():
     fields = {field.name: field for field in config_fields(TrainConfig())}
-    assert list(fields) == list(flatten(TrainConfig()))
+    assert len(fields) == _leaves(dataclasses.asdict(TrainConfig()))
     assert [name for name, field in fields.items() if len(field.meaning) < 10] == []
     assert fields["optimizer.epsilon"].type == "None or float"
     assert fields["progressive.image_size"].type == "a tuple of int"

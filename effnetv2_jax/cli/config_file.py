@@ -100,6 +100,12 @@ def with_overrides(config: TrainConfig, arguments: argparse.Namespace) -> TrainC
     return changed
 
 
+def named_fields(arguments: argparse.Namespace) -> set[str]:
+    """Returns the names of the fields that the command line's overrides give a value, such as `data.preprocessing`."""
+    names = (argument.partition("=")[0] for argument in arguments.overrides)
+    return {name.removeprefix("--config.") for name in names if name.startswith("--config.")}
+
+
 def _returned(path: Path, argument: str) -> TrainConfig:
     """Returns what `get_config` of a config file returns.
 

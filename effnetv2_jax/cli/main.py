@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import logging
 import os
+import select
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -14,6 +14,7 @@ from effnetv2_jax.bucket_limits import set_limits
 from effnetv2_jax.cli.config_file import UsageError
 from effnetv2_jax.cli.missing_extra import missing_extra
 from effnetv2_jax.cli.printable_line import printable_line
+from effnetv2_jax.cli.quiet_libraries import silence_libraries
 from effnetv2_jax.version import __version__
 
 # Command → what it does. Each command is a module in `commands/` with two functions: `add_arguments(parser)`, and
@@ -33,18 +34,31 @@ COMMANDS = {
 
 FAILED, USAGE = 1, 2
 
+_STDOUT = 1  # file descriptor of the standard output
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command and returns its exit code.
 
-    The exit codes are 0 (success), 1 (failed), 2 (wrong usage) and 75 (stopped by a signal after saving: the same
-    command resumes the run). An error is printed as one line.
+    The exit codes are 0 (success), 1 (failed, also if the reader of the output ended, as `head` does), 2 (wrong usage)
+    and 75 (stopped by a signal after saving: the same command resumes the run). An error is printed as one line.
     """
-    arguments_given = list(sys.argv[1:] if argv is None else argv)
-    _silence_libraries()
+    silence_libraries()
     set_limits()
-    parser = _parser(arguments_given)
-    arguments, overrides = parser.parse_known_args(arguments_given)
+    try:
+        try:
+            return _run(list(sys.argv[1:] if argv is None else argv))
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        if not _reader_ended():
+            raise
+        return FAILED
+
+
+def _run(argv: Sequence[str]) -> int:
+    parser = _parser(argv)
+    arguments, overrides = parser.parse_known_args(argv)
     arguments.overrides = overrides
     try:
         if overrides and not arguments.takes_overrides:
@@ -52,6 +66,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(arguments.run(arguments))
     except UsageError as error:
         return _fail(arguments, error, USAGE)
+    except BrokenPipeError:
+        raise
     except _reported_errors() as error:
         return _fail(arguments, error, FAILED)
 
@@ -73,27 +89,14 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     return parser
 
 
-def _silence_libraries() -> None:
-    """Shows the project's own log lines, and hides start-up messages and deprecation warnings of other packages."""
-    # TensorFlow reads these variables when it is imported. oneDNN prints several lines at start-up, and it speeds up
-    # only convolutions and matrix products, which the input pipeline does not use.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
-    logging.getLogger("tensorflow").setLevel(logging.ERROR)
-    for name in ("absl", "orbax"):  # Orbax logs the traceback of an error through absl, and then raises the error
-        logging.getLogger(name).setLevel(logging.CRITICAL)
-    logging.basicConfig(format="%(message)s")
-    logging.getLogger("effnetv2_jax").setLevel(logging.INFO)
-    sys.unraisablehook = _show_unraisable
-
-
-def _show_unraisable(unraisable: Any) -> None:
-    """Shows an error that Python cannot raise, except that of Orbax's event loop after a save that has failed.
-
-    The error of the save itself is raised.
-    """
-    if "Event loop is closed" not in str(unraisable.exc_value):
-        sys.__unraisablehook__(unraisable)
+def _reader_ended() -> bool:
+    """Returns whether nobody reads the standard output any more. If so, what remains of it goes nowhere."""
+    output = select.poll()
+    output.register(_STDOUT, 0)
+    ended = any(events & (select.POLLERR | select.POLLHUP) for _, events in output.poll(0))
+    if ended:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), _STDOUT)  # Python writes what remains at its end
+    return ended
 
 
 def _reported_errors() -> tuple[type[Exception], ...]:

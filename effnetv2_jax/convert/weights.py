@@ -54,9 +54,9 @@ class Weights:
     notes: tuple[str, ...]
 
     def model(self, **fields: Any) -> EfficientNetV2:
-        """Creates the network of the weights; `fields` are arguments of `create_model`."""
-        provenance = self.provenance
-        return create_model(provenance.spec, num_classes=provenance.num_classes, **provenance.model_fields | fields)
+        """Creates the network of the weights; `fields` are arguments of `create_model`, and replace its own."""
+        own = {"num_classes": self.provenance.num_classes} | self.provenance.model_fields
+        return create_model(self.provenance.spec, **own | fields)
 
 
 def load_variables(

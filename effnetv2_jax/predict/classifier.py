@@ -20,6 +20,7 @@ from effnetv2_jax.predict.images import evaluation_image, read_image
 from effnetv2_jax.predict.labels import class_names
 
 _BATCH = 8
+_TOP = 5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,14 +44,14 @@ OnBadImage = Callable[[Path, Exception], None]
 
 
 def classify(
-    weights: Weights, paths: Sequence[Path], *, top: int = 5, on_bad_image: OnBadImage | None = None
+    weights: Weights, paths: Sequence[Path], *, top: int | None = None, on_bad_image: OnBadImage | None = None
 ) -> Iterator[Prediction]:
     """Yields a prediction for each image file, in order, at the evaluation size of the weights.
 
     Args:
       weights: weights with a classifier.
       paths: image files.
-      top: number of classes in a prediction.
+      top: number of classes in a prediction; None for five, or all if there are fewer.
       on_bad_image: called with the path of an image that cannot be read, and the error; the image is left out. None
         raises the error.
 
@@ -61,6 +62,7 @@ def classify(
     provenance = weights.provenance
     if not provenance.num_classes:
         raise ValueError("the weights have no classifier")
+    top = min(_TOP, provenance.num_classes) if top is None else top
     if not 1 <= top <= provenance.num_classes:
         raise ValueError(f"top must be 1 to {provenance.num_classes}, got {top}")
     family, names = preprocessing_family(provenance.preprocessing), class_names(provenance)

@@ -1,5 +1,6 @@
 """The console command, its exit codes and its errors of one line."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -220,3 +221,34 @@ def test_python_m_runs_the_command():
     wrong = subprocess.run([sys.executable, "-m", "effnetv2_jax", "fly"], capture_output=True, text=True, cwd=ROOT)
     assert wrong.returncode == 2
     assert "invalid choice: 'fly'" in wrong.stderr
+
+
+@pytest.mark.parametrize("argv", [["info", "efficientnetv2-s"], ["config", "configs/smoke.py"]])
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_output_whose_reader_ends_stops_quietly(argv, unbuffered):
+    command = [sys.executable, "-m", "effnetv2_jax", *argv]
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "wb") as closed:
+        environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+        process = subprocess.run(
+            command, stdout=closed, stderr=subprocess.PIPE, text=True, check=False, env=environment
+        )
+    assert (process.returncode, process.stderr) == (1, "")
+
+
+def test_a_broken_connection_is_no_reader_that_ended(monkeypatch):
+    def unconnected(_):
+        raise BrokenPipeError("the connection")
+
+    monkeypatch.setattr("effnetv2_jax.cli.commands.info.run", unconnected)
+    with pytest.raises(BrokenPipeError, match="the connection"):
+        main(["info"])
+
+
+def test_a_mistake_in_a_config_is_reported_before_tensorflow_is_imported():
+    program = "import sys; from effnetv2_jax.cli.main import main; main(); print('tensorflow' in sys.modules)"
+    command = [sys.executable, "-c", program, *TRAIN, "--config.batch_sice=3"]
+    process = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "unknown field 'batch_sice'" in process.stderr
+    assert process.stdout == "False\n"

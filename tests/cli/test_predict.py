@@ -165,6 +165,13 @@ def test_a_note_asks_for_class_names_that_are_not_recorded(tmp_path, capsys):
     assert "--class-names" in capsys.readouterr().err
 
 
+def test_all_classes_are_shown_if_there_are_fewer_than_five(tmp_path, capsys):
+    save_variables(tmp_path / "w.safetensors", reference.official_variables(reference.TINY, 2), reference.TINY)
+    assert predict("--checkpoint", tmp_path / "w.safetensors", "--eval-size", 64, "--json", PHOTO) == 0
+    (result,) = json.loads(capsys.readouterr().out)
+    assert sorted(guess["index"] for guess in result["top"]) == [0, 1]
+
+
 def test_an_official_checkpoint_is_recognised(tmp_path, capsys):
     shutil.copytree(reference.TINY_CHECKPOINT, tmp_path / "c")
     assert predict("--checkpoint", tmp_path / "c", "--variant", "efficientnetv2-b0", PHOTO) == 1

@@ -128,6 +128,28 @@ def test_a_file_is_evaluated_with_its_own_preprocessing(timm_file, tmp_path, cap
     assert results["top1"] == pytest.approx(threes["top1"], abs=0.3)
 
 
+@pytest.mark.parametrize(
+    ("overrides", "used"),
+    [
+        ([], ("finetune", "whole")),
+        (["--config.data.preprocessing=v2"], ("v2", "whole")),
+        (["--config.data.eval_crop=centre"], ("finetune", "centre")),
+    ],
+)
+def test_preprocessing_named_on_the_command_line_replaces_that_of_the_file(tmp_path, monkeypatch, overrides, used):
+    variables = init_variables(create_model(SPEC, num_classes=10), 0)
+    own = default_provenance(variables, SPEC)
+    own = dataclasses.replace(own, preprocessing="finetune", eval_crop="whole", eval_size=24)
+    save_variables(tmp_path / "w.safetensors", variables, SPEC, provenance=own)
+    seen = []
+    monkeypatch.setattr(
+        "effnetv2_jax.train.evaluation.evaluate_weights", lambda config, *_: seen.append(config.data) or {}
+    )
+    path = str(tmp_path / "w.safetensors")
+    assert main(["evaluate", "--config", "configs/smoke.py", "--checkpoint", path, "--json", *overrides]) == 0
+    assert [(data.preprocessing, data.eval_crop) for data in seen] == [used]
+
+
 def test_weights_of_other_classes_are_refused(tmp_path, capsys):
     variables = init_variables(create_model(SPEC, num_classes=4), 0)
     save_variables(tmp_path / "four.safetensors", variables, SPEC, target="flax")

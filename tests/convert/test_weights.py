@@ -254,6 +254,8 @@ def test_a_provenance_is_recorded_and_checked(tmp_path, tiny):
     assert dataclasses.replace(weights.provenance, read_from="", read_from_sha256="", exact=None) == provenance
     assert weights.provenance.exact is False  # timm uses other padding
     assert (weights.model().padding, weights.model().bn_epsilon) == ("symmetric", 1e-5)
+    other = weights.model(num_classes=4, padding="same")
+    assert (other.num_classes, other.padding, other.bn_epsilon) == (4, "same", 1e-5)
     with pytest.raises(ValueError, match="the provenance is that of"):
         save_variables(tmp_path / "w.safetensors", tiny, "efficientnetv2-s", provenance=provenance)
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import rich.box
 import rich.table
 
-from effnetv2_jax.cli.config_file import UsageError, add_config_argument, load_config, with_overrides
+from effnetv2_jax.cli.config_file import UsageError, add_config_argument, load_config, named_fields, with_overrides
 from effnetv2_jax.cli.framework_option import add_framework_argument
 from effnetv2_jax.cli.numbers import whole
 from effnetv2_jax.cli.process_options import add_process_arguments, join_processes
@@ -48,7 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
 
         results = evaluate_run(config, arguments.workdir, arguments.step)
     else:
-        results = _evaluate_checkpoint(config, arguments.checkpoint, arguments.framework)
+        results = _evaluate_checkpoint(config, arguments)
     from effnetv2_jax.train.run.processes import is_first
 
     if not is_first():
@@ -68,24 +68,36 @@ def _config(arguments: argparse.Namespace) -> TrainConfig:
     return with_overrides(run_config(arguments.workdir), arguments)
 
 
-def _evaluate_checkpoint(config: TrainConfig, path: str, framework: FrameworkName | None) -> Results:
-    """Evaluates the averaged and the raw weights, as far as they exist, with their own network and preprocessing."""
+def _evaluate_checkpoint(config: TrainConfig, arguments: argparse.Namespace) -> Results:
+    """Evaluates the averaged and the raw weights, as far as they exist, with their own network and preprocessing.
+
+    A field of the preprocessing that the command line names replaces the weights' own.
+    """
     from effnetv2_jax.train.evaluation import evaluate_weights
 
+    framework: FrameworkName | None = arguments.framework
     both = {
-        name: load_weights(path, framework=framework, moving_average=average, default_variant=config.model.spec())
+        name: load_weights(
+            arguments.checkpoint,
+            framework=framework,
+            moving_average=average,
+            default_variant=config.model.spec(),
+        )
         for name, average in (("averaged", True), ("raw", False))
     }
     first = both["averaged"]
     provenance = first.provenance
     if both["raw"].provenance.averaging == provenance.averaging:
         both = {provenance.averaging: first}
-    preprocessing = provenance.preprocessing or config.data.preprocessing
-    image_size = config.evaluation.image_size or provenance.eval_size
+    own = {"preprocessing": provenance.preprocessing or config.data.preprocessing, "eval_crop": provenance.eval_crop}
+    named = named_fields(arguments)
+    replaced: dict[str, Any] = {name: value for name, value in own.items() if f"data.{name}" not in named}
     config = dataclasses.replace(
         config,
-        data=dataclasses.replace(config.data, preprocessing=preprocessing, eval_crop=provenance.eval_crop),
-        evaluation=dataclasses.replace(config.evaluation, image_size=image_size),
+        data=dataclasses.replace(config.data, **replaced),
+        evaluation=dataclasses.replace(
+            config.evaluation, image_size=config.evaluation.image_size or provenance.eval_size
+        ),
     )
     return evaluate_weights(config, first.model(), {name: weights.variables for name, weights in both.items()})
 

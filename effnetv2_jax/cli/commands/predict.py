@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--raw", action="store_true", help="use the raw weights (default: the averaged ones if there are any)"
     )
-    parser.add_argument("--top", type=whole(1), default=5, metavar="K", help="number of classes to show (default: 5)")
+    parser.add_argument("--top", type=whole(1), metavar="K", help="number of classes to show (default: 5, or all)")
     parser.add_argument(
         "--class-names",
         type=Path,

@@ -29,12 +29,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Trains, and prints the results and the paths of the files."""
+    config = load_config(arguments)  # before TensorFlow is imported, which takes seconds
     from effnetv2_jax.train.run.bucket import require_bucket
     from effnetv2_jax.train.run.preemption import EXIT_CODE, Stopped, leave
     from effnetv2_jax.train.run.processes import is_first
     from effnetv2_jax.train.trainer import train
 
-    config = load_config(arguments)
     for path in (arguments.workdir, config.compilation_cache):
         require_bucket(path)
     join_processes(arguments)

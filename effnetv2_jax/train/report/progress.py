@@ -83,12 +83,15 @@ def _duration(seconds: float) -> str:
 def stage_table(run: RunDescription) -> rich.table.Table:
     """Returns a table with a row for each stage and one for the evaluation."""
     table = rich.table.Table(title="Progressive learning", title_justify="left", box=rich.box.SIMPLE_HEAD)
-    for name in ("stage", "steps", "px", run.augmentation, "mixup α", "cutmix α", "dropout", "drop path"):
+    has_magnitude = run.augmentation == "randaugment"
+    augmentation = ["randaugment"] if has_magnitude else []
+    for name in ("stage", "steps", "px", *augmentation, "mixup α", "cutmix α", "dropout", "drop path"):
         table.add_column(name, justify="right", no_wrap=True)
     for stage in run.stages:
-        magnitude = f"{stage.magnitude:.4g}" if run.augmentation == "randaugment" else "–"
+        magnitude = [f"{stage.magnitude:.4g}"] if has_magnitude else []
         rates = (stage.mixup_alpha, stage.cutmix_alpha, stage.dropout_rate, stage.drop_path_rate)
         steps = f"{stage.first_step}–{stage.end_step}"
-        table.add_row(str(stage.index + 1), steps, str(stage.image_size), magnitude, *(f"{rate:.3g}" for rate in rates))
+        values = (str(stage.index + 1), steps, str(stage.image_size), *magnitude, *(f"{rate:.3g}" for rate in rates))
+        table.add_row(*values)
     table.add_row("evaluation", "", str(run.eval_size))
     return table
