@@ -134,10 +134,10 @@ FREE_FIELDS = frozenset(
     | {"checkpoint.every_epochs", "checkpoint.keep", "checkpoint.tries"}
     | {"evaluation.every_epochs", "evaluation.batch_size"}
     | {"data.data_dir", "data.threads", "data.memory_gb", "data.max_broken"}
-    # It decides when the run stops; a switch between 0 and another value compiles another program of the same steps.
-    | {"optimizer.max_bad_steps"}
     # They change the numbers of a step by rounding at most; with accumulation_steps "auto", the microbatches too.
     | {"model.remat", "device_memory_gib"}
+    # It decides when the run stops. With 0, steps are another program than with any other value, and round otherwise.
+    | {"optimizer.max_bad_steps"}
     # The length of the run, as long as the steps that are done still lie within.
     | {"epochs", "min_steps", "steps"}
 )

@@ -105,6 +105,8 @@ def test_a_run_reports_every_step_once_with_the_image_size_of_its_stage(straight
     assert [row["step"] for row in steps] == list(range(1, STEPS + 1))
     assert [row["train/image_size"] for row in steps] == [17] * STAGE_BOUNDARY + [24] * (STEPS - STAGE_BOUNDARY)
     assert all(np.isfinite(row["train/loss"]) for row in steps)
+    evaluated = [row for row in rows(workdir) if {"raw/top1", "averaged/top1"} & row.keys()]
+    assert [row["step"] for row in evaluated] == [STEPS]  # a row that is cut has nothing of the evaluation
     assert "Progressive learning" in text
     assert f"step {STEPS}/{STEPS}" in text
     assert summary["steps"] == STEPS

@@ -82,12 +82,11 @@ class MetricsWriter:
         """All rows of the run so far."""
         return list(self._rows)
 
-    def write(self, step: int, values: Mapping[str, float], prefix: str) -> None:
-        """Adds a row of values after `step` steps, under names such as `train/loss` for the prefix `train`."""
-        named = {f"{prefix}/{name}": value for name, value in values.items()}
-        self._rows.append({"step": step} | named)
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        """Adds a row of values, by names such as `train/loss`, after `step` steps."""
+        self._rows.append({"step": step, **values})
         self._lines.add(_line(self._rows[-1]))
-        self._events.add(scalar_event(step, named))
+        self._events.add(scalar_event(step, values))
         if self._writing.done():
             self._writing = self._thread.submit(self._write_files, due_only=True)
 

@@ -144,12 +144,12 @@ class Reporter:
             values["skipped_images"] = skipped
         self._progress.update(step, stage, values, self._busy_seconds, self._skipped)
         # JSON has no numbers that are not finite. Only a step that was skipped has any.
-        self._write(step, {name: value for name, value in values.items() if math.isfinite(value)}, "train")
+        self._write(step, {f"train/{name}": value for name, value in values.items() if math.isfinite(value)})
 
     def skipped_steps(self, steps: Sequence[int]) -> None:
         """Reports steps that were skipped, each with a row of its own."""
         for step in steps:
-            self._write(step, {"skipped_steps": 1.0}, "train")
+            self._write(step, {"train/skipped_steps": 1.0})
         if steps:
             self._skipped += len(steps)
             which = f"step {steps[0]} is" if len(steps) == 1 else f"{len(steps)} steps up to {steps[-1]} are"
@@ -158,8 +158,8 @@ class Reporter:
     def evaluation(self, step: int, results: Results) -> None:
         """Reports the results of an evaluation after a step."""
         self._latest = (step, results)
-        for name, values in results.items():
-            self._write(step, values, name)
+        # One row, so that a process that is killed leaves all of it or nothing.
+        self._write(step, {f"{name}/{key}": value for name, values in results.items() for key, value in values.items()})
         parts = ", ".join(f"{name} weights {values['top1']:.2f} %" for name, values in results.items())
         self._progress.say(
             f"step {step}: top-1 on {results['raw']['count']:,.0f} images of {self._run.eval_size} px: {parts}"
@@ -186,7 +186,7 @@ class Reporter:
                 name, _, metric = key.partition("/")
                 if row["step"] == step and name in ("raw", "averaged"):
                     found.setdefault(name, {})[metric] = value
-        return found or None
+        return found if len(found) == 2 else None
 
     def scores(self) -> dict[int, float]:
         """Returns the top-1 of the weights that the run reports, by step, as far as this process knows it."""
@@ -233,9 +233,9 @@ class Reporter:
         except OSError as error:
             self.warn(str(error))
 
-    def _write(self, step: int, values: Mapping[str, float], prefix: str) -> None:
+    def _write(self, step: int, values: Mapping[str, float]) -> None:
         if self._writer:
-            self._writer.write(step, values, prefix)
+            self._writer.write(step, values)
 
 
 def _processes() -> str:

@@ -43,8 +43,8 @@ def test_metrics_and_events_are_written_and_continued_after_a_restart(place, buc
     run = epath.Path("gs://bucket/run" if place == "bucket" else local)
     run.mkdir(parents=True)
     writer = MetricsWriter(run, 0, said.append)
-    writer.write(1, {"loss": 0.5}, "train")
-    writer.write(2, {"loss": 0.25, "accuracy": 1.0}, "train")
+    writer.write(1, {"train/loss": 0.5})
+    writer.write(2, {"train/loss": 0.25, "train/accuracy": 1.0})
     writer.flush()
     assert len(read_metrics(run)) == 2
     writer.close()
@@ -52,7 +52,7 @@ def test_metrics_and_events_are_written_and_continued_after_a_restart(place, buc
     assert scalars(local / "tensorboard") == old
 
     writer = MetricsWriter(run, 1, said.append)
-    writer.write(2, {"loss": 0.75}, "train")
+    writer.write(2, {"train/loss": 0.75})
     writer.close()
     expected = [{"step": 1, "train/loss": 0.5}, {"step": 2, "train/loss": 0.75}]
     assert [json.loads(line) for line in (local / "metrics.jsonl").read_text().splitlines()] == expected
@@ -81,11 +81,11 @@ def test_a_failed_upload_is_told_and_retried(bucket, monkeypatch, said):
     run = epath.Path("gs://bucket/run")
     run.mkdir(parents=True)
     writer = MetricsWriter(run, 0, said.append)
-    writer.write(0, {"loss": 0.5}, "train")
+    writer.write(0, {"train/loss": 0.5})
     writer.flush()
     monkeypatch.setattr(tf.io.gfile.GFile, "write", flaky)
     for step in range(1, 30):
-        writer.write(step, {"loss": 0.5}, "train")
+        writer.write(step, {"train/loss": 0.5})
     writer.flush()
     assert len(said) == 2
     assert all("could not be written: 503; the run goes on" in text for text in said)
@@ -99,11 +99,11 @@ def test_a_disk_that_stays_full_never_stops_writing_rows_but_closing_says_so(tmp
         raise OSError(28, "No space left on device")
 
     writer = MetricsWriter(epath.Path(tmp_path), 0, said.append)
-    writer.write(1, {"loss": 0.5}, "train")
+    writer.write(1, {"train/loss": 0.5})
     writer.flush()
     monkeypatch.setattr("os.open", failing)
     for step in range(2, 102):  # more than any queue holds
-        writer.write(step, {"loss": 0.5}, "train")
+        writer.write(step, {"train/loss": 0.5})
     writer.flush()
     with pytest.raises(OSError, match=r"^the last 100 of 101 rows of metrics.jsonl could not be written$"):
         writer.close()
@@ -123,7 +123,7 @@ def test_a_writer_of_a_disk_that_hangs_does_not_stop_the_run(tmp_path, said, mon
     monkeypatch.setattr("effnetv2_jax.train.report.metrics._FLUSH_SECONDS", 0.01)
     writer = MetricsWriter(epath.Path(tmp_path), 0, said.append)
     for step in range(1, 101):
-        writer.write(step, {"loss": 0.5}, "train")
+        writer.write(step, {"train/loss": 0.5})
     writer.flush()
     assert read_metrics(epath.Path(tmp_path)) == []
     released.set()
