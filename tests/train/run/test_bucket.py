@@ -105,6 +105,12 @@ def names(server, part=""):
     return [name for name in server.api.buckets["bucket"] if part in name]
 
 
+def committed(server):
+    """Returns the steps whose checkpoints are complete, ascending."""
+    found = [re.fullmatch(r"run/checkpoints/(\d+)/commit_success\.txt", name) for name in names(server)]
+    return sorted(int(match[1]) for match in found if match)
+
+
 def content(server, name):
     stored = server.api.buckets["bucket"].get(name)
     return stored.content if stored else b""
@@ -211,19 +217,17 @@ def test_a_checkpoint_that_was_not_committed_is_neither_read_nor_resumed_from(se
 
 @pytest.mark.slow
 def test_a_run_that_is_killed_during_each_save_loses_no_earlier_checkpoint(server, local, tmp_path):
-    committed = []
-    for step in (6, 9, STEPS):
+    for step, earlier in ((6, 0), (9, 6), (STEPS, 9)):
         with train(server) as child:
             child.wait_until(lambda step=step: names(server, f"run/checkpoints/{step}/state/"))
             child.process.kill()
             child.ended()
-        assert not names(server, f"run/checkpoints/{step}/commit_success.txt"), "killed too late"
-        assert names(server, "/commit_success.txt") == committed
+        assert committed(server)[-1] == earlier, "killed too late, or the earlier checkpoint is lost"
         with train(server) as child:
-            child.wait_until(lambda step=step: names(server, f"run/checkpoints/{step}/commit_success.txt"))
+            child.wait_until(lambda step=step: step in committed(server))
             child.process.kill()
             child.ended()
-        committed.append(f"run/checkpoints/{step}/commit_success.txt")
+        assert committed(server)[-1] >= step
     with train(server) as child:
         code, _, errors = child.ended()
     assert code == 0, errors
@@ -267,7 +271,7 @@ def test_an_outage_in_the_middle_of_a_run_ends_it_and_the_same_command_resumes_i
         code, _, errors = child.ended()
     assert code == 1
     assert errors.count("metrics.jsonl not written yet: ") == 2
-    assert errors.count("\n") <= 5
+    assert "Traceback" not in errors
     assert ONE_LINE.fullmatch(errors.splitlines(True)[-1]), errors
     server.faults = Faults()
     with train(server) as child:
