@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -33,6 +34,11 @@ for verb, answers in json.loads((folder / "answers").read_text()).items():
 """
 
 
+def hang_up_by_default() -> None:
+    """Lets SIGHUP end a script again; a shell cannot trap it if the tests were started by nohup."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 class Cloud:
     """Runs launch scripts with the stand-ins first in the PATH.
 
@@ -60,6 +66,7 @@ class Cloud:
             stderr=subprocess.PIPE,
             text=True,
             cwd=self._folder,
+            preexec_fn=hang_up_by_default,
         )
 
     def run(self, script: str, *arguments: str, **options: Any) -> subprocess.CompletedProcess:
