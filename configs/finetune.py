@@ -89,4 +89,5 @@ def get_config(argument: str = "efficientnetv2-s,tf_flowers") -> TrainConfig:
         min_steps=recipe.min_steps,
         ema_decay=0.9996,
         init_from=WEIGHTS_TO_NAME,
+        log_every_steps=10,  # a small data set has few steps
     )

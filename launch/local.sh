@@ -20,7 +20,9 @@ install_into .venv '.[train]'
 .venv/bin/effnetv2 train --config configs/digits.py --workdir "$workdir" "$@"
 cat <<EOF
 
-Next, train on your own images, in a folder with train/<class>/*.jpg:
-  .venv/bin/effnetv2 train --config configs/finetune.py:efficientnetv2-b0,folder --workdir runs/mine \\
-      --config.data.data_dir=FOLDER --config.init_from= --config.progressive.image_size='(128,)'
+Next, fine-tune this network on your own images, in a folder with train/<class>/*.jpg:
+  .venv/bin/effnetv2 train --config finetune:efficientnetv2-b0,folder --workdir runs/mine \\
+      --config.data.data_dir=FOLDER --config.progressive.image_size='(96,)' --config.epochs=50 \\
+      --config.init_from=$workdir --config.model.width=0.5 --config.model.depth=0.34
+docs/own_images.md says what else to set, and which weights are a better start.
 EOF

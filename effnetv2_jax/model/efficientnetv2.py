@@ -58,8 +58,8 @@ class EfficientNetV2(nn.Module):
           `return_endpoints`, a pair of these and the feature maps.
 
         Raises:
-          ValueError: for images of another shape or below the spec's `minimum_image_size`, and in training for a batch
-            that does not divide into BatchNorm groups.
+          ValueError: for no images, for images of another shape or below the spec's `minimum_image_size`, and in
+            training for a batch that does not divide into BatchNorm groups.
         """
         self._check(images)
         conv = functools.partial(Conv, padding=self.padding, fast_cpu_gradients=self.fast_cpu_gradients)
@@ -95,6 +95,8 @@ class EfficientNetV2(nn.Module):
     def _check(self, images: Array) -> None:
         if images.ndim != 4 or images.shape[-1] != 3:
             raise ValueError(f"images must be [N, H, W, 3], got {list(images.shape)}")
+        if images.shape[0] == 0:
+            raise ValueError(f"the batch has no images: its shape is {list(images.shape)}")
         smallest = self.spec.minimum_image_size
         if min(images.shape[1:3]) < smallest:
             height, width = images.shape[1:3]

@@ -90,7 +90,10 @@ def test_an_unknown_field_is_refused():
         create_model(TINY, momentum=0.9)
 
 
-@pytest.mark.parametrize(("shape", "message"), [((1, 16, 40, 3), "17×17.* 16×40"), ((2, 32, 32, 1), "N, H, W, 3")])
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [((1, 16, 40, 3), "17×17.* 16×40"), ((2, 32, 32, 1), "N, H, W, 3"), ((0, 32, 32, 3), "the batch has no images")],
+)
 def test_images_of_a_wrong_shape_are_refused(shape, message):
     model, variables = tiny()
     with pytest.raises(ValueError, match=message):
