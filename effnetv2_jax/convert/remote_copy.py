@@ -10,11 +10,6 @@ from pathlib import Path
 from etils import epath
 
 
-def is_remote(path: epath.PathLike) -> bool:
-    """Whether a path is on remote storage, such as `gs://bucket/weights.safetensors`."""
-    return "://" in str(path)
-
-
 @contextlib.contextmanager
 def local_copy(path: epath.Path, files: Sequence[epath.Path]) -> Iterator[Path]:
     """Copies `files` into a temporary folder and yields the local equivalent of `path`.

@@ -19,7 +19,8 @@ from effnetv2_jax.convert.formats.safetensors_file import open_safetensors
 from effnetv2_jax.convert.formats.tensor_file import TensorFile
 from effnetv2_jax.convert.formats.tensorflow_checkpoint import checkpoint_files, is_checkpoint, open_checkpoint
 from effnetv2_jax.convert.frameworks.framework import FormatName, Framework
-from effnetv2_jax.convert.remote_copy import is_remote, local_copy
+from effnetv2_jax.convert.remote_copy import local_copy
+from effnetv2_jax.paths import in_bucket
 
 PathLike = str | os.PathLike[str]
 
@@ -106,12 +107,12 @@ def open_weight_file(
       FileNotFoundError: if `path` does not exist, or is a folder without weights of the framework.
       ValueError: for an unknown format, a format that the framework does not use, or a damaged file.
     """
-    place = epath.Path(path) if is_remote(path) else Path(path).expanduser()
+    place = epath.Path(path) if in_bucket(path) else Path(path).expanduser()
     if not (place.exists() or is_checkpoint(place)):
         raise FileNotFoundError(f"{path} does not exist")
     found = _format_of(place, framework)
     local: AbstractContextManager[Any] = contextlib.nullcontext(place)
-    if is_remote(place) and found.files:
+    if in_bucket(place) and found.files:
         local = local_copy(place, found.files(place))
     with local as readable, found.open(readable, moving_average) as file:
         yield found.name, file

@@ -18,6 +18,7 @@ from effnetv2_jax.data.families import MAX_IMAGE_BYTES
 from effnetv2_jax.data.image_header import ruled_out, why_not_decoded
 from effnetv2_jax.data.sources.datasets import FOLDER, dataset_spec, resolve_splits
 from effnetv2_jax.data.sources.folder import list_folder
+from effnetv2_jax.paths import in_bucket
 from effnetv2_jax.regular_file import checked_size
 
 _log = logging.getLogger(__name__)
@@ -80,7 +81,7 @@ def header_looks(config: DataConfig) -> tuple[HeaderLook, HeaderLook] | None:
 
     The result is cached for the life of the process.
     """
-    if config.dataset != FOLDER or "://" in config.data_dir:
+    if config.dataset != FOLDER or in_bucket(config.data_dir):
         return None
     splits = resolve_splits(dataset_spec(config.dataset), config.train_split, config.eval_split)
     return _looks(config.data_dir, *splits, holdout=config.holdout, holdout_seed=config.holdout_seed)

@@ -15,6 +15,7 @@ from effnetv2_jax.data.families import preprocessing_family
 from effnetv2_jax.data.pipeline import eval_batches
 from effnetv2_jax.model.efficientnetv2 import EfficientNetV2
 from effnetv2_jax.model.variables import Variables, variable_shapes
+from effnetv2_jax.paths import absolute
 from effnetv2_jax.train.checkpoint.checkpoints import CHECKPOINTS, Checkpoints
 from effnetv2_jax.train.checkpoint.orbax_folder import DamagedCheckpointError
 from effnetv2_jax.train.config import TrainConfig, unflatten
@@ -25,7 +26,7 @@ from effnetv2_jax.train.recipe.eval_step import EvalStep, Results, make_eval_ste
 from effnetv2_jax.train.recipe.losses import make_loss
 from effnetv2_jax.train.recipe.step import Batch
 from effnetv2_jax.train.run import processes
-from effnetv2_jax.train.run.workdir import CONFIG, run_folder
+from effnetv2_jax.train.run.workdir import CONFIG
 from effnetv2_jax.untrusted_json import MAX_JSON_BYTES, parse_json
 
 
@@ -117,7 +118,7 @@ def evaluate_run(config: TrainConfig, workdir: str, step: int | None = None) -> 
       ValueError: if the checkpoint is damaged or belongs to another network than the config's, or a batch does not
         divide over the devices.
     """
-    checkpoints = Checkpoints(run_folder(workdir) / CHECKPOINTS)
+    checkpoints = Checkpoints(absolute(workdir) / CHECKPOINTS)
     if not checkpoints.folder.exists():
         raise FileNotFoundError(f"{workdir} contains no run: it has no folder {CHECKPOINTS}")
     try:
@@ -138,7 +139,7 @@ def run_config(workdir: str) -> TrainConfig:
       FileNotFoundError: if it records none.
       ValueError: if the record is damaged, or has fields that this version does not know.
     """
-    path = run_folder(workdir) / CONFIG
+    path = absolute(workdir) / CONFIG
     if not path.exists():
         raise FileNotFoundError(f"{workdir} contains no run: it has no {CONFIG}")
     try:

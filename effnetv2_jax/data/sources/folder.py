@@ -13,6 +13,7 @@ import numpy as np
 
 from effnetv2_jax.data.cpu_tensorflow import tf
 from effnetv2_jax.data.sources.source import Source, digest_of, share
+from effnetv2_jax.paths import in_bucket
 
 _log = logging.getLogger(__name__)
 
@@ -47,7 +48,7 @@ class FolderSplits:
     @functools.cached_property
     def sizes(self) -> str:
         """A digest of the sizes of the files; "" in a bucket, where each size would take a request."""
-        if "://" in self.data_dir:
+        if in_bucket(self.data_dir):
             return ""
         images = [path.rpartition("/") for path, _ in (*self.train, *self.evaluation)]
         folders = sorted({folder for folder, _, _ in images})

@@ -9,6 +9,7 @@ import numpy as np
 from etils import epath
 
 from effnetv2_jax.model.variables import Variables
+from effnetv2_jax.paths import absolute
 from effnetv2_jax.train.checkpoint.arrays import description, like_tree, named_leaves
 from effnetv2_jax.train.checkpoint.orbax_folder import (
     DamagedCheckpointError,
@@ -161,9 +162,7 @@ def find_checkpoints(path: epath.PathLike) -> tuple[Checkpoints, int | None]:
     Raises:
       FileNotFoundError: if `path` does not exist or contains no checkpoint.
     """
-    folder = epath.Path(path)
-    if "://" not in str(folder):
-        folder = folder.expanduser().resolve()
+    folder = absolute(path)
     if not folder.exists():
         raise FileNotFoundError(f"{folder} does not exist")
     if _is_step(folder.name):

@@ -15,6 +15,7 @@ import orbax.checkpoint as v0
 from etils import epath
 from orbax.checkpoint import v1 as ocp
 
+from effnetv2_jax.paths import in_bucket
 from effnetv2_jax.train.checkpoint.arrays import description, digests, named_leaves, whole_digest
 
 _STATE = "state"
@@ -138,12 +139,12 @@ def is_committed(path: epath.Path) -> bool:
 
     On a disk, a folder gets its name when it is whole. A bucket cannot rename folders, so there a file marks them.
     """
-    return "://" not in str(path) or (path / _COMMITTED).exists()
+    return not in_bucket(path) or (path / _COMMITTED).exists()
 
 
 def delete(path: epath.Path) -> None:
     """Deletes the folder of a checkpoint. In a bucket, it stops to be one before the first of its files is deleted."""
-    if "://" in str(path):
+    if in_bucket(path):
         (path / _COMMITTED).unlink(missing_ok=True)
     path.rmtree()
 

@@ -14,6 +14,7 @@ from typing import Any, Self
 
 from etils import epath
 
+from effnetv2_jax.paths import in_bucket
 from effnetv2_jax.train.checkpoint.arrays import Arrays, like_tree, snapshot
 from effnetv2_jax.train.checkpoint.checkpoints import Checkpoints
 from effnetv2_jax.train.checkpoint.config import CheckpointConfig
@@ -155,14 +156,14 @@ class Saver:
 
 def _delete(path: epath.Path) -> None:
     """Deletes a checkpoint, so that a process that is killed meanwhile leaves no part of it under its name."""
-    if "://" not in str(path):
+    if not in_bucket(path):
         path = path.rename(path.parent / f"{path.name}{_BEING_DELETED}")
     delete(path)
 
 
 def _synchronize(path: epath.Path) -> None:
     """Makes the operating system write a local folder to the disk, and the entry of the folder itself."""
-    if "://" in str(path):
+    if in_bucket(path):
         return
     folder = Path(path)
     for each in (*folder.rglob("*"), folder, folder.parent):

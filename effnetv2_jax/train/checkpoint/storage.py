@@ -10,6 +10,7 @@ import numpy as np
 from etils import epath
 
 from effnetv2_jax.byte_size import byte_size
+from effnetv2_jax.paths import in_bucket
 from effnetv2_jax.train.checkpoint.arrays import named_leaves
 
 
@@ -32,7 +33,7 @@ def check_free_space(folder: epath.Path, size: int, keep: int, saved: Iterable[i
     Raises:
       OSError: if the room does not suffice.
     """
-    if "://" in str(folder):
+    if in_bucket(folder):
         return
     missing = keep + 2 - len(list(saved))  # the best one, and the one being written
     free = shutil.disk_usage(next(parent for parent in (folder, *folder.parents) if parent.exists())).free

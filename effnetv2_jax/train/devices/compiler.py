@@ -12,6 +12,7 @@ from typing import Any
 
 import jax
 
+from effnetv2_jax.paths import in_bucket
 from effnetv2_jax.train.devices.memory import DeviceMemoryError, compile_within, program_bytes, smallest_fitting
 from effnetv2_jax.train.devices.program import Program
 
@@ -133,7 +134,7 @@ class BackgroundCompiler:
 def enable_cache(folder: str) -> None:
     """Keeps compiled programs between runs in a folder, given as a path or `gs://…`; "" keeps none."""
     if folder:
-        path = folder if "://" in folder else str(pathlib.Path(folder).expanduser())
+        path = folder if in_bucket(folder) else str(pathlib.Path(folder).expanduser())
         jax.config.update("jax_compilation_cache_dir", path)
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
 

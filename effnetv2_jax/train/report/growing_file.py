@@ -9,7 +9,8 @@ from pathlib import Path
 
 from etils import epath
 
-from effnetv2_jax.train.report.whole_file import as_os_error, in_bucket
+from effnetv2_jax.paths import in_bucket
+from effnetv2_jax.whole_file import as_os_error
 
 _SECONDS_BETWEEN_UPLOADS = 30.0
 _SHARE_OF_UPLOADS = 0.05  # of the time at most; an upload takes longer as the file grows

@@ -12,8 +12,8 @@ from etils import epath
 
 from effnetv2_jax.train.report.event_file import event_file_name, first_events, scalar_event
 from effnetv2_jax.train.report.growing_file import GrowingFile
-from effnetv2_jax.train.report.whole_file import write_whole
 from effnetv2_jax.train.run.workdir import METRICS
+from effnetv2_jax.whole_file import write_whole
 
 _FLUSH_SECONDS = 5.0
 

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from effnetv2_jax.drawable_text import drawable, families, shortened
 from effnetv2_jax.train.recipe.progressive import Stage
-from effnetv2_jax.train.report.whole_file import write_whole
+from effnetv2_jax.whole_file import write_whole
 
 # The panels of the curves: a title, and for each line its key in the metrics and its label.
 _PANELS = (

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 import itertools
-import json
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,7 +25,7 @@ from effnetv2_jax.train.report.description import RunDescription
 from effnetv2_jax.train.report.metrics import MetricsWriter
 from effnetv2_jax.train.report.preview import draw_batch
 from effnetv2_jax.train.report.progress import Progress, stage_table
-from effnetv2_jax.train.report.whole_file import write_whole
+from effnetv2_jax.train.run.json_file import write_json
 from effnetv2_jax.train.run.processes import is_first
 from effnetv2_jax.train.run.workdir import SUMMARY
 
@@ -222,7 +221,7 @@ class Reporter:
             title = f"{run.spec.name} on {run.dataset}"
             with self._warning_if_not_written():
                 pictures.draw_curves(self._folder / "curves.png", self._writer.rows, run.stages, title)
-            write_whole(self._folder / SUMMARY, f"{json.dumps(summary, indent=1)}\n".encode())
+            write_json(self._folder / SUMMARY, summary)
         return summary
 
     @contextlib.contextmanager

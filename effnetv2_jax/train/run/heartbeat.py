@@ -14,7 +14,7 @@ from typing import Literal, Self
 import jax
 from etils import epath
 
-from effnetv2_jax.train.run.small_file import write_text
+from effnetv2_jax.whole_file import write_whole
 
 HEARTBEAT = "heartbeat.json"
 """The first process's file in the run folder; that of process 3 is `heartbeat_3.json`."""
@@ -99,7 +99,8 @@ class Heartbeat:
         if beat == self._written:
             return
         try:
-            write_text(self._folder / _name(jax.process_index()), json.dumps(dataclasses.asdict(beat)) + "\n")
+            content = f"{json.dumps(dataclasses.asdict(beat))}\n".encode()
+            write_whole(self._folder / _name(jax.process_index()), content)
             self._written = beat
         except Exception as error:  # a watchdog must not end a run because its storage fails for a moment
             _log.debug("no heartbeat written: %s", error)

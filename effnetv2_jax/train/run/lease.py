@@ -12,7 +12,7 @@ from collections.abc import Callable
 from etils import epath
 
 from effnetv2_jax.train.run.owner_record import owner_in, record_of_this_process, token_in
-from effnetv2_jax.train.run.small_file import write_text
+from effnetv2_jax.whole_file import write_whole
 
 
 class OwnershipLost(RuntimeError):
@@ -160,7 +160,7 @@ class Lease:
         """Writes an owner file that differs from the one before it."""
         self._renewals += 1
         content = self._content.replace("{", f'{{"renewals": {self._renewals}, ', 1)
-        write_text(self._path, content)
+        write_whole(self._path, content.encode(), suffix=f"{self._token}.tmp")
 
 
 def in_use(folder: epath.Path, content: str) -> str:

@@ -12,6 +12,7 @@ from typing import IO
 
 from etils import epath
 
+from effnetv2_jax.paths import in_bucket
 from effnetv2_jax.train.run.lease import Lease, LeaseTimes, in_use
 from effnetv2_jax.train.run.owner_record import record_of_this_process
 
@@ -42,7 +43,7 @@ def owned(folder: epath.Path, times: LeaseTimes | None = None) -> Iterator[Calla
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / OWNER
-    file = None if "://" in str(folder) or keeps_locks_to_itself(Path(folder)) else _locked(path)
+    file = None if in_bucket(folder) or keeps_locks_to_itself(Path(folder)) else _locked(path)
     if file is None:
         with Lease(path, times) as lease:
             yield lease.check

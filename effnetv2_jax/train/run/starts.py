@@ -12,7 +12,7 @@ import jax
 from etils import epath
 
 from effnetv2_jax.train.run.changes import Change
-from effnetv2_jax.train.run.small_file import read_json
+from effnetv2_jax.train.run.json_file import read_json
 from effnetv2_jax.version import __version__
 
 STARTS = "starts.json"

@@ -12,11 +12,12 @@ import jax
 from etils import epath
 
 from effnetv2_jax.model.provenance import CARD
+from effnetv2_jax.paths import absolute
 from effnetv2_jax.train.checkpoint.checkpoints import CHECKPOINTS
 from effnetv2_jax.train.run.changes import Change, ChangeRules, changed_fields, check_accepted, check_changes
+from effnetv2_jax.train.run.json_file import read_json, write_json
 from effnetv2_jax.train.run.owner import owned
 from effnetv2_jax.train.run.processes import is_first, share_first_error
-from effnetv2_jax.train.run.small_file import read_json, write_json
 from effnetv2_jax.train.run.starts import STARTS, changed_names, differences, read_starts, start_record
 
 CONFIG, DATA, METRICS, SUMMARY = "config.json", "data.json", "metrics.jsonl", "summary.json"
@@ -108,11 +109,6 @@ class Claim:
         )
 
 
-def run_folder(workdir: str) -> epath.Path:
-    """Returns the absolute path of a run folder; `gs://…` is absolute already."""
-    return epath.Path(workdir) if "://" in workdir else epath.Path(workdir).expanduser().resolve()
-
-
 @contextlib.contextmanager
 def claimed(workdir: str, identity: RunIdentity, accepted: Collection[str] = ()) -> Iterator[Claim]:
     """A context in which a run, and no other, writes into its folder. A new run's identity is written there.
@@ -130,7 +126,7 @@ def claimed(workdir: str, identity: RunIdentity, accepted: Collection[str] = ())
         data, or files of a run without its configuration; if a name in `accepted` is wrong; or if the processes do not
         share the folder.
     """
-    folder = run_folder(workdir)
+    folder = absolute(workdir)
     with contextlib.ExitStack() as stack:
 
         def claim() -> Claim:

@@ -9,14 +9,16 @@ from pathlib import Path
 
 from etils import epath
 
-
-def in_bucket(path: epath.Path) -> bool:
-    """Returns whether a path lies in a bucket, such as `gs://…`. A bucket takes whole objects only."""
-    return "://" in str(path)
+from effnetv2_jax.paths import in_bucket
 
 
-def write_whole(path: epath.Path, content: bytes) -> None:
+def write_whole(path: epath.Path, content: bytes, suffix: str = "tmp") -> None:
     """Writes or replaces a file. If that fails, the file is as it was before.
+
+    Args:
+      path: the file.
+      content: its new content.
+      suffix: ends the name of the temporary file beside it. Processes that may write at once must pass different ones.
 
     Raises:
       OSError: if it fails, whatever the class of the file system's own error; the message is one line.
@@ -26,7 +28,7 @@ def write_whole(path: epath.Path, content: bytes) -> None:
             path.write_bytes(content)
             return
         target = Path(path)
-        temporary = target.with_name(f"{target.name}.tmp")
+        temporary = target.with_name(f"{target.name}.{suffix}")
         try:
             with temporary.open("wb") as file:
                 file.write(content)

@@ -5,7 +5,7 @@ import tensorflow as tf
 from etils import epath
 from fake_bucket import use_as_bucket
 
-from effnetv2_jax.train.report.whole_file import write_whole
+from effnetv2_jax.whole_file import write_whole
 
 
 def test_a_file_replaces_the_old_one(tmp_path):
