@@ -122,14 +122,14 @@ def evaluate_run(config: TrainConfig, workdir: str, step: int | None = None) -> 
     if not checkpoints.folder.exists():
         raise FileNotFoundError(f"{workdir} contains no run: it has no folder {CHECKPOINTS}")
     try:
-        checkpoints.verify(step)  # before the data set is opened
+        saved = checkpoints.read(step)  # before the data set is opened
     except DamagedCheckpointError as error:
         older = ", ".join(map(str, checkpoints.older(step))) or "none"
         raise ValueError(f"{error}; older checkpoints, for --step: {older}") from error
     info = _opened(config)
     model = make_model(config, info.num_classes)
-    weights = checkpoints.restore_weights(variable_shapes(model), step)
-    return _evaluate_sets(config, info, model, sharding.replicate(weights, sharding.make_mesh()))
+    weights = sharding.replicate(saved.weights(variable_shapes(model)), sharding.make_mesh())
+    return _evaluate_sets(config, info, model, weights)
 
 
 def run_config(workdir: str) -> TrainConfig:

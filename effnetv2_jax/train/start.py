@@ -47,11 +47,10 @@ def find_start(checkpoints: Checkpoints, abstract: Any, keep: int) -> Start:
       DamagedCheckpointError: if there are checkpoints, and none is sound; nothing is changed then.
       OSError: if the storage fails, or has no room for the run.
     """
-    found: list[Start] = []
-    processes.share_first_error(lambda: found.append(_find(checkpoints, abstract, keep)))
-    step = processes.number_of_first(found[0].step if found and found[0].resumes else _NEW_RUN)
+    found = processes.share_first_error(lambda: _find(checkpoints, abstract, keep))
+    step = processes.number_of_first(found.step if found and found.resumes else _NEW_RUN)
     if found:
-        return found[0]
+        return found
     return Start() if step == _NEW_RUN else Start(step, checkpoints.restore(abstract, step))
 
 

@@ -25,7 +25,6 @@ from effnetv2_jax.data.dataset import open_source
 from effnetv2_jax.model.variables import init_variables
 from effnetv2_jax.train import trainer
 from effnetv2_jax.train.checkpoint.checkpoints import CHECKPOINTS, Checkpoints
-from effnetv2_jax.train.checkpoint.orbax_folder import read_arrays
 from effnetv2_jax.train.evaluation import evaluate_run
 from effnetv2_jax.train.recipe.step import prepare
 from effnetv2_jax.train.report.metrics import read_metrics
@@ -64,7 +63,7 @@ def straight(tmp_path_factory):
 def final_state(workdir):
     """Returns the leaves of the latest checkpoint by path."""
     checkpoints = Checkpoints(epath.Path(workdir) / CHECKPOINTS)
-    return read_arrays(checkpoints.path(), checkpoints.record())
+    return checkpoints.read().arrays
 
 
 def rows(workdir):

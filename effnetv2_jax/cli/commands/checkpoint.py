@@ -57,7 +57,7 @@ def _list(checkpoints: Checkpoints, steps: list[int]) -> int:
     metrics: dict[int, dict[str, float]] = {}
     for row in read_metrics(checkpoints.folder.parent):
         metrics.setdefault(row["step"], {}).update(row)
-    rows = [_row(checkpoints.path(step)) | metrics.get(step, {}) for step in steps]
+    rows = [_row(checkpoints.folder / str(step)) | metrics.get(step, {}) for step in steps]
     columns: dict[str, tuple[Any, ...]] = {
         "step": ("step", "{:,}"),
         "saved": ("saved", "{}"),

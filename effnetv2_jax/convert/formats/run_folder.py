@@ -40,11 +40,11 @@ def open_run(path: epath.PathLike, *, moving_average: bool) -> Iterator[TensorFi
       FileNotFoundError: if there is no checkpoint.
     """
     # Imported here, because it imports Orbax, which takes seconds.
-    from effnetv2_jax.train.checkpoint.checkpoints import find_checkpoints, read_weights
+    from effnetv2_jax.train.checkpoint.checkpoints import find_checkpoints
 
     checkpoints, step = find_checkpoints(path)
     try:
-        averaged, tensors = read_weights(checkpoints, step, moving_average=moving_average)
+        averaged, tensors = checkpoints.read_weights(step, moving_average=moving_average)
     except ValueError as error:
         older = ", ".join(str(checkpoints.path(other)) for other in checkpoints.older(step)) or "none"
         raise ValueError(f"{error}; older checkpoints: {older}") from error

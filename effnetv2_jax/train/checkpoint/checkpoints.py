@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,7 +11,7 @@ from etils import epath
 
 from effnetv2_jax.model.variables import Variables
 from effnetv2_jax.paths import absolute
-from effnetv2_jax.train.checkpoint.arrays import description, like_tree, named_leaves
+from effnetv2_jax.train.checkpoint.arrays import Arrays, description, like_tree, named_leaves
 from effnetv2_jax.train.checkpoint.orbax_folder import (
     DamagedCheckpointError,
     Record,
@@ -54,31 +55,21 @@ class Checkpoints:
             raise FileNotFoundError(f"{wanted} in {self.folder}; saved steps: {_listed(steps)}")
         return self.folder / str(steps[-1] if step is None else step)
 
-    def record(self, step: int | None = None) -> Record:
-        """Returns the record of a step's checkpoint, without reading its arrays.
-
-        Raises:
-          FileNotFoundError: if there is no such checkpoint.
-          DamagedCheckpointError: if its record is damaged, or that of another step.
-          OSError: if the storage fails.
-        """
-        path = self.path(step)
-        record = read_record(path)
-        if record.step != int(path.name):
-            raise DamagedCheckpointError(path, f"it is the checkpoint of step {record.step}")
-        return record
-
     def verify(self, step: int | None = None) -> Record:
-        """Reads a step's checkpoint whole, checks each array against its digest, and returns the record.
+        """Reads a step's checkpoint whole, and returns its record; see `read`."""
+        return self.read(step).record
+
+    def read(self, step: int | None = None) -> SavedState:
+        """Reads a step's checkpoint whole, or the latest one, and checks each array against its digest.
 
         Raises:
           FileNotFoundError: if there is no such checkpoint.
           DamagedCheckpointError: if it is not what was saved.
           OSError: if the storage fails.
         """
-        record = self.record(step)
-        read_arrays(self.path(step), record)
-        return record
+        path = self.path(step)
+        record = _record(path)
+        return SavedState(path, record, read_arrays(path, record))
 
     def restore(self, abstract: Any, step: int | None = None) -> Any:
         """Returns the state saved at a step, or the latest one, as host arrays in the structure of `abstract`.
@@ -89,9 +80,31 @@ class Checkpoints:
             those of `abstract`.
           OSError: if the storage fails.
         """
-        path, record = self.path(step), self.record(step)
+        path = self.path(step)
+        record = _record(path)
         _check_same(path, record.arrays, abstract)
         return like_tree(abstract, read_arrays(path, record))
+
+    def read_weights(self, step: int | None, *, moving_average: bool) -> tuple[bool, dict[str, np.ndarray]]:
+        """Reads the weights of one checkpoint into host memory, without the step and the optimiser's state.
+
+        Args:
+          step: one of `steps`; None for the latest.
+          moving_average: whether to read the averaged weights; a run without averages gives its raw ones.
+
+        Returns:
+          Whether averages were read, and each array by its name, such as `params/stem_conv/kernel`.
+
+        Raises:
+          DamagedCheckpointError: if the checkpoint is not what was saved.
+          OSError: if the storage fails.
+        """
+        path = self.path(step)
+        record = _record(path)
+        averaged = moving_average and _has_averages(record)
+        prefix = _AVERAGED if averaged else ""
+        arrays = read_arrays(path, record, tuple(prefix + name for name in _WEIGHTS))
+        return averaged, {name.removeprefix(prefix): array for name, array in arrays.items()}
 
     def newest_sound(self, abstract: Any) -> tuple[int, Any, list[DamagedCheckpointError]]:
         """Restores the newest checkpoint that is sound.
@@ -129,27 +142,36 @@ class Checkpoints:
             target.rmtree()
         return (self.folder / str(step)).rename(target)
 
-    def restore_weights(self, shapes: Variables, step: int | None = None) -> dict[str, Any]:
-        """Returns the weights saved at a step, or the latest ones, without reading the optimiser's state.
+
+@dataclasses.dataclass(frozen=True)
+class SavedState:
+    """What a checkpoint contains, as it was saved.
+
+    Attributes:
+      path: the folder of the checkpoint.
+      record: what its arrays must be.
+      arrays: its arrays by name.
+    """
+
+    path: epath.Path
+    record: Record
+    arrays: Arrays
+
+    def weights(self, shapes: Variables) -> dict[str, Any]:
+        """Returns the variables `raw` as trained and, if the run keeps averages, `averaged`.
 
         Args:
           shapes: shapes of the network's variables.
-          step: one of `steps`; None for the latest.
-
-        Returns:
-          The variables `raw` as trained and, if the run keeps averages, `averaged`, as host arrays.
 
         Raises:
-          FileNotFoundError: if there is no such checkpoint.
-          ValueError: if the checkpoint is damaged or belongs to another network.
-          OSError: if the storage fails.
+          ValueError: if the checkpoint belongs to another network.
         """
-        path, record = self.path(step), self.record(step)
-        prefixes = {"raw": ""} | ({"averaged": _AVERAGED} if _has_averages(record) else {})
+        prefixes = {"raw": ""} | ({"averaged": _AVERAGED} if _has_averages(self.record) else {})
         wanted = {prefix + name: shapes[name] for prefix in prefixes.values() for name in _WEIGHTS}
-        _check_same(path, {name: text for name, text in record.arrays.items() if _part(name) in wanted}, wanted)
-        weights = like_tree(wanted, read_arrays(path, record, tuple(wanted)))
-        return {key: {name: weights[prefix + name] for name in _WEIGHTS} for key, prefix in prefixes.items()}
+        saved = {name: text for name, text in self.record.arrays.items() if _part(name) in wanted}
+        _check_same(self.path, saved, wanted)
+        found = like_tree(wanted, self.arrays)
+        return {key: {name: found[prefix + name] for name in _WEIGHTS} for key, prefix in prefixes.items()}
 
 
 def find_checkpoints(path: epath.PathLike) -> tuple[Checkpoints, int | None]:
@@ -173,28 +195,17 @@ def find_checkpoints(path: epath.PathLike) -> tuple[Checkpoints, int | None]:
     return checkpoints, None
 
 
-def read_weights(
-    checkpoints: Checkpoints, step: int | None, *, moving_average: bool
-) -> tuple[bool, dict[str, np.ndarray]]:
-    """Reads the weights of one checkpoint into host memory, without the step and the optimiser's state.
-
-    Args:
-      checkpoints: the checkpoints of a run.
-      step: the step of one of them; None for the latest.
-      moving_average: whether to read the averaged weights; a run without averages gives its raw ones.
-
-    Returns:
-      Whether averages were read, and each array by its name, such as `params/stem_conv/kernel`.
+def _record(path: epath.Path) -> Record:
+    """Returns the record of a checkpoint, without reading its arrays.
 
     Raises:
-      DamagedCheckpointError: if the checkpoint is not what was saved.
+      DamagedCheckpointError: if its record is damaged, or that of another step.
       OSError: if the storage fails.
     """
-    record = checkpoints.record(step)
-    averaged = moving_average and _has_averages(record)
-    prefix = _AVERAGED if averaged else ""
-    arrays = read_arrays(checkpoints.path(step), record, tuple(prefix + name for name in _WEIGHTS))
-    return averaged, {name.removeprefix(prefix): array for name, array in arrays.items()}
+    record = read_record(path)
+    if record.step != int(path.name):
+        raise DamagedCheckpointError(path, f"it is the checkpoint of step {record.step}")
+    return record
 
 
 def _has_averages(record: Record) -> bool:

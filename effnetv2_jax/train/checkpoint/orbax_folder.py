@@ -20,7 +20,8 @@ from effnetv2_jax.train.checkpoint.arrays import description, digests, named_lea
 
 _STATE = "state"
 _RECORD = "effnetv2_jax"  # key of the record in the checkpoint's metadata
-_UNFINISHED = ".orbax-checkpoint-tmp"  # part of the name of a folder that is being written
+# Parts of the names of folders that are being written or deleted.
+_BEING_WRITTEN, _BEING_DELETED = ".orbax-checkpoint-tmp", ".deleting"
 _COMMITTED = "commit_success.txt"  # name of the file that Orbax writes last into a checkpoint in a bucket
 # What tensorstore's errors contain if the storage failed; they have no class of their own.
 _STORAGE_CODES = ("UNAVAILABLE", "DEADLINE_EXCEEDED", "PERMISSION_DENIED", "UNAUTHENTICATED", "RESOURCE_EXHAUSTED")
@@ -143,16 +144,19 @@ def is_committed(path: epath.Path) -> bool:
 
 
 def delete(path: epath.Path) -> None:
-    """Deletes the folder of a checkpoint. In a bucket, it stops to be one before the first of its files is deleted."""
+    """Deletes the folder of a checkpoint. It ceases to be one before the first of its files is deleted."""
     if in_bucket(path):
         (path / _COMMITTED).unlink(missing_ok=True)
+    else:
+        path = path.rename(path.parent / f"{path.name}{_BEING_DELETED}")
     path.rmtree()
 
 
 def remove_unfinished(folder: epath.Path) -> None:
-    """Removes what processes that were killed while saving have left in a folder of checkpoints."""
+    """Removes what processes that were killed while saving or deleting have left in a folder of checkpoints."""
     for path in folder.iterdir():
-        if _UNFINISHED in path.name or (path.name.isdigit() and not is_committed(path)):
+        left = _BEING_WRITTEN in path.name or path.name.endswith(_BEING_DELETED)
+        if left or (path.name.isdigit() and not is_committed(path)):
             path.rmtree(missing_ok=True)
 
 

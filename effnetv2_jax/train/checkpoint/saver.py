@@ -21,7 +21,6 @@ from effnetv2_jax.train.checkpoint.config import CheckpointConfig
 from effnetv2_jax.train.checkpoint.orbax_folder import delete, remove_unfinished, write
 
 _FIRST_PAUSE_SECONDS = 2.0
-_BEING_DELETED = ".deleting"
 
 
 class Saver:
@@ -68,9 +67,6 @@ class Saver:
         if active:
             checkpoints.folder.mkdir(parents=True, exist_ok=True)
             remove_unfinished(checkpoints.folder)
-            for path in checkpoints.folder.iterdir():
-                if path.name.endswith(_BEING_DELETED):
-                    path.rmtree(missing_ok=True)
 
     def __enter__(self) -> Self:
         return self
@@ -116,7 +112,7 @@ class Saver:
             self.wait()
         if not self._active or step not in self._checkpoints.steps:
             return False
-        _delete(self._checkpoints.path(step))
+        delete(self._checkpoints.path(step))
         return True
 
     def _write(self, step: int, tree: Any, arrays: Arrays) -> None:
@@ -125,7 +121,7 @@ class Saver:
         for tries in range(1, self._config.tries + 1):
             try:
                 if path.exists():  # a save at this step that an earlier process did not finish
-                    _delete(path)
+                    delete(path)
                 write(path, step, tree)
                 _synchronize(path)
                 self.written_step = step
@@ -151,14 +147,7 @@ class Saver:
             kept.add(max(rated, key=lambda step: (self.scores[step], step)))
         for step in steps:
             if step not in kept:
-                _delete(self._checkpoints.folder / str(step))
-
-
-def _delete(path: epath.Path) -> None:
-    """Deletes a checkpoint, so that a process that is killed meanwhile leaves no part of it under its name."""
-    if not in_bucket(path):
-        path = path.rename(path.parent / f"{path.name}{_BEING_DELETED}")
-    delete(path)
+                delete(self._checkpoints.folder / str(step))
 
 
 def _synchronize(path: epath.Path) -> None:

@@ -13,7 +13,7 @@ from etils import epath
 from hypothesis import strategies
 
 from effnetv2_jax.train.checkpoint.arrays import digest, named_leaves, snapshot, whole_digest
-from effnetv2_jax.train.checkpoint.checkpoints import Checkpoints, find_checkpoints, read_weights
+from effnetv2_jax.train.checkpoint.checkpoints import Checkpoints, find_checkpoints
 from effnetv2_jax.train.checkpoint.orbax_folder import DamagedCheckpointError, write
 from effnetv2_jax.train.recipe.state import create_state
 
@@ -58,11 +58,11 @@ def test_a_state_is_read_as_it_was_saved(tmp_path, averaged, optimizer):
     restored = checkpoints.restore(abstract(**options))
     assert jax.tree.structure(restored) == jax.tree.structure(abstract(**options))
     assert_equal(restored, make_state(7, **options))
-    weights = checkpoints.restore_weights(VARIABLES)
+    weights = checkpoints.read().weights(VARIABLES)
     assert weights.keys() == ({"raw", "averaged"} if averaged else {"raw"})
     for tree in weights.values():
         assert_equal(tree, VARIABLES)
-    was_averaged, arrays = read_weights(checkpoints, 7, moving_average=True)
+    was_averaged, arrays = checkpoints.read_weights(7, moving_average=True)
     assert was_averaged == averaged
     assert_equal(
         arrays, {"params/dense/kernel": VARIABLES["params"]["dense"]["kernel"], "batch_stats/dense/mean": np.zeros(3)}
@@ -211,7 +211,7 @@ def test_weights_of_another_network_are_refused_by_name(tmp_path, other):
         "batch_stats": VARIABLES["batch_stats"],
     }
     with pytest.raises(ValueError, match=r"another network .*: ema_params/dense/(kernel|bias) is"):
-        checkpoints.restore_weights(shapes)
+        checkpoints.read().weights(shapes)
 
 
 def test_a_digest_depends_on_values_shape_dtype_and_name_alone():

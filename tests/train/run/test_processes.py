@@ -18,7 +18,6 @@ from effnetv2_jax.cli.config_file import load_config
 from effnetv2_jax.cli.main import main
 from effnetv2_jax.data.pipeline import train_batches
 from effnetv2_jax.train.checkpoint.checkpoints import CHECKPOINTS, Checkpoints
-from effnetv2_jax.train.checkpoint.orbax_folder import read_arrays
 from effnetv2_jax.train.devices.sharding import check_batch_size, check_group_size, make_mesh
 from effnetv2_jax.train.report.metrics import read_metrics
 from effnetv2_jax.train.run.preemption import Stopped, StopSignal
@@ -70,7 +69,7 @@ def alone(tmp_path_factory):
 
 def final_state(workdir):
     checkpoints = Checkpoints(epath.Path(workdir) / CHECKPOINTS)
-    return read_arrays(checkpoints.path(), checkpoints.record())
+    return checkpoints.read().arrays
 
 
 def losses(workdir):
