@@ -274,7 +274,7 @@ class _Run:
 
     def _is_evaluated(self) -> bool:
         """Returns whether the current step has been evaluated before this start; all processes get the same answer."""
-        return bool(processes.number_of_first(int(self.report.results_at(self.step) is not None)))
+        return bool(processes.number_of_first(int(self.step in self.saver.scores)))
 
     def _look_at_steps(self, stage: Stage) -> None:
         """Checks the metrics of the steps since the last look, and reports those that were skipped."""

@@ -157,8 +157,10 @@ class Reporter:
     def evaluation(self, step: int, results: Results) -> None:
         """Reports the results of an evaluation after a step."""
         self._latest = (step, results)
-        # One row, so that a process that is killed leaves all of it or nothing.
-        self._write(step, {f"{name}/{key}": value for name, values in results.items() for key, value in values.items()})
+        if step not in self.scores():  # several processes that start a finished run again evaluate it again
+            # One row, so that a process that is killed leaves all of it or nothing.
+            row = {f"{name}/{key}": value for name, values in results.items() for key, value in values.items()}
+            self._write(step, row)
         parts = ", ".join(f"{name} weights {values['top1']:.2f} %" for name, values in results.items())
         self._progress.say(
             f"step {step}: top-1 on {results['raw']['count']:,.0f} images of {self._run.eval_size} px: {parts}"
