@@ -26,7 +26,7 @@ from effnetv2_jax.train.recipe.eval_step import EvalStep, Results, make_eval_ste
 from effnetv2_jax.train.recipe.losses import make_loss
 from effnetv2_jax.train.recipe.step import Batch
 from effnetv2_jax.train.run import processes
-from effnetv2_jax.train.run.workdir import CONFIG
+from effnetv2_jax.train.run_folder.claim import CONFIG
 from effnetv2_jax.untrusted_json import MAX_JSON_BYTES, parse_json
 
 

@@ -33,8 +33,8 @@ from effnetv2_jax.train.recipe.schedule import make_schedule
 from effnetv2_jax.train.recipe.state import TrainState, create_state
 from effnetv2_jax.train.recipe.step import Recipe
 from effnetv2_jax.train.report.description import RunDescription
-from effnetv2_jax.train.run.changes import ChangeRules
-from effnetv2_jax.train.run.workdir import RunIdentity
+from effnetv2_jax.train.run_folder.changes import ChangeRules
+from effnetv2_jax.train.run_folder.claim import RunIdentity
 
 
 @dataclasses.dataclass(frozen=True)

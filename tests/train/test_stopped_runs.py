@@ -10,7 +10,7 @@ from train.run.child import ROOT
 from train.run.processes import Children
 
 from effnetv2_jax.cli.config_file import load_config
-from effnetv2_jax.train import trainer
+from effnetv2_jax.train import loop, trainer
 from effnetv2_jax.train.checkpoint import saver
 from effnetv2_jax.train.checkpoint.checkpoints import CHECKPOINTS, Checkpoints
 from effnetv2_jax.train.report.metrics import read_metrics
@@ -63,25 +63,25 @@ def assert_same_run(workdir, other):
 
 
 def signal_after_step(patch, step):
-    after_step = trainer._Run._after_step
+    after_step = loop.Loop._after_step
 
     def signalled(self, *arguments):
         if self.step == step:
             signal.raise_signal(signal.SIGTERM)
         after_step(self, *arguments)
 
-    patch.setattr(trainer._Run, "_after_step", signalled)
+    patch.setattr(loop.Loop, "_after_step", signalled)
 
 
 def signal_in_evaluation(patch, step):
-    progress = trainer._Run._progress
+    progress = loop.Loop._progress
 
     def signalled(self, phase):
         if phase == "evaluate" and self.step == step:
             signal.raise_signal(signal.SIGTERM)
         progress(self, phase)
 
-    patch.setattr(trainer._Run, "_progress", signalled)
+    patch.setattr(loop.Loop, "_progress", signalled)
 
 
 def signal_in_save(patch, step):

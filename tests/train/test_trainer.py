@@ -23,7 +23,7 @@ from effnetv2_jax.cli.config_file import load_config
 from effnetv2_jax.cli.main import main
 from effnetv2_jax.data.dataset import open_source
 from effnetv2_jax.model.variables import init_variables
-from effnetv2_jax.train import trainer
+from effnetv2_jax.train import loop
 from effnetv2_jax.train.checkpoint.checkpoints import CHECKPOINTS, Checkpoints
 from effnetv2_jax.train.evaluation import evaluate_run
 from effnetv2_jax.train.recipe.step import prepare
@@ -88,14 +88,14 @@ def saved_steps(workdir):
 
 def stopping_at(monkeypatch, *steps):
     """Sends this process SIGTERM as soon as it has taken one of the steps."""
-    after_step = trainer._Run._after_step
+    after_step = loop.Loop._after_step
 
     def signalled(self, *arguments):
         if self.step in steps:
             signal.raise_signal(signal.SIGTERM)
         after_step(self, *arguments)
 
-    monkeypatch.setattr(trainer._Run, "_after_step", signalled)
+    monkeypatch.setattr(loop.Loop, "_after_step", signalled)
 
 
 def test_a_run_reports_every_step_once_with_the_image_size_of_its_stage(straight):

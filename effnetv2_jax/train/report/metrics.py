@@ -12,7 +12,7 @@ from etils import epath
 
 from effnetv2_jax.train.report.event_file import event_file_name, first_events, scalar_event
 from effnetv2_jax.train.report.growing_file import GrowingFile
-from effnetv2_jax.train.run.workdir import METRICS
+from effnetv2_jax.train.run_folder.claim import METRICS
 from effnetv2_jax.whole_file import write_whole
 
 _FLUSH_SECONDS = 5.0

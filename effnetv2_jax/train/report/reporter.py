@@ -25,9 +25,9 @@ from effnetv2_jax.train.report.description import RunDescription
 from effnetv2_jax.train.report.metrics import MetricsWriter
 from effnetv2_jax.train.report.preview import draw_batch
 from effnetv2_jax.train.report.progress import Progress, stage_table
-from effnetv2_jax.train.run.json_file import write_json
 from effnetv2_jax.train.run.processes import is_first
-from effnetv2_jax.train.run.workdir import SUMMARY
+from effnetv2_jax.train.run_folder.claim import SUMMARY
+from effnetv2_jax.train.run_folder.json_file import write_json
 
 _PACKAGES = ("effnetv2_jax", "jax", "flax", "optax", "orbax-checkpoint", "tensorflow-datasets", "numpy")
 

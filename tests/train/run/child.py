@@ -62,7 +62,7 @@ def stay() -> None:
 
 def stay_in(phase: str) -> None:
     """Patches the program so that it stays in a phase."""
-    from effnetv2_jax.train import evaluation, trainer
+    from effnetv2_jax.train import evaluation, loop, trainer
     from effnetv2_jax.train.checkpoint import saver
     from effnetv2_jax.train.devices import compiler
 
@@ -92,7 +92,7 @@ def stay_in(phase: str) -> None:
 
         saver.write = slowly
     elif phase == "late":  # as if the second of several processes waited for its images for an hour
-        watched = trainer._Run._watched
+        watched = loop.Loop._watched
 
         def late(self, batches):
             for number, batch in enumerate(watched(self, batches)):
@@ -101,16 +101,16 @@ def stay_in(phase: str) -> None:
                     stay()
                 yield batch
 
-        trainer._Run._watched = late
+        loop.Loop._watched = late
     elif phase == "train":
-        after_step = trainer._Run._after_step
+        after_step = loop.Loop._after_step
 
         def noted(self, *arguments):
             after_step(self, *arguments)
             Path("WAITING").touch()
             time.sleep(0.2)
 
-        trainer._Run._after_step = noted
+        loop.Loop._after_step = noted
 
 
 if __name__ == "__main__":

@@ -61,7 +61,7 @@ def alone(tmp_path_factory):
         return batches
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("effnetv2_jax.train.trainer.train_batches", noted)
+        patch.setattr("effnetv2_jax.train.loop.train_batches", noted)
         train(smoke_config(), str(workdir))
     assert len(made) == 2
     return workdir, stopped

@@ -14,12 +14,12 @@ from fake_bucket import use_as_bucket
 from train.run.processes import ROOT
 
 from effnetv2_jax.model.provenance import CARD
-from effnetv2_jax.train.run import lease, starts
-from effnetv2_jax.train.run.changes import ChangeRules
-from effnetv2_jax.train.run.lease import LeaseTimes, OwnershipLost
-from effnetv2_jax.train.run.owner import OWNER, owned
-from effnetv2_jax.train.run.starts import STARTS
-from effnetv2_jax.train.run.workdir import CONFIG, DATA, METRICS, RunIdentity, claimed
+from effnetv2_jax.train.run_folder import lease, starts
+from effnetv2_jax.train.run_folder.changes import ChangeRules
+from effnetv2_jax.train.run_folder.claim import CONFIG, DATA, METRICS, RunIdentity, claimed
+from effnetv2_jax.train.run_folder.lease import LeaseTimes, OwnershipLost
+from effnetv2_jax.train.run_folder.owner import OWNER, owned
+from effnetv2_jax.train.run_folder.starts import STARTS
 
 RULES = ChangeRules(frozenset({"threads", "steps"}), frozenset({"rate"}), frozenset())
 IDENTITY = RunIdentity(
@@ -215,7 +215,7 @@ def test_a_folder_that_another_process_writes_to_is_refused_and_not_changed(tmp_
 
 CLAIMING = """
 import sys
-from train.run.test_workdir import IDENTITY, claimed
+from train.run_folder.test_claim import IDENTITY, claimed
 while True:
     with claimed(sys.argv[1], IDENTITY) as claim:
         claim.begin(0)

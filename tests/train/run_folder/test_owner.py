@@ -14,14 +14,14 @@ from etils import epath
 from fake_bucket import use_as_bucket
 from train.run.processes import ROOT
 
-from effnetv2_jax.train.run import owner
-from effnetv2_jax.train.run.owner import OWNER, file_system, keeps_locks_to_itself, owned
-from effnetv2_jax.train.run.owner_record import owner_in
+from effnetv2_jax.train.run_folder import owner
+from effnetv2_jax.train.run_folder.owner import OWNER, file_system, keeps_locks_to_itself, owned
+from effnetv2_jax.train.run_folder.owner_record import owner_in
 
 OWNING = """
 import subprocess, sys
 from etils import epath
-from effnetv2_jax.train.run.owner import owned
+from effnetv2_jax.train.run_folder.owner import owned
 
 with owned(epath.Path(sys.argv[1])) as check:
     check()

@@ -11,8 +11,8 @@ from typing import Any
 import jax
 from etils import epath
 
-from effnetv2_jax.train.run.changes import Change
-from effnetv2_jax.train.run.json_file import read_json
+from effnetv2_jax.train.run_folder.changes import Change
+from effnetv2_jax.train.run_folder.json_file import read_json
 from effnetv2_jax.version import __version__
 
 STARTS = "starts.json"

@@ -6,7 +6,7 @@ import pytest
 from etils import epath
 from fake_bucket import use_as_bucket
 
-from effnetv2_jax.train.run.lease import Lease, LeaseTimes, OwnershipLost
+from effnetv2_jax.train.run_folder.lease import Lease, LeaseTimes, OwnershipLost
 
 
 class Clock:

@@ -14,11 +14,11 @@ from etils import epath
 from effnetv2_jax.model.provenance import CARD
 from effnetv2_jax.paths import absolute
 from effnetv2_jax.train.checkpoint.checkpoints import CHECKPOINTS
-from effnetv2_jax.train.run.changes import Change, ChangeRules, changed_fields, check_accepted, check_changes
-from effnetv2_jax.train.run.json_file import read_json, write_json
-from effnetv2_jax.train.run.owner import owned
 from effnetv2_jax.train.run.processes import is_first, share_first_error
-from effnetv2_jax.train.run.starts import STARTS, changed_names, differences, read_starts, start_record
+from effnetv2_jax.train.run_folder.changes import Change, ChangeRules, changed_fields, check_accepted, check_changes
+from effnetv2_jax.train.run_folder.json_file import read_json, write_json
+from effnetv2_jax.train.run_folder.owner import owned
+from effnetv2_jax.train.run_folder.starts import STARTS, changed_names, differences, read_starts, start_record
 
 CONFIG, DATA, METRICS, SUMMARY = "config.json", "data.json", "metrics.jsonl", "summary.json"
 """Names in a run folder, besides `CARD`, the provenance of its weights, `OWNER` and `STARTS`."""

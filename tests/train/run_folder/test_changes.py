@@ -2,7 +2,7 @@
 
 import pytest
 
-from effnetv2_jax.train.run.changes import Change, ChangeRules, changed_fields, check_accepted, check_changes
+from effnetv2_jax.train.run_folder.changes import Change, ChangeRules, changed_fields, check_accepted, check_changes
 
 RULES = ChangeRules(
     free=frozenset({"threads"}),

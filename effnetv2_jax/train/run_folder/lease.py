@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from etils import epath
 
-from effnetv2_jax.train.run.owner_record import owner_in, record_of_this_process, token_in
+from effnetv2_jax.train.run_folder.owner_record import owner_in, record_of_this_process, token_in
 from effnetv2_jax.whole_file import write_whole
 
 

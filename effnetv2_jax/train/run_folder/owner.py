@@ -13,8 +13,8 @@ from typing import IO
 from etils import epath
 
 from effnetv2_jax.paths import in_bucket
-from effnetv2_jax.train.run.lease import Lease, LeaseTimes, in_use
-from effnetv2_jax.train.run.owner_record import record_of_this_process
+from effnetv2_jax.train.run_folder.lease import Lease, LeaseTimes, in_use
+from effnetv2_jax.train.run_folder.owner_record import record_of_this_process
 
 OWNER = "owner.json"
 """Name of the owner file in a run folder: who writes into the folder, or did so last."""

@@ -7,7 +7,7 @@ import pytest
 from etils import epath
 from fake_bucket import use_as_bucket
 
-from effnetv2_jax.train.run.json_file import read_json, write_json
+from effnetv2_jax.train.run_folder.json_file import read_json, write_json
 
 
 @pytest.mark.parametrize("step", ["fsync", "replace"])
