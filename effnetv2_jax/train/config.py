@@ -94,8 +94,8 @@ class TrainConfig:
       log_every_steps: steps between two rows of training metrics.
       grace_seconds: seconds from a signal to the end of the process; Cloud TPU leaves about 10 before it takes a
         machine away.
-      stall_minutes: minutes without progress after which one of several processes ends itself, because another one
-        hangs; 0 for never.
+      stall_minutes: minutes without progress after which the processes of a run stop, if there are several, since one
+        of them hangs; 0 for never.
       platform: the platform that the run needs to start: `tpu`, `gpu`, `cpu`, or `accelerator` for any but a CPU; ""
         for any.
       init_from: a file or folder of weights to start from, a path or `gs://…`; "" for fresh weights. If the number of

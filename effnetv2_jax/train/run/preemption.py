@@ -93,9 +93,7 @@ class StopSignal:
           Stopped: if the run must stop before the next step.
         """
         with self._deferring(True):
-            if self._agreement is None:
-                self.check_now()
-            elif self._agreement.leaves:
+            if self._agreement.leaves if self._agreement else self._since is not None:
                 raise Stopped(self.saved_step())
             yield
 
@@ -108,12 +106,7 @@ class StopSignal:
 
     def check(self) -> None:
         """Raises `Stopped` if a signal has come, except between steps."""
-        if not self._deferred:
-            self.check_now()
-
-    def check_now(self) -> None:
-        """Raises `Stopped` if a signal has come."""
-        if self._since is not None:
+        if self._since is not None and not self._deferred:
             raise Stopped(self.saved_step())
 
     def stops_now(self) -> bool:

@@ -13,9 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-from jax._src import (
-    distributed,  # the key-value store of the processes has no public name; Orbax uses it in the same way
-)
+from jax._src import distributed  # has the key-value store of the processes, which has no public name
 
 _LISTEN_SECONDS = 0.5
 _LEAVING = "leaving"
