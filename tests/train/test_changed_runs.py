@@ -1,19 +1,17 @@
 """Runs that are started again with another config, and a folder that two runs want."""
 
-import dataclasses
 import json
 import os
 import re
 import shutil
-import types
 
 import jax
 import numpy as np
 import pytest
 from etils import epath
-from train.run.processes import ROOT, Children
+from train.run.processes import Children
+from train.smoke import ROOT, smoke_config
 
-from effnetv2_jax.cli.config_file import load_config
 from effnetv2_jax.cli.main import main
 from effnetv2_jax.data.pipeline import train_batches
 from effnetv2_jax.train.config import ABOVE_ZERO_FIELDS, FIELDS_ON_REQUEST, FREE_FIELDS, TrainConfig, flatten
@@ -41,18 +39,6 @@ OTHER_VALUES = {
     "progressive.dropout_rate": "(0.1,0.1)", "progressive.magnitude": "(1.0,1.0)",
     "progressive.mixup_alpha": "(0.1,0.1)",
 }  # fmt: skip
-
-
-def smoke_config(*overrides):
-    given = types.SimpleNamespace(config=str(ROOT / "configs/smoke.py"), overrides=list(overrides))
-    return dataclasses.replace(load_config(given), compilation_cache="")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def data_dir(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TFDS_DATA_DIR", str(tmp_path_factory.getbasetemp().parent / "tensorflow_datasets"))
-        yield
 
 
 @pytest.fixture(scope="module")

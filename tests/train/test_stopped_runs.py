@@ -1,19 +1,13 @@
 """Runs that are stopped at every kind of moment and resumed: they end with the bits and metrics of straight ones."""
 
-import dataclasses
 import signal
-import types
 
 import pytest
-from etils import epath
-from train.run.child import ROOT
 from train.run.processes import Children
+from train.smoke import assert_same_run, rows, smoke_config, stopping_at
 
-from effnetv2_jax.cli.config_file import load_config
 from effnetv2_jax.train import loop, trainer
 from effnetv2_jax.train.checkpoint import saver
-from effnetv2_jax.train.checkpoint.checkpoints import CHECKPOINTS, Checkpoints
-from effnetv2_jax.train.report.metrics import read_metrics
 from effnetv2_jax.train.run.preemption import Stopped
 
 STEPS, BOUNDARY, EPOCH, EVERY = 92, 46, 45, 4  # 1,437 images are 44.9 batches; evaluations and saves every 4 steps
@@ -29,16 +23,8 @@ OVERRIDES = (
 )
 
 
-@pytest.fixture(scope="module", autouse=True)
-def data_dir(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TFDS_DATA_DIR", str(tmp_path_factory.getbasetemp().parent / "tensorflow_datasets"))
-        yield
-
-
 def train(workdir):
-    given = types.SimpleNamespace(config=str(ROOT / "configs/smoke.py"), overrides=list(OVERRIDES))
-    return trainer.train(dataclasses.replace(load_config(given), compilation_cache=""), str(workdir))
+    return trainer.train(smoke_config(*OVERRIDES), str(workdir))
 
 
 @pytest.fixture(scope="module")
@@ -46,31 +32,6 @@ def straight(tmp_path_factory):
     workdir = tmp_path_factory.mktemp("straight")
     train(workdir)
     return workdir
-
-
-def rows(workdir):
-    return [
-        {key: value for key, value in row.items() if key != "train/images_per_second"}
-        for row in read_metrics(epath.Path(workdir))
-    ]
-
-
-def assert_same_run(workdir, other):
-    got, expected = (Checkpoints(epath.Path(each) / CHECKPOINTS).verify(STEPS).digests for each in (workdir, other))
-    assert got.keys() == expected.keys()
-    assert [name for name in expected if got[name] != expected[name]] == []
-    assert rows(workdir) == rows(other)
-
-
-def signal_after_step(patch, step):
-    after_step = loop.Loop._after_step
-
-    def signalled(self, *arguments):
-        if self.step == step:
-            signal.raise_signal(signal.SIGTERM)
-        after_step(self, *arguments)
-
-    patch.setattr(loop.Loop, "_after_step", signalled)
 
 
 def signal_in_evaluation(patch, step):
@@ -97,12 +58,12 @@ def signal_in_save(patch, step):
 
 
 MOMENTS = {
-    "within a stage": (signal_after_step, 18),
-    "before a stage boundary": (signal_after_step, BOUNDARY - 1),
-    "at a stage boundary": (signal_after_step, BOUNDARY),
-    "after a stage boundary": (signal_after_step, BOUNDARY + 1),
-    "at the end of an epoch": (signal_after_step, EPOCH),
-    "at the last step": (signal_after_step, STEPS),
+    "within a stage": (stopping_at, 18),
+    "before a stage boundary": (stopping_at, BOUNDARY - 1),
+    "at a stage boundary": (stopping_at, BOUNDARY),
+    "after a stage boundary": (stopping_at, BOUNDARY + 1),
+    "at the end of an epoch": (stopping_at, EPOCH),
+    "at the last step": (stopping_at, STEPS),
     "in an evaluation": (signal_in_evaluation, 32),
     "in the last evaluation": (signal_in_evaluation, STEPS),
     "in a save": (signal_in_save, 24),

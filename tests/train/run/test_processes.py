@@ -1,7 +1,6 @@
 """Runs of several processes: they equal the run of one process, share its folder and stop together."""
 
 import contextlib
-import dataclasses
 import functools
 import json
 import shutil
@@ -12,9 +11,9 @@ import weakref
 import numpy as np
 import pytest
 from etils import epath
-from train.run.processes import ROOT, Children
+from train.run.processes import Children
+from train.smoke import smoke_config
 
-from effnetv2_jax.cli.config_file import load_config
 from effnetv2_jax.cli.main import main
 from effnetv2_jax.data.pipeline import train_batches
 from effnetv2_jax.train.checkpoint.checkpoints import CHECKPOINTS, Checkpoints
@@ -30,16 +29,8 @@ LOSS, PARAMETERS = 1e-4, 1e-4
 """Allowed differences between numbers of processes: relative for losses, absolute for parameters and statistics."""
 
 
-def smoke_config(*overrides):
-    given = types.SimpleNamespace(config=str(ROOT / "configs/smoke.py"), overrides=[*SMOKE[1:], *overrides])
-    return dataclasses.replace(load_config(given), compilation_cache="")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def data_dir(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TFDS_DATA_DIR", str(tmp_path_factory.getbasetemp().parent / "tensorflow_datasets"))
-        yield
+def grouped_config():
+    return smoke_config(*SMOKE[1:])
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +39,7 @@ def alone(tmp_path_factory):
     workdir, stopped = tmp_path_factory.mktemp("alone"), tmp_path_factory.mktemp("stopped") / "run"
     with pytest.MonkeyPatch.context() as patch, contextlib.suppress(Stopped):
         patch.setattr(StopSignal, "stops_now", functools.partial(next, iter([False] * (STOP - 1) + [True])))
-        train(smoke_config(), str(workdir))
+        train(grouped_config(), str(workdir))
     shutil.copytree(workdir, stopped)
     made, counts = [], [None]
 
@@ -62,7 +53,7 @@ def alone(tmp_path_factory):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("effnetv2_jax.train.loop.train_batches", noted)
-        train(smoke_config(), str(workdir))
+        train(grouped_config(), str(workdir))
     assert len(made) == 2
     return workdir, stopped
 
@@ -109,7 +100,7 @@ def test_two_processes_stop_together_and_one_process_resumes_the_run(alone, tmp_
     assert min(steps) == 0  # every run saves the state that it starts with
     assert 1 <= max(steps) < STEPS
     assert f"stopped at step {max(steps)} " in first[2]
-    train(smoke_config(), str(workdir))
+    train(grouped_config(), str(workdir))
     assert_same_run(workdir, alone[0])
 
 
@@ -180,7 +171,7 @@ def test_resuming_a_run_with_other_data_is_refused(alone, tmp_path):
     shutil.copytree(alone[1], workdir)
     (workdir / "data.json").write_text('{"origin": "tfds:digits/0.9.0[train]"}')
     with pytest.raises(ValueError, match=r"digits/0\.9\.0.*digits/1\.0\.0"):
-        train(smoke_config(), str(workdir))
+        train(grouped_config(), str(workdir))
 
 
 @pytest.mark.parametrize(
