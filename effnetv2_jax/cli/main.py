@@ -8,7 +8,7 @@ import os
 import select
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from effnetv2_jax.bucket_limits import set_limits
 from effnetv2_jax.cli.config_file import UsageError
@@ -54,6 +54,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not _reader_ended():
             raise
         return FAILED
+
+
+def script() -> NoReturn:
+    """Runs the command of this process and ends it.
+
+    If the command failed or was stopped, nothing waits for programs that are still being compiled in threads, which
+    takes minutes. The processes of a run wait for each other, because JAX aborts those that outlive the first one.
+    """
+    code = main()
+    if code:
+        jax = sys.modules.get("jax")
+        if jax and jax.distributed.is_initialized():
+            jax.distributed.shutdown()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit()
 
 
 def _run(argv: Sequence[str]) -> int:
@@ -115,7 +131,3 @@ def _fail(arguments: argparse.Namespace, error: Exception, code: int) -> int:
     message = missing_extra(error, arguments.command) or printable_line(str(error))
     print(f"effnetv2 {arguments.command}: {message}", file=sys.stderr)
     return code
-
-
-if __name__ == "__main__":
-    sys.exit(main())

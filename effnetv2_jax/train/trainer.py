@@ -30,6 +30,7 @@ from effnetv2_jax.train.run.bad_steps import BadSteps
 from effnetv2_jax.train.run.divergence import check_finite, ruined_checkpoint_deleted
 from effnetv2_jax.train.run.heartbeat import Heartbeat
 from effnetv2_jax.train.run.preemption import Stopped, StopSignal
+from effnetv2_jax.train.run.roll_call import RollCall
 from effnetv2_jax.train.run_folder.claim import claimed
 from effnetv2_jax.train.run_memory import check_run_memory
 from effnetv2_jax.train.start import Start, find_start
@@ -62,7 +63,7 @@ def train(
       accepted_changes: names of fields of the config, of those in `FIELDS_ON_REQUEST`, that may differ from the config
         of the run in the folder; the run goes on with the new values.
       own_process: whether the process belongs to the run, which may then end it: after the grace period of a signal, or
-        if another process of the run hangs.
+        if another process of the run hangs or is lost.
 
     Raises:
       ValueError: for a config that cannot run or does not fit the memory of a host, a config or data that differ from
@@ -84,6 +85,7 @@ def train(
     enable_cache(config.compilation_cache)
     with contextlib.ExitStack() as stack:
         stop = stack.enter_context(StopSignal(config.grace_seconds, own_process=own_process))
+        stack.enter_context(RollCall(stop.request, active=own_process))
         experiment = processes.first_before_others(
             partial(make_experiment, config, jax.device_count(), jax.process_count())
         )

@@ -31,7 +31,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Trains, and prints the results and the paths of the files."""
     config = load_config(arguments)  # before TensorFlow is imported, which takes seconds
     from effnetv2_jax.train.run.bucket import require_bucket
-    from effnetv2_jax.train.run.preemption import EXIT_CODE, Stopped, leave
+    from effnetv2_jax.train.run.preemption import EXIT_CODE, Stopped
     from effnetv2_jax.train.run.processes import is_first
     from effnetv2_jax.train.trainer import train
 
@@ -50,7 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
     except Stopped as stopped:
         if is_first():
             print(f"effnetv2 train: {stopped}; the same command resumes from there", file=sys.stderr)
-        leave(EXIT_CODE)  # not by returning, which would wait for programs that are being compiled
+        return EXIT_CODE
     if not is_first():
         return 0
     suffix = "_averaged" if summary["reported_weights"] == "averaged" else ""

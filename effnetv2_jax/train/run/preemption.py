@@ -19,6 +19,7 @@ from effnetv2_jax.train.run.stop_agreement import StopAgreement
 EXIT_CODE = 75
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_PARTING_SECONDS = 1.0  # of the grace period, in which processes wait for each other before they end
 _SAME_SIGNAL_SECONDS = 0.5  # a launcher and a terminal may both pass on one Ctrl-C
 
 
@@ -165,26 +166,23 @@ class StopSignal:
             self._since = time.monotonic()
             if self._own_process:
                 # The first process serves the others, so it leaves last.
-                seconds = self._grace_seconds - (0.0 if jax.process_index() == 0 else 1.0)
-                timer = threading.Timer(max(0.0, seconds), self._grace_is_over)
+                seconds = _PARTING_SECONDS + (0.0 if jax.process_index() == 0 else 1.0) if self._agreement else 0.0
+                timer = threading.Timer(max(0.0, self._grace_seconds - seconds), self._grace_is_over)
                 timer.daemon = True
                 timer.start()
             if self._agreement:
                 self._agreement.begin(self._grace_seconds)
 
     def _grace_is_over(self) -> None:
-        _end(
-            EXIT_CODE,
+        text = (
             f"the grace period of {self._grace_seconds:g} s is over; the run is saved up to step {self.saved_step()}, "
-            "and the same command resumes from there",
+            "and the same command resumes from there"
         )
-
-
-def leave(code: int) -> NoReturn:
-    """Ends the process without waiting for programs that are still being compiled."""
-    if jax.distributed.is_initialized():
-        jax.distributed.shutdown()
-    _end(code)
+        if self._agreement:  # otherwise JAX aborts the processes that are still there, with a stack trace
+            parting = threading.Thread(target=jax.distributed.shutdown, daemon=True)
+            parting.start()
+            parting.join(_PARTING_SECONDS)
+        _end(EXIT_CODE, text)
 
 
 def _end(code: int, text: str = "") -> NoReturn:

@@ -17,8 +17,10 @@ from jax.experimental import multihost_utils
 
 T = TypeVar("T")
 
-SILENCE_SECONDS = 60
-"""If a process is silent for this many seconds, or ends this much later than the others, they stop with an error."""
+SILENCE_SECONDS = 60.0
+"""If a process is silent for this many seconds, the others stop and say so."""
+
+_ABORT_SECONDS = 120  # after which JAX aborts processes that wait for one that is silent, or for its end
 
 _START_SECONDS = 300
 
@@ -63,8 +65,8 @@ def join(membership: Membership | None = None) -> None:
     initialize = functools.partial(
         jax.distributed.initialize,
         initialization_timeout=_START_SECONDS,
-        heartbeat_timeout_seconds=SILENCE_SECONDS,
-        shutdown_timeout_seconds=SILENCE_SECONDS,
+        heartbeat_timeout_seconds=_ABORT_SECONDS,
+        shutdown_timeout_seconds=_ABORT_SECONDS,
     )
     if membership:
         initialize(*membership, cluster_detection_method="deactivate")

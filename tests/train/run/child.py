@@ -65,6 +65,7 @@ def stay_in(phase: str) -> None:
     from effnetv2_jax.train import evaluation, loop, trainer
     from effnetv2_jax.train.checkpoint import saver
     from effnetv2_jax.train.devices import compiler
+    from effnetv2_jax.train.run import processes
 
     if phase == "start":  # as if the data set took an hour to open, in code that is not Python
         trainer.make_experiment = lambda *_: stay()
@@ -102,6 +103,19 @@ def stay_in(phase: str) -> None:
                 yield batch
 
         loop.Loop._watched = late
+    elif phase in ("lost", "failing"):  # processes that notice soon that another one is lost; one fails by itself
+        processes.SILENCE_SECONDS = 6.0
+        watched = loop.Loop._watched
+
+        def failing(self, batches):
+            for number, batch in enumerate(watched(self, batches)):
+                if number == 4:
+                    Path("WAITING").touch()
+                    if phase == "failing" and "--process-index=1" in sys.argv:
+                        raise OSError("the disk of process 1 is gone")
+                yield batch
+
+        loop.Loop._watched = failing
     elif phase == "train":
         after_step = loop.Loop._after_step
 
@@ -115,6 +129,7 @@ def stay_in(phase: str) -> None:
 
 if __name__ == "__main__":
     stay_in(sys.argv[1])
-    from effnetv2_jax.cli.main import main
+    from effnetv2_jax.cli.main import script
 
-    sys.exit(main(sys.argv[2:]))
+    del sys.argv[1]
+    script()

@@ -149,15 +149,6 @@ def test_the_number_of_processes_does_not_change_a_run_on_eight_devices(eight, t
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
-def test_the_other_processes_end_if_one_dies_or_hangs(tmp_path, number):
-    with Children("train", *SMOKE, f"--workdir={tmp_path}") as children:
-        children.wait_until((tmp_path / CHECKPOINTS).exists)
-        children.signal(1, number)
-        assert children.processes[0].wait(150) not in (0, 75)
-
-
-@pytest.mark.slow
 def test_evaluate_runs_on_two_processes(alone):
     with Children("evaluate", *SMOKE, f"--workdir={alone[0]}", "--json") as children:
         first, second = children.ended()

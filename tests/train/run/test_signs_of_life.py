@@ -1,7 +1,8 @@
-"""Signs of life: the file for watchdogs, and the end of processes that wait for one that hangs."""
+"""Signs of life: the file for watchdogs, and the end of processes that wait for one that hangs or is lost."""
 
 import json
 import re
+import signal
 import time
 
 import pytest
@@ -72,3 +73,36 @@ def test_the_other_process_ends_and_names_the_one_that_is_late(tmp_path):
     assert "; all processes stop" in said
     for _, _, err in ended:
         assert "the grace period of 10 s is over; the run is saved up to step 0" in err
+
+
+def told(errors):
+    """Returns the lines of the program. JAX must not have aborted it with a stack trace."""
+    assert "***" not in errors
+    return [line for line in errors.splitlines() if line.startswith("effnetv2 train: ")]
+
+
+@pytest.mark.parametrize(
+    ("phase", "number", "named"),
+    [
+        ("lost", signal.SIGKILL, "process 1 has given no sign of life for 6 s: it was killed or stopped, or"),
+        pytest.param("lost", signal.SIGSTOP, "process 1 has given no sign of life for 6 s", marks=pytest.mark.slow),
+        ("failing", None, "process 1 has ended with an error, which it printed; all processes stop"),
+    ],
+)
+def test_the_first_process_ends_and_names_the_one_that_is_lost(tmp_path, phase, number, named):
+    with Children(
+        "train", "--config=configs/smoke.py", f"--workdir={tmp_path / 'run'}", "--config.steps=100000",
+        phase=phase, folder=tmp_path,
+    ) as children:  # fmt: skip
+        children.wait_until((tmp_path / "WAITING").exists)
+        if number:
+            children.signal(1, number)
+        _, err = children.processes[0].communicate(timeout=60)
+        if not number:
+            code, _, said = children.ended()[1]
+            assert (code, told(said)) == (1, ["effnetv2 train: the disk of process 1 is gone"]), said
+    assert children.processes[0].returncode == 75
+    lines = told(err)
+    assert len(lines) == 2, err
+    assert lines[0].startswith(f"effnetv2 train: {named}")
+    assert lines[1].endswith("; the run is saved up to step 0, and the same command resumes from there")
