@@ -7,8 +7,10 @@
 
 follower="" stopper="" # processes in the background, each the leader of a process group
 stalled=""             # set by `follow` if the heartbeat of the run stopped
+beat="" problem=""     # what `read_heartbeat` found
+answer=$(mktemp)       # a file and not $(…) in the loop: bash 5.2 may fail if Ctrl-C comes while it reads a $(…)
 
-trap 'end_group "$follower"; end_group "$stopper"' EXIT
+trap 'end_group "$follower"; end_group "$stopper"; rm -f "$answer"' EXIT
 trap 'exit 130' INT # Ctrl-C, even if it only ended a gcloud
 
 # end_group LEADER: ends a process with all that it has started.
@@ -28,49 +30,57 @@ is_alive() {
   kill -0 "$1" 2>/dev/null
 }
 
-# read_heartbeat: prints the heartbeat, or nothing if there is none. If that cannot be known, prints why and fails.
+# read_heartbeat: sets $beat to the heartbeat, or to nothing if there is none. If that cannot be known, sets $problem to
+# the reason and fails.
 read_heartbeat() {
-  local text
-  if ! text=$(gcloud storage cat "$workdir/heartbeat.json" ${project:+"--project=$project"} --quiet 2>&1); then
-    [[ $text == *"matched no objects"* ]] && return
-    echo "${text##*$'\n'}"
-    return 1
+  local text="" found=1
+  beat="" problem=""
+  gcloud storage cat "$workdir/heartbeat.json" ${project:+"--project=$project"} --quiet >"$answer" 2>&1 || found=""
+  read -r -d "" text <"$answer" || true # all lines
+  if [[ -n $found ]]; then
+    field time "$text"
+    [[ -n $REPLY ]] && beat=$text || problem="it has no time"
+  elif [[ $text != *"matched no objects"* ]]; then
+    problem=${text##*$'\n'}
   fi
-  [[ -n $(field time "$text") ]] || { echo "it has no time" && return 1; }
-  echo "$text"
+  [[ -z $problem ]]
 }
 
-# field NAME HEARTBEAT: prints a field of a heartbeat, or nothing if it has no such field.
+# field NAME HEARTBEAT: sets $REPLY to a field of a heartbeat, or to nothing if it has no such field.
 field() {
   local pattern="\"$1\": *\"?([A-Za-z0-9.]+)"
-  [[ ! $2 =~ $pattern ]] || echo "${BASH_REMATCH[1]}"
+  REPLY=""
+  [[ ! $2 =~ $pattern ]] || REPLY=${BASH_REMATCH[1]}
 }
 
 # follow: runs "${run[@]}" and returns its exit code. If the heartbeat does not change for $stall_minutes, stops the run
 # and sets $stalled, unless the run has succeeded by then.
 follow() {
-  local code=0 beat seen known="" renewed="" unreadable="" since=$SECONDS next=$SECONDS
+  local code=0 seen="" last="" known="" renewed="" unreadable="" since=$SECONDS next=$SECONDS
   local limit=$((stall_minutes * ${MINUTE_SECONDS:-60}))
   if [[ $stall_minutes -eq 0 ]]; then
     "${run[@]}"
     return
   fi
-  if seen=$(read_heartbeat); then known=1; else seen=""; fi # that of an earlier start
+  ! read_heartbeat || seen=$beat known=1 # that of an earlier start
   in_background "${run[@]}"
   follower=$!
   while is_alive "$follower"; do
     sleep "$tick"
     [[ $SECONDS -ge $next ]] || continue
     next=$((SECONDS + poll))
-    if ! beat=$(read_heartbeat); then # decides nothing: the next heartbeat that can be read does
-      [[ -n $unreadable ]] || report "cannot read $workdir/heartbeat.json: $beat"
+    if ! read_heartbeat; then # decides nothing: the next heartbeat that can be read does
+      [[ -n $unreadable ]] || report "cannot read $workdir/heartbeat.json: $problem"
       unreadable=1
       continue
     fi
     unreadable=""
-    if [[ $(field time "$beat") != $(field time "$seen") ]]; then
+    field time "$seen"
+    last=$REPLY
+    field time "$beat"
+    if [[ $REPLY != "$last" ]]; then
       seen=$beat renewed=$known known=1 since=$SECONDS
-    elif [[ -n $renewed && $(field phase "$seen") == "done" ]]; then
+    elif [[ -n $renewed && $seen == *'"phase": "done"'* ]]; then
       continue # the run has nothing left to do but to end
     elif [[ $((SECONDS - since)) -ge $limit ]]; then
       stalled=1
@@ -87,7 +97,11 @@ follow() {
 # stop_run HEARTBEAT: reports the last heartbeat and stops the run on the TPU. Deletes a TPU on which that fails.
 stop_run() {
   local end=$((SECONDS + ${STOP_LIMIT:-300})) last=""
-  [[ -z $1 ]] || last=" (the last one: step $(field step "$1"), stage $(field stage "$1"), $(field phase "$1"))"
+  if [[ -n $1 ]]; then
+    field step "$1" && last=" (the last one: step $REPLY"
+    field stage "$1" && last+=", stage $REPLY"
+    field phase "$1" && last+=", $REPLY)"
+  fi
   report "no new heartbeat for $stall_minutes minutes$last; stopping the run"
   in_background "${stop[@]}"
   stopper=$!

@@ -95,7 +95,8 @@ while true; do
   case ${stalled:+stalled}$code in
     0)
       report "done after $restarts restarts; deleting $name"
-      exec "${delete[@]}"
+      "${delete[@]}"
+      exit
       ;;
     75)
       report "stopped after saving"

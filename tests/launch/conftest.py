@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -90,9 +91,12 @@ class Cloud:
 
     @property
     def alive(self) -> list[int]:
-        """The stand-ins that still run."""
-        processes = map(int, (self._folder / "processes").read_text().split())
-        return [process for process in processes if runs(process)]
+        """The stand-ins that still run after at most five seconds: a process that was killed takes a moment to end."""
+        processes = [int(process) for process in (self._folder / "processes").read_text().split()]
+        deadline = time.monotonic() + 5
+        while (alive := [process for process in processes if runs(process)]) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        return alive
 
 
 def runs(process: int) -> bool:
