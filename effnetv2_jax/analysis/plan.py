@@ -153,7 +153,7 @@ def make_plan(
       experiment: the run, made for the slice's number of devices.
       topology: the slice; None for a plan without memory and time.
       cache: folder that stores the costs of compiled programs; "" for no cache.
-      report: called with a line of text after each program.
+      report: called with a line of text at the start and after each program.
     """
     programs = _programs(experiment)
     if topology is None:
@@ -179,6 +179,7 @@ def make_plan(
         report(f"{name}: {microbatches}, compiled or read from the cache in {time.perf_counter() - start:.0f} s")
         return dataclasses.replace(program, microbatches=parts, cost=cost)
 
+    report(f"{topology.name}: compiling {len(programs)} programs; each that is not in the cache may take minutes")
     with concurrent.futures.ThreadPoolExecutor(_COMPILED_AT_ONCE) as pool:
         return Plan(experiment, topology, tuple(pool.map(with_cost, programs, makers, choices)))
 

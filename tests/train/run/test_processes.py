@@ -1,7 +1,6 @@
 """Runs of several processes: they equal the run of one process, share its folder and stop together."""
 
 import contextlib
-import functools
 import json
 import shutil
 import signal
@@ -38,7 +37,8 @@ def alone(tmp_path_factory):
     """The folder of a run of one process with two devices, and a copy of it as it was after step 4."""
     workdir, stopped = tmp_path_factory.mktemp("alone"), tmp_path_factory.mktemp("stopped") / "run"
     with pytest.MonkeyPatch.context() as patch, contextlib.suppress(Stopped):
-        patch.setattr(StopSignal, "stops_now", functools.partial(next, iter([False] * (STOP - 1) + [True])))
+        answers = iter([False] * (STOP - 1) + [True])
+        patch.setattr(StopSignal, "stops_now", lambda _: next(answers))
         train(grouped_config(), str(workdir))
     shutil.copytree(workdir, stopped)
     made, counts = [], [None]
