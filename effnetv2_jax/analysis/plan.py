@@ -18,12 +18,12 @@ from effnetv2_jax.model.summary import count_multiply_adds
 from effnetv2_jax.train.config import EvaluationConfig, ModelConfig, TrainConfig
 from effnetv2_jax.train.devices.memory import DeviceMemoryError, smallest_fitting
 from effnetv2_jax.train.devices.program import Program
-from effnetv2_jax.train.experiment import Experiment, make_experiment
-from effnetv2_jax.train.programs import EVALUATION, eval_program, stage_name, train_program
+from effnetv2_jax.train.experiment import EVALUATION, Experiment, make_experiment
+from effnetv2_jax.train.programs import eval_program, train_program
 from effnetv2_jax.train.recipe.progressive import ProgressiveConfig
 
-# The compiler keeps about one core busy with each program.
-_COMPILED_AT_ONCE = 2
+COMPILED_AT_ONCE = 2
+"""Programs to compile at the same time. The compiler keeps about one core busy with each."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -154,16 +154,21 @@ def make_plan(
       topology: the slice; None for a plan without memory and time.
       cache: folder that stores the costs of compiled programs; "" for no cache.
       report: called with a line of text at the start and after each program.
+
+    Raises:
+      ValueError: if the run's tuning was made for another generation of TPUs.
     """
-    programs = _programs(experiment)
+    programs = planned_programs(experiment)
     if topology is None:
         return Plan(experiment, None, programs)
+    if experiment.tuning:
+        experiment.tuning.check_device(experiment.config.tuning, topology.chip.name)
     mesh = make_mesh(topology)
     makers: list[Callable[[int], Program]] = [
         *(functools.partial(train_program, experiment, stage, mesh) for stage in experiment.stages),
         lambda _: eval_program(experiment, mesh),
     ]
-    choices = [*(experiment.accumulation for _ in experiment.stages), (1,)]
+    choices = [*(experiment.microbatches(stage.name) for stage in experiment.stages), (1,)]
 
     def with_cost(
         program: PlannedProgram, make_program: Callable[[int], Program], choices: tuple[int, ...]
@@ -175,16 +180,16 @@ def make_plan(
         except DeviceMemoryError as error:
             report(f"{name}: does not fit: {error}")
             return dataclasses.replace(program, microbatches=choices[-1], needed_bytes=error.needed)
-        microbatches = f"{parts} microbatches" if parts > 1 else "1 microbatch"
-        report(f"{name}: {microbatches}, compiled or read from the cache in {time.perf_counter() - start:.0f} s")
+        settings = dataclasses.replace(experiment.settings(program.name), microbatches=parts)
+        report(f"{name}: {settings}, compiled or read from the cache in {time.perf_counter() - start:.0f} s")
         return dataclasses.replace(program, microbatches=parts, cost=cost)
 
     report(f"{topology.name}: compiling {len(programs)} programs; each that is not in the cache may take minutes")
-    with concurrent.futures.ThreadPoolExecutor(_COMPILED_AT_ONCE) as pool:
+    with concurrent.futures.ThreadPoolExecutor(COMPILED_AT_ONCE) as pool:
         return Plan(experiment, topology, tuple(pool.map(with_cost, programs, makers, choices)))
 
 
-def _programs(experiment: Experiment) -> tuple[PlannedProgram, ...]:
+def planned_programs(experiment: Experiment) -> tuple[PlannedProgram, ...]:
     """Returns the training step of each stage and the evaluation step, without costs."""
 
     def program(name: str, steps: int, image_size: int, batch_size: int) -> PlannedProgram:
@@ -192,7 +197,7 @@ def _programs(experiment: Experiment) -> tuple[PlannedProgram, ...]:
         return PlannedProgram(name, steps, image_size, batch_size, 2.0 * adds)
 
     batch_size = experiment.config.batch_size
-    stages = [program(stage_name(stage), stage.steps, stage.image_size, batch_size) for stage in experiment.stages]
+    stages = [program(stage.name, stage.steps, stage.image_size, batch_size) for stage in experiment.stages]
     every = experiment.evaluate_every
     evaluations = math.ceil(experiment.total_steps / every) if every else 1  # the last one is at the end of the run
     weights = 2 if experiment.config.ema_decay else 1

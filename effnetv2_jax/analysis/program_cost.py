@@ -68,14 +68,15 @@ def program_cost(program: Program, topology: Topology, cache: str = CACHE) -> Pr
     Args:
       program: the program, made for the mesh of the slice.
       topology: the slice.
-      cache: folder that stores costs by the hash of the lowered program, the slice and the compiler's version; ""
-        for no cache.
+      cache: folder that stores costs by the hash of the lowered program, the slice, the compiler's version and its
+        options; "" for no cache.
 
     Raises:
       DeviceMemoryError: if the program needs more memory than a device of the slice has.
+      UnknownOptionError: if the compiler does not have one of the program's options.
     """
     lowered = program.lower()
-    path = _cache_path(cache, lowered.as_text(), topology) if cache else None
+    path = _cache_path(cache, lowered.as_text(), topology, program.compiler_options) if cache else None
     if path and path.is_file():
         stored = json.loads(path.read_text())
         if "needed" in stored:
@@ -83,7 +84,7 @@ def program_cost(program: Program, topology: Topology, cache: str = CACHE) -> Pr
         return ProgramCost(**stored)
     start = time.perf_counter()
     try:
-        cost = _cost(compile_within(lowered, None), topology, start)
+        cost = _cost(compile_within(lowered, None, program.compiler_options), topology, start)
     except DeviceMemoryError as error:
         _store(path, {"needed": error.needed, "available": error.available})
         raise
@@ -91,9 +92,10 @@ def program_cost(program: Program, topology: Topology, cache: str = CACHE) -> Pr
     return cost
 
 
-def _cache_path(cache: str, text: str, topology: Topology) -> Path:
+def _cache_path(cache: str, text: str, topology: Topology, options: Mapping[str, str]) -> Path:
     versions = [f"{name} {importlib.metadata.version(name)}" for name in ("jax", "jaxlib", "libtpu")]
-    content = "\n".join([str(_FORMAT), topology.name, *versions, text])
+    described = [f"{name}={value}" for name, value in sorted(options.items())]
+    content = "\n".join([str(_FORMAT), topology.name, *versions, *described, text])
     return Path(cache).expanduser() / f"{hashlib.sha256(content.encode()).hexdigest()}.json"
 
 

@@ -83,8 +83,11 @@ class TrainConfig:
       evaluation: when and how the run evaluates.
       checkpoint: when the run saves.
       batch_size: images in a step, on all devices of all processes together.
-      accumulation_steps: microbatches that a step processes one after another, or `auto`, the smallest number that fits
-        the devices' memory in each stage. BatchNorm normalises at most a microbatch.
+      accumulation_steps: microbatches that a step processes one after another, or `auto`: microbatches of 128 images on
+        each device, if the batch can be divided so, or the largest that fit the devices' memory. BatchNorm normalises
+        at most a microbatch.
+      tuning: a file of `effnetv2 tune`, which says how each program is compiled; "" for none. It replaces
+        `accumulation_steps` and `model.remat`.
       device_memory_gib: memory that a program may use on each device, in GiB; 0 for all that the device has.
       epochs: length of the run in epochs.
       min_steps: lowest number of steps in the run, if `epochs` gives fewer.
@@ -113,6 +116,7 @@ class TrainConfig:
     checkpoint: CheckpointConfig = dataclasses.field(default_factory=CheckpointConfig)
     batch_size: int = 4096
     accumulation_steps: str = "1"
+    tuning: str = ""
     device_memory_gib: float = 0.0
     epochs: float = 350.0
     min_steps: int = 0
@@ -153,7 +157,7 @@ FIELDS_ON_REQUEST = frozenset(
     | {f"data.{name}" for name in ("augmentation", "operations", "layers", "size_relative", "cutout")}
     | {f"data.{name}" for name in ("min_crop_area", "flip", "scaled_decoding")}
     # Activations and BatchNorm's batches: a state holds neither.
-    | {"model.dtype", "model.bn_momentum", "model.bn_group_size", "accumulation_steps"}
+    | {"model.dtype", "model.bn_momentum", "model.bn_group_size", "accumulation_steps", "tuning"}
 )
 """Fields that may change from a step on if the user names them.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -24,7 +25,7 @@ from effnetv2_jax.train.config import (
     check_config,
     flatten,
 )
-from effnetv2_jax.train.devices.memory import accumulation_choices
+from effnetv2_jax.train.devices.memory import accumulation_choices, automatic_choices
 from effnetv2_jax.train.devices.sharding import check_batch_size, check_group_size, groups_fit
 from effnetv2_jax.train.recipe.losses import make_loss
 from effnetv2_jax.train.recipe.optimizer import l2_in_loss, make_optimizer
@@ -35,6 +36,10 @@ from effnetv2_jax.train.recipe.step import Recipe
 from effnetv2_jax.train.report.description import RunDescription
 from effnetv2_jax.train.run_folder.changes import ChangeRules
 from effnetv2_jax.train.run_folder.claim import RunIdentity
+from effnetv2_jax.train.tuning import Settings, Tuning, Work, read_tuning
+
+EVALUATION = "evaluation"
+"""The name of the evaluation step's program."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,11 +54,12 @@ class Experiment:
       stages: the stages, in order.
       steps_per_epoch: steps in one pass over the training split; not always a whole number.
       total_steps: number of steps in the run.
-      accumulation: numbers of microbatches to try, ascending; each stage takes the first that fits the memory.
+      accumulation: numbers of microbatches to try, ascending; a stage takes the first that fits the memory.
       eval_size: side of the evaluation images in pixels.
       eval_batch_size: images in an evaluation step, on all devices together.
       evaluate_every: steps between two evaluations; 0 for none before the end.
       checkpoint_every: steps between two checkpoints; 0 for none besides those after an evaluation or a stage.
+      tuning: how the programs are compiled; None compiles them without options.
     """
 
     config: TrainConfig
@@ -68,11 +74,28 @@ class Experiment:
     eval_batch_size: int
     evaluate_every: int
     checkpoint_every: int
+    tuning: Tuning | None = None
 
     @property
     def model(self) -> EfficientNetV2:
         """The network. In training, each stage replaces its dropout and drop path rates."""
         return self.recipe.model
+
+    def settings(self, program: str) -> Settings:
+        """Returns how a program is compiled: a stage's, by its name, or that of evaluation."""
+        return self.tuning.settings[program] if self.tuning else Settings()
+
+    def microbatches(self, program: str) -> tuple[int, ...]:
+        """Returns the numbers of microbatches of a stage's program to try in turn: the first that fits is taken."""
+        tuned = self.tuning and self.tuning.settings[program].microbatches
+        return tuple(count for count in self.accumulation if not tuned or count >= tuned)
+
+    def work(self, devices: int) -> dict[str, Work]:
+        """Returns what each program computes: name → the images of a step on one of some devices."""
+        return {
+            **{stage.name: Work(stage.image_size, self.config.batch_size // devices) for stage in self.stages},
+            EVALUATION: Work(self.eval_size, self.eval_batch_size // devices),
+        }
 
     def initial_state(self, variables: Variables) -> TrainState:
         """Returns the state before step 0, with the given variables of the model."""
@@ -164,7 +187,7 @@ def make_experiment(
             f"{config.batch_size:,}: reduce batch_size, or raise epochs or steps"
         )
     stages = make_stages(config.progressive, spec, total_steps)
-    return Experiment(
+    experiment = Experiment(
         config=config,
         dataset_info=info,
         spec=spec,
@@ -178,6 +201,26 @@ def make_experiment(
         evaluate_every=_steps(config.evaluation.every_epochs, steps_per_epoch),
         checkpoint_every=_steps(config.checkpoint.every_epochs, steps_per_epoch),
     )
+    if not config.tuning:
+        return experiment
+    tuning = read_tuning(config.tuning)
+    tuning.check(config.tuning, tuned_fields(config), experiment.work(devices))
+    for stage in stages:
+        settings = tuning.settings[stage.name]
+        if settings.microbatches not in experiment.accumulation or not set(settings.remat) <= set(
+            range(len(spec.rows))
+        ):
+            raise ValueError(f"{config.tuning} does not fit the run: {stage.name} has {settings}")
+    return dataclasses.replace(experiment, tuning=tuning)
+
+
+def tuned_fields(config: TrainConfig) -> dict[str, Any]:
+    """Returns the fields of the network's configuration that a tuning depends on."""
+    return {
+        name.removeprefix("model."): value
+        for name, value in flatten(config).items()
+        if name.startswith("model.") and name != "model.remat"
+    }
 
 
 def evaluation_sizes(config: TrainConfig, spec: ModelSpec, devices: int, processes: int = 1) -> tuple[int, int]:
@@ -244,13 +287,26 @@ def _recipe(config: TrainConfig, info: DatasetInfo, steps_per_epoch: float, tota
     )
 
 
+def possible_microbatches(config: TrainConfig, devices: int) -> tuple[int, ...]:
+    """Returns all numbers of microbatches with whole images on each device, and whole groups for BatchNorm.
+
+    Raises:
+      ValueError: if the groups do not fit the whole batch.
+    """
+    batch_size, group_size = config.batch_size, config.model.bn_group_size
+    check_group_size(group_size, batch_size, devices)
+    choices = accumulation_choices(batch_size, devices)
+    return tuple(count for count in choices if groups_fit(group_size, batch_size // count, devices))
+
+
 def _accumulation(config: TrainConfig, devices: int) -> tuple[int, ...]:
     """Returns the numbers of microbatches that the config allows."""
     batch_size, group_size = config.batch_size, config.model.bn_group_size
-    choices = accumulation_choices(batch_size, devices)
+    if config.tuning:
+        return possible_microbatches(config, devices)
     if config.accumulation_steps == "auto":
-        check_group_size(group_size, batch_size, devices)
-        return tuple(count for count in choices if groups_fit(group_size, batch_size // count, devices))
+        return automatic_choices(possible_microbatches(config, devices), batch_size // devices)
+    choices = accumulation_choices(batch_size, devices)
     try:
         microbatches = int(config.accumulation_steps)
     except ValueError:

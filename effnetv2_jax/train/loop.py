@@ -23,8 +23,7 @@ from effnetv2_jax.train.devices import sharding
 from effnetv2_jax.train.devices.compiler import BackgroundCompiler
 from effnetv2_jax.train.devices.profile import Trace
 from effnetv2_jax.train.evaluation import evaluate_split
-from effnetv2_jax.train.experiment import Experiment
-from effnetv2_jax.train.programs import EVALUATION, stage_name
+from effnetv2_jax.train.experiment import EVALUATION, Experiment
 from effnetv2_jax.train.recipe.eval_step import Results
 from effnetv2_jax.train.recipe.progressive import Stage
 from effnetv2_jax.train.recipe.state import TrainState
@@ -76,12 +75,12 @@ class Loop:
           Stopped: if a signal has requested a stop.
         """
         self.alive.beat("compile", self.step, stage.index + 1)
-        train_step = self.programs.get(stage_name(stage), partial(self._progress, "compile"))
+        train_step = self.programs.get(stage.name, partial(self._progress, "compile"))
         self._progress("input")
         host_batches = self._host_batches(stage)
         self.broken = host_batches.broken
         batches = self.report.with_pictures(stage, self.step, host_batches)
-        self.report.start(stage, self.step, self.programs.figures()[stage_name(stage)])
+        self.report.start(stage, self.step, self.programs.figures()[stage.name])
         with self.stop.deferred():
             for batch in self._on_devices(batches, stage):
                 self.trace.before(self.step, self.state)

@@ -8,29 +8,24 @@ from jax.sharding import Mesh
 
 from effnetv2_jax.train.devices import sharding
 from effnetv2_jax.train.devices.program import Program
-from effnetv2_jax.train.experiment import Experiment
+from effnetv2_jax.train.experiment import EVALUATION, Experiment
 from effnetv2_jax.train.recipe.eval_step import make_eval_step
 from effnetv2_jax.train.recipe.progressive import Stage
 from effnetv2_jax.train.recipe.step import make_train_step
 
-EVALUATION = "evaluation"
-"""The name of the evaluation step's program."""
-
-
-def stage_name(stage: Stage) -> str:
-    """Returns the name of a stage's program."""
-    return f"stage_{stage.index + 1}"
-
 
 def train_program(experiment: Experiment, stage: Stage, mesh: Mesh, microbatches: int = 1) -> Program:
     """Returns the program of a stage's training step: (state, batch) → (state, metrics), with the state donated."""
-    recipe = dataclasses.replace(experiment.recipe, accumulation_steps=microbatches)
+    settings = experiment.settings(stage.name)
+    model = experiment.model.clone(remat=settings.remat) if settings.remat else experiment.model
+    recipe = dataclasses.replace(experiment.recipe, model=model, accumulation_steps=microbatches)
     whole, divided = sharding.replicated(mesh), sharding.batch_sharded(mesh)
     batch = experiment.abstract_batch(experiment.config.batch_size, stage.image_size)
     return Program(
         make_train_step(recipe, stage),
         (sharding.with_sharding(experiment.abstract_state(), whole), sharding.with_sharding(batch, divided)),
         {"in_shardings": (whole, divided), "out_shardings": (whole, whole), "donate_argnums": 0},
+        settings.compiler_options,
     )
 
 
@@ -43,4 +38,5 @@ def eval_program(experiment: Experiment, mesh: Mesh) -> Program:
         make_eval_step(experiment.model, experiment.recipe.family, experiment.recipe.loss),
         (sharding.with_sharding(variables, whole), sharding.with_sharding(batch, divided)),
         {"in_shardings": (whole, divided), "out_shardings": whole},
+        experiment.settings(EVALUATION).compiler_options,
     )

@@ -10,7 +10,12 @@ from etils import epath
 from effnetv2_jax.cli.config_file import load_config
 from effnetv2_jax.train import loop
 from effnetv2_jax.train.checkpoint.checkpoints import CHECKPOINTS, Checkpoints
+from effnetv2_jax.train.experiment import make_experiment, tuned_fields
 from effnetv2_jax.train.report.metrics import read_metrics
+from effnetv2_jax.train.tuning import Settings, Tuning, write_tuning
+
+OPTION = "xla_cpu_enable_fast_min_max"
+"""An option of the CPU's compiler."""
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -52,3 +57,14 @@ def assert_same_run(workdir, other):
     assert got.digests.keys() == expected.digests.keys()
     assert [name for name in expected.digests if got.digests[name] != expected.digests[name]] == []
     assert rows(workdir) == rows(other)
+
+
+def write_tuning_of_smoke(path, device="cpu", devices=1, options=None, microbatches=2, remat=(0,), **config):
+    """Writes a tuning of smoke.py with other settings for its first stage, and returns it."""
+    run = smoke_config(*(f"--config.{name}={value}" for name, value in config.items()))
+    work = make_experiment(run, devices).work(devices)
+    settings = {name: Settings() for name in work}
+    settings["stage_1"] = Settings(microbatches, remat, {OPTION: "False"} if options is None else options)
+    tuning = Tuning(device, tuned_fields(run), work, settings, {"jax": "0.10.2"})
+    write_tuning(str(path), tuning, {"stage_1": {"cycles": 5}})
+    return tuning

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from etils import epath
 from train.run.processes import Children
-from train.smoke import ROOT, smoke_config
+from train.smoke import ROOT, smoke_config, write_tuning_of_smoke
 
 from effnetv2_jax.cli.main import main
 from effnetv2_jax.data.pipeline import train_batches
@@ -37,7 +37,7 @@ OTHER_VALUES = {
     "optimizer.schedule.warmup_epochs": "0.0", "optimizer.schedule.warmup_steps": "0",
     "progressive.cutmix_alpha": "(0.1,0.1)", "progressive.drop_path_rate": "(0.1,0.1)",
     "progressive.dropout_rate": "(0.1,0.1)", "progressive.magnitude": "(1.0,1.0)",
-    "progressive.mixup_alpha": "(0.1,0.1)",
+    "progressive.mixup_alpha": "(0.1,0.1)", "tuning": "<file>",
 }  # fmt: skip
 
 
@@ -55,13 +55,15 @@ def test_the_fields_that_may_change_exist_and_are_either_free_or_on_request():
 
 @pytest.mark.parametrize("optimizer", ["rmsprop", "sgd", "adamw"])
 @pytest.mark.parametrize("field", sorted(FIELDS_ON_REQUEST))
-def test_a_change_on_request_keeps_the_names_and_shapes_of_the_state(field, optimizer, smoke):
+def test_a_change_on_request_keeps_the_names_and_shapes_of_the_state(field, optimizer, smoke, tmp_path):
     if optimizer != "rmsprop" and not field.startswith("optimizer."):
         pytest.skip("it does not depend on the optimiser")
-    name = f"--config.optimizer.name={optimizer}"
+    name, value = f"--config.optimizer.name={optimizer}", OTHER_VALUES[field]
+    if field == "tuning":
+        write_tuning_of_smoke(value := tmp_path / "tuning.json", devices=jax.device_count())
     before, after = (
         make_experiment(smoke_config(*overrides), jax.device_count(), info=smoke.dataset_info)
-        for overrides in ([name], [name, f"--config.{field}={OTHER_VALUES[field]}"])
+        for overrides in ([name], [name, f"--config.{field}={value}"])
     )
     assert after.abstract_state() == before.abstract_state()
 

@@ -5,14 +5,17 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
 import numpy as np
 
 from effnetv2_jax.model.variables import init_variables
+from effnetv2_jax.train.compilation import check_tuned_device
 from effnetv2_jax.train.devices import sharding
-from effnetv2_jax.train.devices.memory import compile_within, device_memory, smallest_fitting
+from effnetv2_jax.train.devices.compiler import BackgroundCompiler
+from effnetv2_jax.train.devices.memory import device_memory
 from effnetv2_jax.train.experiment import Experiment
 from effnetv2_jax.train.programs import train_program
 from effnetv2_jax.train.recipe.progressive import Stage
@@ -43,9 +46,11 @@ def step_speed(
     `report` shows what is being done.
 
     Raises:
+      ValueError: if the run's tuning was made for other devices.
       DeviceMemoryError: if the step does not fit with any number of microbatches that the config allows.
     """
     mesh = sharding.make_mesh()
+    check_tuned_device(experiment, mesh)
     whole, divided = sharding.replicated(mesh), sharding.batch_sharded(mesh)
     batch_size = experiment.config.batch_size
     state = jax.device_put(experiment.initial_state(init_variables(experiment.model, 0)), whole)
@@ -53,10 +58,11 @@ def step_speed(
     available = device_memory(experiment.config.device_memory_gib)
     report("compiling the training step")
     start = time.perf_counter()
-    parts, program = smallest_fitting(
-        experiment.accumulation,
-        lambda parts: compile_within(train_program(experiment, stage, mesh, parts).lower(), available),
-    )
+    with BackgroundCompiler(available) as compiler:
+        compiler.add(stage.name, partial(train_program, experiment, stage, mesh), experiment.microbatches(stage.name))
+        compiler.compile_all()
+        program = compiler.get(stage.name)
+        parts = compiler.figures()[stage.name]["accumulation_steps"]
     compile_seconds = time.perf_counter() - start
     seconds = []
     for number in range(steps + 1):  # the first call is a warm-up

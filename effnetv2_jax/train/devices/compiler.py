@@ -13,7 +13,13 @@ from typing import Any
 import jax
 
 from effnetv2_jax.paths import in_bucket
-from effnetv2_jax.train.devices.memory import DeviceMemoryError, compile_within, program_bytes, smallest_fitting
+from effnetv2_jax.train.devices.memory import (
+    DeviceMemoryError,
+    UnknownOptionError,
+    compile_within,
+    program_bytes,
+    smallest_fitting,
+)
 from effnetv2_jax.train.devices.program import Program
 
 ProgramOf = Callable[[int], Program]
@@ -32,6 +38,8 @@ class _Compilation:
 
     program_of: ProgramOf
     choices: Sequence[int]
+    compiler_options: dict[str, str] = dataclasses.field(default_factory=dict)
+    refused_options: list[str] = dataclasses.field(default_factory=list)
     lowered: jax.stages.Lowered | None = None
     compiled: jax.stages.Compiled | None = None
     microbatches: int = 0
@@ -42,9 +50,23 @@ class _Compilation:
 
     def lower(self, microbatches: int) -> jax.stages.Lowered:
         start = time.perf_counter()
-        lowered = self.program_of(microbatches).lower()
+        program = self.program_of(microbatches)
+        lowered = program.lower()
+        self.compiler_options = {
+            name: value for name, value in program.compiler_options.items() if name not in self.refused_options
+        }
         self.lower_seconds += time.perf_counter() - start
         return lowered
+
+    def compile(self, microbatches: int, available: int | None) -> jax.stages.Compiled:
+        """Compiles the program, without the options that the compiler does not know."""
+        lowered, self.lowered = self.lowered or self.lower(microbatches), None
+        while True:
+            try:
+                return compile_within(lowered, available, self.compiler_options)
+            except UnknownOptionError as error:
+                self.refused_options.append(error.name)
+                del self.compiler_options[error.name]
 
 
 class BackgroundCompiler:
@@ -94,7 +116,8 @@ class BackgroundCompiler:
         """Returns each program's figures by its name.
 
         They are the seconds spent on lowering it, compiling it and waiting for it, whether it comes from the cache, the
-        number of microbatches, and the bytes of device memory that it needs.
+        number of microbatches, the compiler's options, those that it did not know, and the bytes of device memory that
+        it needs.
         """
         return {
             name: {
@@ -103,6 +126,8 @@ class BackgroundCompiler:
                 "waited_seconds": round(compilation.waited_seconds, 3),
                 "from_cache": compilation.from_cache,
                 "accumulation_steps": compilation.microbatches,
+                "compiler_options": compilation.compiler_options,
+                "refused_options": compilation.refused_options,
                 "device_bytes": program_bytes(compilation.compiled) if compilation.compiled else 0,
             }
             for name, compilation in self._compilations.items()
@@ -118,13 +143,10 @@ class BackgroundCompiler:
         compilation = self._compilations[name]
         start = time.perf_counter()
         hits = _cache_hits()
-
-        def attempt(microbatches: int) -> jax.stages.Compiled:
-            lowered, compilation.lowered = compilation.lowered or compilation.lower(microbatches), None
-            return compile_within(lowered, self._available)
-
         try:
-            compilation.microbatches, compilation.compiled = smallest_fitting(compilation.choices, attempt)
+            compilation.microbatches, compilation.compiled = smallest_fitting(
+                compilation.choices, lambda microbatches: compilation.compile(microbatches, self._available)
+            )
         except DeviceMemoryError as error:
             raise DeviceMemoryError(error.needed, error.available, name) from None
         compilation.from_cache = _cache_hits() > hits

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import jax
@@ -15,6 +16,8 @@ T = TypeVar("T")
 _REFUSAL = re.compile(
     r"(?:Used |HLO temporaries \()([\d.]+)([KMGT]?)(?: of |\) exceeds available HBM \()([\d.]+)([KMGT]?)"
 )
+_UNKNOWN_OPTION = re.compile(r"No such compile option: '(\w+)'")
+_LANES = 128
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
@@ -35,6 +38,18 @@ class DeviceMemoryError(RuntimeError):
             "rows of blocks in model.remat"
         )
         self.needed, self.available = needed, available
+
+
+class UnknownOptionError(RuntimeError):
+    """The compiler of the devices has no option of this name.
+
+    Attributes:
+      name: the option.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"the compiler has no option {name!r}")
+        self.name = name
 
 
 def device_memory(configured_gib: float, resident: int = 0) -> int | None:
@@ -62,15 +77,20 @@ def program_bytes(compiled: jax.stages.Compiled) -> int:
     )
 
 
-def compile_within(lowered: jax.stages.Lowered, available: int | None) -> jax.stages.Compiled:
+def compile_within(
+    lowered: jax.stages.Lowered, available: int | None, compiler_options: Mapping[str, str] = MappingProxyType({})
+) -> jax.stages.Compiled:
     """Compiles a program that may use `available` bytes of device memory; None sets no limit.
 
     Raises:
       DeviceMemoryError: if it needs more, according to its memory analysis or the compiler's error message.
+      UnknownOptionError: if the compiler does not have one of the options.
     """
     try:
-        compiled = lowered.compile()
+        compiled = lowered.compile(compiler_options=dict(compiler_options) or None)
     except jax.errors.JaxRuntimeError as error:
+        if unknown := _UNKNOWN_OPTION.search(str(error)):
+            raise UnknownOptionError(unknown[1]) from None
         refusal = _REFUSAL.search(str(error))
         if not refusal:
             raise
@@ -85,6 +105,21 @@ def accumulation_choices(batch_size: int, devices: int) -> tuple[int, ...]:
     """Returns the numbers of microbatches that give each device whole images."""
     share = batch_size // devices
     return tuple(microbatches for microbatches in range(1, share + 1) if share % microbatches == 0)
+
+
+def automatic_choices(choices: Sequence[int], images_per_device: int) -> tuple[int, ...]:
+    """Returns the numbers of microbatches to try in turn where nothing is known of their speed.
+
+    They begin with 128 images a device, if that is one of the choices: a TPU computes convolutions with the batch in
+    its 128 lanes, and larger microbatches take longer for each image, because they do not fit its fast memory.
+
+    Args:
+      choices: numbers of microbatches, ascending.
+      images_per_device: images of the whole batch on one device.
+    """
+    count, rest = divmod(images_per_device, _LANES)
+    preferred = rest == 0 and count in choices
+    return tuple(choice for choice in choices if not preferred or choice >= count)
 
 
 def smallest_fitting(choices: Sequence[int], attempt: Callable[[int], T]) -> tuple[int, T]:

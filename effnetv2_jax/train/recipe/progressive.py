@@ -32,6 +32,11 @@ class Stage:
     drop_path_rate: float
 
     @property
+    def name(self) -> str:
+        """The name of its program, from `stage_1`."""
+        return f"stage_{self.index + 1}"
+
+    @property
     def steps(self) -> int:
         """Number of steps."""
         return self.end_step - self.first_step

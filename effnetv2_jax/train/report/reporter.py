@@ -95,11 +95,14 @@ class Reporter:
         self._mark = (time.monotonic(), step)
         cached = ", from the cache" if figures["from_cache"] else ""
         microbatches = figures["accumulation_steps"]
+        options = "".join(f"; {name}={value}" for name, value in figures["compiler_options"].items())
         self._progress.say(
             f"stage {stage.index + 1}: compiled in {figures['compile_seconds']:.1f} s{cached}, waited for "
             f"{figures['waited_seconds']:.1f} s; {microbatches} × {self._run.batch_size // microbatches:,} images a "
-            f"step, {byte_size(figures['device_bytes'])} of each device's memory"
+            f"step, {byte_size(figures['device_bytes'])} of each device's memory{options}"
         )
+        for name in figures["refused_options"]:
+            self.warn(f"this compiler does not know {name}; stage {stage.index + 1} is compiled without it")
 
     def say(self, text: str) -> None:
         """Prints a line."""

@@ -60,7 +60,7 @@ def test_the_memory_of_a_compiled_program_is_measured():
 )
 def test_the_needed_memory_is_read_from_errors_of_the_tpu_compiler(refusal):
     class Lowered:
-        def compile(self):
+        def compile(self, **_):
             raise jax.errors.JaxRuntimeError(f"RESOURCE_EXHAUSTED: {refusal}")
 
     with pytest.raises(DeviceMemoryError, match=r"needs 61.5 GiB on each device, which has 15.8 GiB"):

@@ -1,0 +1,100 @@
+"""The search for fast programs: it keeps what saves cycles, tries nothing twice, and ends in time."""
+
+import dataclasses
+import threading
+import types
+
+import pytest
+
+from effnetv2_jax.analysis import tuner
+from effnetv2_jax.analysis.compiler_options import CompilerOption
+from effnetv2_jax.analysis.program_cost import ProgramCost
+from effnetv2_jax.analysis.topology import parse_topology
+from effnetv2_jax.data.config import DataConfig
+from effnetv2_jax.train.config import EvaluationConfig, ModelConfig, TrainConfig
+from effnetv2_jax.train.devices.memory import DeviceMemoryError, UnknownOptionError
+from effnetv2_jax.train.experiment import make_experiment
+from effnetv2_jax.train.recipe.progressive import ProgressiveConfig
+
+OPTIONS = tuple(
+    CompilerOption(name, values, "", "") for name, values in (("fast", ("1", "2")), ("new", ("on",)), ("slow", ("on",)))
+)
+
+
+def experiment_of(batch_size=1024, **fields):
+    config = TrainConfig(
+        model=ModelConfig("efficientnetv2-b0", width=0.25, depth=0.1),
+        data=DataConfig("digits"),
+        progressive=ProgressiveConfig(preset="custom", stages=2, image_size=(32, 40)),
+        evaluation=EvaluationConfig(batch_size=64),
+        batch_size=batch_size,
+        steps=10,
+        **fields,
+    )
+    return make_experiment(config, 1)
+
+
+@pytest.fixture
+def compiled(monkeypatch):
+    """Replaces the compiler: 128 images in a microbatch and fast=2 are the best, and more than `most` images do not fit."""
+    compiler, lock, train_program = types.SimpleNamespace(tried=[], most=256), threading.Lock(), tuner.train_program
+
+    def counted(experiment, stage, mesh, microbatches):
+        program = train_program(experiment, stage, mesh, microbatches)
+        settings = (microbatches, experiment.settings(stage.name).remat)
+        return dataclasses.replace(program, options={"settings": settings})
+
+    def cost(program, *_):
+        options, (batch, size) = program.compiler_options, program.arguments[1]["image"].shape[:2]
+        microbatches, remat = program.options.get("settings", (0, ()))
+        with lock:
+            compiler.tried.append((size, microbatches, remat, *options.items()))
+        if "new" in options:
+            raise UnknownOptionError("new")
+        if microbatches and batch // microbatches > compiler.most and not remat:
+            raise DeviceMemoryError(2**32, 2**31)
+        far = abs(batch // microbatches - 128) * 10 + 200 * len(remat) if microbatches else 0
+        cycles = 1000 * size + far - 100 * int(options.get("fast", 0)) + 50 * ("slow" in options)
+        return ProgramCost(10**6, 1.0, 1.0, cycles, {}, {}, 0, 0, {}, 1.0)
+
+    monkeypatch.setattr(tuner, "train_program", counted)
+    monkeypatch.setattr(tuner, "program_cost", cost)
+    return compiler
+
+
+def test_the_search_finds_the_best_settings_and_tries_none_twice(compiled):
+    said = []
+    run, slice_ = experiment_of(accumulation_steps="4"), parse_topology("v5e:1x1")
+    found = tuner.tune(run, slice_, report=said.append, options=OPTIONS)
+    for name in ("stage_1", "stage_2"):
+        settings = found.tuning.settings[name]
+        assert (settings.microbatches, dict(settings.compiler_options), settings.remat) == (8, {"fast": "2"}, ())
+    assert dict(found.tuning.settings["evaluation"].compiler_options) == {"fast": "2"}
+    assert found.complete
+    assert found.before.programs[0].cost.estimated_cycles == 32_000 + 1280
+    assert found.after.programs[0].cost.estimated_cycles == 32_000 - 200
+    assert found.after.hours < found.before.hours
+    assert len(said) == len(set(compiled.tried)) == len(compiled.tried)
+    assert {remat for _, _, remat, *_ in compiled.tried} == {()}  # 128 images fit without
+    assert sum("the compiler has no option 'new'" in line for line in said) == 1
+    assert any("does not fit: 4 of 2 GiB" in line for line in said)
+
+
+def test_a_search_that_is_out_of_time_keeps_what_it_has(compiled):
+    found = tuner.tune(experiment_of(accumulation_steps="4"), parse_topology("v5e:1x1"), seconds=1e-9, options=OPTIONS)
+    assert not found.complete
+    assert len(compiled.tried) == 3  # the programs as they are
+    assert found.after.hours == found.before.hours
+
+
+def test_rows_are_computed_again_if_that_lets_larger_microbatches_fit(compiled):
+    compiled.most = 64
+    found = tuner.tune(experiment_of(accumulation_steps="16"), parse_topology("v5e:1x1"), options=OPTIONS)
+    settings = found.tuning.settings["stage_1"]
+    assert (settings.microbatches, settings.remat) == (8, (0,))
+
+
+@pytest.mark.usefixtures("compiled")
+def test_a_program_that_fits_with_no_settings_is_an_error():
+    with pytest.raises(DeviceMemoryError, match="needs 4 GiB on each device, which has 2 GiB"):
+        tuner.tune(experiment_of(accumulation_steps="2"), parse_topology("v5e:1x1"), options=OPTIONS)
