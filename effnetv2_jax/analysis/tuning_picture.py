@@ -19,12 +19,12 @@ def draw_tuning(path: Path, result: Result) -> None:
     for offset, plan, label in ((-0.2, before, "before"), (0.2, after, "after")):
         times = [1e6 * plan.seconds(program) * before.topology.chips / program.batch_size for program in plan.programs]
         bars = axes.bar([index + offset for index in range(len(names))], times, 0.38, label=label)
-        axes.bar_label(bars, fmt="{:.0f}", fontsize=8)
+        axes.bar_label(bars, fmt="{:.3g}", fontsize=8)
     axes.set_xticks(range(len(names)), names)
     axes.set_ylabel("microseconds of a chip per image")
     axes.set_title(
-        f"{before.experiment.spec.name} on {before.topology.name}: {before.hours:.3g} → {after.hours:.3g} hours "
-        "by the TPU compiler's estimates"
+        f"{before.experiment.spec.name} on {before.topology.name}\n"
+        f"{before.hours:.3g} → {after.hours:.3g} hours by the TPU compiler's estimates"
     )
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False)

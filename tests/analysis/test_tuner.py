@@ -36,7 +36,7 @@ def experiment_of(batch_size=1024, **fields):
 
 @pytest.fixture
 def compiled(monkeypatch):
-    """Replaces the compiler: 128 images in a microbatch and fast=2 are the best, and more than `most` images do not fit."""
+    """Replaces the compiler: 128 images in a microbatch and fast=2 are best, and more than `most` images do not fit."""
     compiler, lock, train_program = types.SimpleNamespace(tried=[], most=256), threading.Lock(), tuner.train_program
 
     def counted(experiment, stage, mesh, microbatches):
