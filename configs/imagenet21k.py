@@ -33,6 +33,7 @@ def get_config(argument: str = "efficientnetv2-s") -> TrainConfig:
         evaluation=EvaluationConfig(every_epochs=5.0, image_size=224),
         checkpoint=CheckpointConfig(every_epochs=0.25),
         batch_size=4096,
+        accumulation_steps="auto",  # BatchNorm's groups stay whole, so that the numbers are the same
         epochs=60.0,
         platform="accelerator",
     )

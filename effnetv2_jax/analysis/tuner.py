@@ -12,6 +12,7 @@ from effnetv2_jax.analysis.compiler_options import OPTIONS, CompilerOption
 from effnetv2_jax.analysis.plan import COMPILED_AT_ONCE, Plan, planned_programs
 from effnetv2_jax.analysis.program_cost import CACHE, ProgramCost, program_cost
 from effnetv2_jax.analysis.topology import Topology, make_mesh
+from effnetv2_jax.train.config import TrainConfig
 from effnetv2_jax.train.devices.memory import DeviceMemoryError, UnknownOptionError
 from effnetv2_jax.train.experiment import EVALUATION, Experiment, possible_microbatches, tuned_fields
 from effnetv2_jax.train.programs import eval_program, train_program
@@ -103,7 +104,7 @@ class _Search:
         self._report = report
         self._deadline = deadline
         self._mesh = make_mesh(topology)
-        self._possible = possible_microbatches(experiment.config, topology.devices)
+        self._possible = _same_groups(experiment.config, possible_microbatches(experiment.config, topology.devices))
         self._stages = {stage.name: stage for stage in experiment.stages}
         self._programs = {program.name: program for program in planned_programs(experiment)}
         self._costs: dict[tuple[str, str], ProgramCost | None] = {}
@@ -241,3 +242,14 @@ class _Search:
             else train_program(experiment, self._stages[name], self._mesh, settings.microbatches)
         )
         return program_cost(program, self._topology, self._cache)
+
+
+def _same_groups(config: TrainConfig, choices: Sequence[int]) -> Sequence[int]:
+    """Returns the numbers of microbatches that leave BatchNorm's groups as the config has them.
+
+    Without groups it normalises whole microbatches. Then all numbers may be tried if the config leaves it to the run.
+    """
+    group = config.model.bn_group_size
+    if not group:
+        return choices if config.accumulation_steps == "auto" else ()
+    return [count for count in choices if config.batch_size // count >= group]

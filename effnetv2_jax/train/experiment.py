@@ -305,7 +305,8 @@ def _accumulation(config: TrainConfig, devices: int) -> tuple[int, ...]:
     if config.tuning:
         return possible_microbatches(config, devices)
     if config.accumulation_steps == "auto":
-        return automatic_choices(possible_microbatches(config, devices), batch_size // devices)
+        choices = possible_microbatches(config, devices)
+        return automatic_choices(choices, batch_size // devices, group_size // devices)
     choices = accumulation_choices(batch_size, devices)
     try:
         microbatches = int(config.accumulation_steps)

@@ -23,7 +23,7 @@ OPTIONS = tuple(
 
 def experiment_of(batch_size=1024, **fields):
     config = TrainConfig(
-        model=ModelConfig("efficientnetv2-b0", width=0.25, depth=0.1),
+        model=ModelConfig("efficientnetv2-b0", width=0.25, depth=0.1, bn_group_size=64),
         data=DataConfig("digits"),
         progressive=ProgressiveConfig(preset="custom", stages=2, image_size=(32, 40)),
         evaluation=EvaluationConfig(batch_size=64),
@@ -75,6 +75,7 @@ def test_the_search_finds_the_best_settings_and_tries_none_twice(compiled):
     assert found.after.programs[0].cost.estimated_cycles == 32_000 - 200
     assert found.after.hours < found.before.hours
     assert len(said) == len(set(compiled.tried)) == len(compiled.tried)
+    assert max(microbatches for _, microbatches, *_ in compiled.tried) == 16  # BatchNorm's groups stay whole
     assert {remat for _, _, remat, *_ in compiled.tried} == {()}  # 128 images fit without
     assert sum("the compiler has no option 'new'" in line for line in said) == 1
     assert any("does not fit: 4 of 2 GiB" in line for line in said)

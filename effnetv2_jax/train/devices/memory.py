@@ -107,7 +107,7 @@ def accumulation_choices(batch_size: int, devices: int) -> tuple[int, ...]:
     return tuple(microbatches for microbatches in range(1, share + 1) if share % microbatches == 0)
 
 
-def automatic_choices(choices: Sequence[int], images_per_device: int) -> tuple[int, ...]:
+def automatic_choices(choices: Sequence[int], images_per_device: int, group_images: int = 0) -> tuple[int, ...]:
     """Returns the numbers of microbatches to try in turn where nothing is known of their speed.
 
     They begin with 128 images a device, if that is one of the choices: a TPU computes convolutions with the batch in
@@ -116,8 +116,10 @@ def automatic_choices(choices: Sequence[int], images_per_device: int) -> tuple[i
     Args:
       choices: numbers of microbatches, ascending.
       images_per_device: images of the whole batch on one device.
+      group_images: images of a BatchNorm group on one device, if it spans several: microbatches have no fewer, unless
+        the memory needs it.
     """
-    count, rest = divmod(images_per_device, _LANES)
+    count, rest = divmod(images_per_device, max(_LANES, group_images))
     preferred = rest == 0 and count in choices
     return tuple(choice for choice in choices if not preferred or choice >= count)
 

@@ -10,6 +10,7 @@ from effnetv2_jax.cli.main import main
 from effnetv2_jax.train.devices.memory import (
     DeviceMemoryError,
     accumulation_choices,
+    automatic_choices,
     compile_within,
     program_bytes,
     smallest_fitting,
@@ -18,6 +19,22 @@ from effnetv2_jax.train.devices.memory import (
 
 def test_microbatches_give_each_device_whole_images():
     assert accumulation_choices(48, 4) == (1, 2, 3, 4, 6, 12)
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "devices", "group_size", "first"),
+    [
+        (4096, 8, 0, 4),  # 128 images a device
+        (4096, 8, 1024, 4),  # the same: a group spans eight devices
+        (4096, 1, 1024, 4),  # the microbatch is not smaller than a group
+        (4096, 64, 1024, 1),  # 64 images a device are left
+        (192, 1, 0, 1),  # 128 do not divide 192
+        (384, 1, 0, 3),
+    ],
+)
+def test_automatic_microbatches_begin_with_128_images_a_device(batch_size, devices, group_size, first):
+    choices = accumulation_choices(batch_size, devices)
+    assert automatic_choices(choices, batch_size // devices, group_size // devices) == choices[choices.index(first) :]
 
 
 @pytest.mark.parametrize(("available", "parts", "tried"), [(100, 1, [1]), (50, 2, [1, 2]), (11, 12, [1, 12])])
