@@ -18,8 +18,9 @@ from effnetv2_jax.model.summary import count_multiply_adds
 from effnetv2_jax.train.config import EvaluationConfig, ModelConfig, TrainConfig
 from effnetv2_jax.train.devices.memory import DeviceMemoryError, smallest_fitting
 from effnetv2_jax.train.devices.program import Program
-from effnetv2_jax.train.experiment import EVALUATION, Experiment, make_experiment
+from effnetv2_jax.train.experiment import EVALUATION, Experiment, make_experiment, require_teacher
 from effnetv2_jax.train.programs import eval_program, train_program
+from effnetv2_jax.train.recipe.distillation import Teacher
 from effnetv2_jax.train.recipe.progressive import ProgressiveConfig
 
 COMPILED_AT_ONCE = 2
@@ -122,9 +123,16 @@ class Plan:
         }
 
 
-def planned_experiment(config: TrainConfig, devices: int) -> Experiment:
-    """Returns the experiment of a config, and opens the data set only if `DATASETS` does not record its sizes."""
-    return make_experiment(config, devices, info=recorded_info(config.data) or dataset_info(config.data))
+def planned_experiment(config: TrainConfig, devices: int, teacher: Teacher | None = None) -> Experiment:
+    """Returns the experiment of a config, and opens the data set only if `DATASETS` does not record its sizes.
+
+    Raises:
+      ValueError: for a config that cannot run, or that names a teacher which is not given.
+    """
+    info = recorded_info(config.data) or dataset_info(config.data)
+    experiment = make_experiment(config, devices, info=info, teacher=teacher)
+    require_teacher(experiment)
+    return experiment
 
 
 def config_of_variant(

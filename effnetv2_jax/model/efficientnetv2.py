@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import get_args
 
 import jax.numpy as jnp
@@ -40,6 +40,7 @@ class EfficientNetV2(nn.Module):
     bn_group_size: int = 0
     remat: tuple[int, ...] = ()
     fast_cpu_gradients: bool = False
+    fixed_norms: frozenset[str] = frozenset()
 
     @nn.compact
     def __call__(
@@ -63,7 +64,7 @@ class EfficientNetV2(nn.Module):
         """
         self._check(images)
         conv = functools.partial(Conv, padding=self.padding, fast_cpu_gradients=self.fast_cpu_gradients)
-        norm = functools.partial(BatchNorm, self.bn_momentum, self.bn_epsilon, self.bn_group_size)
+        norm = functools.partial(BatchNorm, self.bn_momentum, self.bn_epsilon, self.bn_group_size, self.fixed_norms)
         layer = functools.partial(apply_layer, conv=conv, norm=norm, train=train)
         x = layer(self.spec.stem, images.astype(self.dtype))
         ends: Endpoints = {"stem": x}
@@ -120,6 +121,7 @@ def create_model(
     bn_group_size: int = 0,
     remat: Sequence[int] = (),
     fast_cpu_gradients: bool = False,
+    fixed_norms: Collection[str] = (),
 ) -> EfficientNetV2:
     """Creates the network of a variant. None means the variant's own value.
 
@@ -137,6 +139,8 @@ def create_model(
       fast_cpu_gradients: whether a CPU computes hand-written gradients of the convolutions, which are several times
         faster than JAX's own. They support `jax.grad` and `jax.vjp` only; without them, `jax.jvp`, `jax.hessian` and
         all other transformations work too.
+      fixed_norms: paths of the BatchNorm layers, such as `block_0/expand_norm`, that use their moving averages in
+        training too, and keep them, as where parameters are frozen.
 
     Raises:
       ValueError: for an unknown variant, dtype, padding or row in `remat`, or a number out of its range.
@@ -176,4 +180,5 @@ def create_model(
         bn_group_size,
         tuple(remat),
         fast_cpu_gradients,
+        frozenset(fixed_norms),
     )

@@ -47,7 +47,8 @@ class BatchNorm(nn.Module):
 
     In training, each group of `group_size` images is normalised by its own mean and variance E[x²] − E[x]². A size of
     0, or one larger than the batch, makes the whole batch one group. The moving averages are updated with the mean and
-    the biased variance, averaged over the groups.
+    the biased variance, averaged over the groups. A layer whose path is in `fixed` uses its moving averages in training
+    too, and keeps them.
     Source: the official tpu_normalization.py. TensorFlow's fused CPU kernel stores the unbiased variance instead.
 
     Raises:
@@ -57,9 +58,11 @@ class BatchNorm(nn.Module):
     momentum: float
     epsilon: float
     group_size: int = 0
+    fixed: frozenset[str] = frozenset()
 
     @nn.compact
     def __call__(self, x: Array, *, train: bool) -> Array:
+        train = train and "/".join(self.path) not in self.fixed
         shape = (x.shape[-1],)
         scale = self.param("scale", nn.initializers.ones, shape, jnp.float32)
         bias = self.param("bias", nn.initializers.zeros, shape, jnp.float32)

@@ -11,6 +11,7 @@ from effnetv2_jax.data.config import DataConfig
 from effnetv2_jax.model.specs import ModelSpec
 from effnetv2_jax.model.variants import get_spec
 from effnetv2_jax.train.checkpoint.config import CheckpointConfig
+from effnetv2_jax.train.recipe.distillation import DistillationConfig
 from effnetv2_jax.train.recipe.losses import LossConfig
 from effnetv2_jax.train.recipe.optimizer import OptimizerConfig
 from effnetv2_jax.train.recipe.progressive import ProgressiveConfig
@@ -80,6 +81,7 @@ class TrainConfig:
       progressive: the stages.
       optimizer: how gradients become updates.
       loss: the loss.
+      distillation: the teacher that the run learns from, if it has one.
       evaluation: when and how the run evaluates.
       checkpoint: when the run saves.
       batch_size: images in a step, on all devices of all processes together.
@@ -95,6 +97,8 @@ class TrainConfig:
       ema_decay: highest decay of the moving averages over the weights; 0 keeps no averages.
       seed: seed of all random numbers.
       log_every_steps: steps between two rows of training metrics.
+      tracker: `wandb` or `trackio`, a program that also gets the metrics; "" for none.
+      tracker_project: the project in which the tracker shows the run.
       grace_seconds: seconds from a signal to the end of the process; Cloud TPU leaves about 10 before it takes a
         machine away.
       stall_minutes: minutes without progress after which the processes of a run stop, if there are several, since one
@@ -112,6 +116,7 @@ class TrainConfig:
     progressive: ProgressiveConfig = dataclasses.field(default_factory=ProgressiveConfig)
     optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
     loss: LossConfig = dataclasses.field(default_factory=LossConfig)
+    distillation: DistillationConfig = dataclasses.field(default_factory=DistillationConfig)
     evaluation: EvaluationConfig = dataclasses.field(default_factory=EvaluationConfig)
     checkpoint: CheckpointConfig = dataclasses.field(default_factory=CheckpointConfig)
     batch_size: int = 4096
@@ -124,6 +129,8 @@ class TrainConfig:
     ema_decay: float = 0.9999
     seed: int = 0
     log_every_steps: int = 100
+    tracker: Literal["", "wandb", "trackio"] = ""
+    tracker_project: str = "effnetv2"
     grace_seconds: float = 10.0
     stall_minutes: float = 30.0
     platform: Literal["", "accelerator", "tpu", "gpu", "cpu"] = ""
@@ -134,7 +141,7 @@ class TrainConfig:
 
 FREE_FIELDS = frozenset(
     # They change neither the numbers of a step nor the order of the images.
-    {"log_every_steps", "grace_seconds", "stall_minutes", "platform", "compilation_cache"}
+    {"log_every_steps", "tracker", "tracker_project", "grace_seconds", "stall_minutes", "platform", "compilation_cache"}
     | {"checkpoint.every_epochs", "checkpoint.keep", "checkpoint.tries"}
     | {"evaluation.every_epochs", "evaluation.batch_size"}
     | {"data.data_dir", "data.threads", "data.memory_gb", "data.max_broken"}
@@ -151,6 +158,8 @@ FIELDS_ON_REQUEST = frozenset(
     # The optimiser's state has the same arrays for all values; see `ABOVE_ZERO_FIELDS` for the exception.
     {f"optimizer.schedule.{field.name}" for field in dataclasses.fields(ScheduleConfig)}
     | {f"optimizer.{name}" for name in ("momentum", "decay", "epsilon", "weight_decay", "clip_norm")}
+    | {f"optimizer.{name}" for name in ("layer_decay", "head_rate")}
+    | {"distillation.weight", "distillation.temperature"}
     | {"loss.kind", "loss.label_smoothing", "ema_decay"}
     # The regularisation: an image's random numbers follow from the seed, the epoch and its name.
     | {f"progressive.{name}" for name in ("magnitude", "mixup_alpha", "cutmix_alpha", "dropout_rate", "drop_path_rate")}

@@ -17,6 +17,7 @@ from effnetv2_jax.model.efficientnetv2 import EfficientNetV2, create_model
 from effnetv2_jax.model.provenance import Provenance
 from effnetv2_jax.model.specs import ModelSpec
 from effnetv2_jax.model.variables import Variables, variable_shapes
+from effnetv2_jax.train.checkpoint.arrays import digests, named_leaves, whole_digest
 from effnetv2_jax.train.config import (
     ABOVE_ZERO_FIELDS,
     FIELDS_ON_REQUEST,
@@ -27,6 +28,8 @@ from effnetv2_jax.train.config import (
 )
 from effnetv2_jax.train.devices.memory import accumulation_choices, automatic_choices
 from effnetv2_jax.train.devices.sharding import check_batch_size, check_group_size, groups_fit
+from effnetv2_jax.train.recipe.distillation import Teacher, make_distillation
+from effnetv2_jax.train.recipe.frozen import frozen_parameters
 from effnetv2_jax.train.recipe.losses import make_loss
 from effnetv2_jax.train.recipe.optimizer import l2_in_loss, make_optimizer
 from effnetv2_jax.train.recipe.progressive import Stage, make_stages
@@ -60,6 +63,7 @@ class Experiment:
       evaluate_every: steps between two evaluations; 0 for none before the end.
       checkpoint_every: steps between two checkpoints; 0 for none besides those after an evaluation or a stage.
       tuning: how the programs are compiled; None compiles them without options.
+      teacher: the network that the run learns from; None if it has none.
     """
 
     config: TrainConfig
@@ -75,6 +79,7 @@ class Experiment:
     evaluate_every: int
     checkpoint_every: int
     tuning: Tuning | None = None
+    teacher: Teacher | None = None
 
     @property
     def model(self) -> EfficientNetV2:
@@ -143,6 +148,9 @@ class Experiment:
             steps_per_epoch=self.steps_per_epoch,
             eval_size=self.eval_size,
             reported_weights=self.config.evaluation.weights,
+            tracker=self.config.tracker,
+            tracker_project=self.config.tracker_project,
+            config=flatten(self.config),
         )
 
     def identity(self) -> RunIdentity:
@@ -153,13 +161,18 @@ class Experiment:
             rules=ChangeRules(FREE_FIELDS, FIELDS_ON_REQUEST, ABOVE_ZERO_FIELDS),
             data_origin=self.dataset_info.origin,
             data_sizes=self.dataset_info.sizes,
+            teacher=whole_digest(digests(named_leaves(self.teacher.variables))) if self.teacher else "",
             card=self.provenance().to_metadata(),
             stage_ends=tuple(stage.end_step for stage in self.stages),
         )
 
 
 def make_experiment(
-    config: TrainConfig, devices: int, processes: int = 1, info: DatasetInfo | None = None
+    config: TrainConfig,
+    devices: int,
+    processes: int = 1,
+    info: DatasetInfo | None = None,
+    teacher: Teacher | None = None,
 ) -> Experiment:
     """Derives a run from its configuration.
 
@@ -168,6 +181,7 @@ def make_experiment(
       devices: number of devices, of all processes together.
       processes: number of processes.
       info: the dataset info; None reads it from the data set.
+      teacher: the network that the config names as its teacher; None leaves it out.
 
     Raises:
       ValueError: for a field that is out of range or does not fit the others; the message says what is allowed.
@@ -186,12 +200,12 @@ def make_experiment(
             f"{config.epochs:g} epochs of {info.train_examples:,} training images do not fill a batch of "
             f"{config.batch_size:,}: reduce batch_size, or raise epochs or steps"
         )
-    stages = make_stages(config.progressive, spec, total_steps)
+    stages = make_stages(config.progressive, spec, total_steps, steps_per_epoch)
     experiment = Experiment(
         config=config,
         dataset_info=info,
         spec=spec,
-        recipe=_recipe(config, info, steps_per_epoch, total_steps),
+        recipe=_recipe(config, info, steps_per_epoch, total_steps, teacher),
         stages=stages,
         steps_per_epoch=steps_per_epoch,
         total_steps=total_steps,
@@ -200,6 +214,7 @@ def make_experiment(
         eval_batch_size=eval_batch_size,
         evaluate_every=_steps(config.evaluation.every_epochs, steps_per_epoch),
         checkpoint_every=_steps(config.checkpoint.every_epochs, steps_per_epoch),
+        teacher=teacher,
     )
     if not config.tuning:
         return experiment
@@ -212,6 +227,17 @@ def make_experiment(
         ):
             raise ValueError(f"{config.tuning} does not fit the run: {stage.name} has {settings}")
     return dataclasses.replace(experiment, tuning=tuning)
+
+
+def require_teacher(experiment: Experiment) -> None:
+    """Checks that a run whose config names a teacher has it.
+
+    Raises:
+      ValueError: if it does not.
+    """
+    named = experiment.config.distillation.teacher
+    if named and experiment.teacher is None:
+        raise ValueError(f"distillation.teacher is {named!r}, and its weights were not given")
 
 
 def tuned_fields(config: TrainConfig) -> dict[str, Any]:
@@ -264,7 +290,9 @@ def make_model(config: TrainConfig, num_classes: int) -> EfficientNetV2:
     )
 
 
-def _recipe(config: TrainConfig, info: DatasetInfo, steps_per_epoch: float, total_steps: int) -> Recipe:
+def _recipe(
+    config: TrainConfig, info: DatasetInfo, steps_per_epoch: float, total_steps: int, teacher: Teacher | None
+) -> Recipe:
     model = make_model(config, info.num_classes)
     rate = make_schedule(
         config.optimizer.schedule,
@@ -273,16 +301,18 @@ def _recipe(config: TrainConfig, info: DatasetInfo, steps_per_epoch: float, tota
         total_steps=total_steps,
     )
     shapes = variable_shapes(model)["params"]
+    frozen = frozen_parameters(config.optimizer.frozen, config.optimizer.frozen_rows, model.spec, shapes)
     return Recipe(
         model=model,
-        optimizer=make_optimizer(config.optimizer, rate, shapes),
+        optimizer=make_optimizer(config.optimizer, rate, model.spec, shapes, frozen),
         learning_rate=rate,
         loss=make_loss(config.loss),
         family=preprocessing_family(config.data.preprocessing),
         seed=config.seed,
         weight_decay=l2_in_loss(config.optimizer),
         ema_decay=config.ema_decay,
-        frozen=config.optimizer.frozen,
+        frozen=frozen,
+        distillation=make_distillation(config.distillation, teacher, info.num_classes),
         skips_bad_steps=config.optimizer.max_bad_steps > 0,
     )
 

@@ -39,7 +39,10 @@ from effnetv2_jax.train.run_folder.claim import Claim
 
 @dataclasses.dataclass
 class Loop:
-    """A run in progress: its parts, the state after `step` steps, and `saved_step`, the step that was saved last."""
+    """A run in progress: its parts, the state after `step` steps, and `saved_step`, the step that was saved last.
+
+    `constants` are the arguments of a training step after the batch: a teacher's variables, if the run has one.
+    """
 
     experiment: Experiment
     mesh: Mesh
@@ -54,6 +57,7 @@ class Loop:
     step: int
     saved_step: int
     bad_steps: BadSteps
+    constants: tuple[Any, ...] = ()
     broken: BrokenImages | None = None
 
     def to_the_end(self) -> dict[str, Any]:
@@ -84,7 +88,7 @@ class Loop:
         with self.stop.deferred():
             for batch in self._on_devices(batches, stage):
                 self.trace.before(self.step, self.state)
-                self.state, metrics = train_step(self.state, batch)
+                self.state, metrics = train_step(self.state, batch, *self.constants)
                 self.step += 1
                 self.alive.beat("train", self.step)
                 self._after_step(stage, metrics)

@@ -15,16 +15,24 @@ from effnetv2_jax.train.recipe.step import make_train_step
 
 
 def train_program(experiment: Experiment, stage: Stage, mesh: Mesh, microbatches: int = 1) -> Program:
-    """Returns the program of a stage's training step: (state, batch) → (state, metrics), with the state donated."""
+    """Returns the program of a stage's training step: (state, batch) → (state, metrics), with the state donated.
+
+    With a teacher, its variables are a third argument.
+    """
     settings = experiment.settings(stage.name)
     model = experiment.model.clone(remat=settings.remat) if settings.remat else experiment.model
     recipe = dataclasses.replace(experiment.recipe, model=model, accumulation_steps=microbatches)
     whole, divided = sharding.replicated(mesh), sharding.batch_sharded(mesh)
     batch = experiment.abstract_batch(experiment.config.batch_size, stage.image_size)
+    teacher = [sharding.with_sharding(experiment.teacher.variables, whole)] if experiment.teacher else []
     return Program(
         make_train_step(recipe, stage),
-        (sharding.with_sharding(experiment.abstract_state(), whole), sharding.with_sharding(batch, divided)),
-        {"in_shardings": (whole, divided), "out_shardings": (whole, whole), "donate_argnums": 0},
+        (sharding.with_sharding(experiment.abstract_state(), whole), sharding.with_sharding(batch, divided), *teacher),
+        {
+            "in_shardings": (whole, divided, *(whole for _ in teacher)),
+            "out_shardings": (whole, whole),
+            "donate_argnums": 0,
+        },
         settings.compiler_options,
     )
 

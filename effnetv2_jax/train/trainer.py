@@ -21,10 +21,12 @@ from effnetv2_jax.train.devices import sharding
 from effnetv2_jax.train.devices.compiler import enable_cache
 from effnetv2_jax.train.devices.platform import require_platform
 from effnetv2_jax.train.devices.profile import Trace, check_within, parse_steps
-from effnetv2_jax.train.experiment import Experiment, make_experiment
+from effnetv2_jax.train.experiment import Experiment, make_experiment, require_teacher
 from effnetv2_jax.train.loop import Loop
+from effnetv2_jax.train.recipe.distillation import Teacher
 from effnetv2_jax.train.recipe.state import TrainState
 from effnetv2_jax.train.report.reporter import Reporter
+from effnetv2_jax.train.report.tracker import require_tracker
 from effnetv2_jax.train.run import processes
 from effnetv2_jax.train.run.bad_steps import BadSteps
 from effnetv2_jax.train.run.divergence import check_finite, ruined_checkpoint_deleted
@@ -44,6 +46,7 @@ def train(
     initial_variables: InitialVariables | None = None,
     profile: str = "",
     *,
+    teacher: Teacher | None = None,
     accepted_changes: Collection[str] = (),
     own_process: bool = False,
 ) -> dict[str, Any]:
@@ -59,6 +62,7 @@ def train(
         `model.json`, `starts.json`, `owner.json`, `checkpoints/`, `metrics.jsonl`, `heartbeat.json`, `tensorboard/`,
         `curves.png`, `stage_*.png` and `summary.json`.
       initial_variables: model → its variables before step 0; None draws fresh ones.
+      teacher: the network that `distillation.teacher` of the config names.
       profile: the steps START:STOP to trace with the profiler, into `profile/` in the run folder; "" for none.
       accepted_changes: names of fields of the config, of those in `FIELDS_ON_REQUEST`, that may differ from the config
         of the run in the folder; the run goes on with the new values.
@@ -73,6 +77,7 @@ def train(
       FileNotFoundError: if the data does not exist.
       OSError: if the run cannot be saved.
       OwnershipLost: if another process has taken over the folder, which can happen only where files cannot be locked.
+      ImportError: if the tracker that the config names is not installed.
       RuntimeError: if JAX has not found the platform that the config requires, or processes have not joined.
       DeviceMemoryError: if a program does not fit the memory of the devices.
       Diverged: when loss, gradients or state are no longer finite. The latest checkpoint is deleted if the loss of the
@@ -81,14 +86,16 @@ def train(
     """
     traced_steps = parse_steps(profile)
     require_platform(config.platform)
+    require_tracker(config.tracker)
     processes.require_joined()
     enable_cache(config.compilation_cache)
     with contextlib.ExitStack() as stack:
         stop = stack.enter_context(StopSignal(config.grace_seconds, own_process=own_process))
         stack.enter_context(RollCall(stop.request, active=own_process))
         experiment = processes.first_before_others(
-            partial(make_experiment, config, jax.device_count(), jax.process_count())
+            partial(make_experiment, config, jax.device_count(), jax.process_count(), teacher=teacher)
         )
+        require_teacher(experiment)
         stop.check()
         check_run_memory(experiment)
         check_within(traced_steps, experiment.total_steps)
@@ -126,6 +133,8 @@ def train(
         state = _state(experiment, mesh, start, initial_variables)
         bad_steps, step = BadSteps(config.optimizer.max_bad_steps), start.step
         run = Loop(experiment, mesh, claim, programs, saver, stop, alive, report, trace, state, step, step, bad_steps)
+        if teacher:
+            run.constants = (sharding.replicate(teacher.variables, mesh),)
         try:
             if not start.resumes:
                 run.save_first(checkpoints)

@@ -54,6 +54,7 @@ def step_speed(
     whole, divided = sharding.replicated(mesh), sharding.batch_sharded(mesh)
     batch_size = experiment.config.batch_size
     state = jax.device_put(experiment.initial_state(init_variables(experiment.model, 0)), whole)
+    teacher = [jax.device_put(experiment.teacher.variables, whole)] if experiment.teacher else []
     batch = jax.device_put(_random_batch(experiment, batch_size, stage.image_size), divided)
     available = device_memory(experiment.config.device_memory_gib)
     report("compiling the training step")
@@ -68,7 +69,7 @@ def step_speed(
     for number in range(steps + 1):  # the first call is a warm-up
         report(f"timing the training step, {number} of {steps} done" if number else "running the training step once")
         start = time.perf_counter()
-        state, metrics = program(state, batch)
+        state, metrics = program(state, batch, *teacher)
         jax.block_until_ready(metrics)
         seconds.append(time.perf_counter() - start)
     median = float(np.median(seconds[1:]))

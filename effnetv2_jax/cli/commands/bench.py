@@ -73,10 +73,12 @@ def run(arguments: argparse.Namespace) -> int:
     import jax
 
     from effnetv2_jax.analysis.plan import planned_experiment
+    from effnetv2_jax.cli.teacher import load_teacher
     from effnetv2_jax.train.report.console import make_console
 
     parse_topology(arguments.accelerator)  # refuses a wrong name before minutes of timing
-    experiment = planned_experiment(load_config(arguments), jax.device_count())
+    config = load_config(arguments)
+    experiment = planned_experiment(config, jax.device_count(), load_teacher(config))
     if arguments.checkpoint:
         return _time_checkpoints(arguments, experiment)
     with progress_line() as show:

@@ -127,13 +127,14 @@ def _figures(arguments: argparse.Namespace, name: str, plan: Plan, program: Plan
 def _plan(arguments: argparse.Namespace, config: TrainConfig | None, topology: Topology | None) -> Plan:
     from effnetv2_jax.analysis.plan import config_of_variant, make_plan, planned_experiment
     from effnetv2_jax.analysis.program_cost import CACHE
+    from effnetv2_jax.cli.teacher import load_teacher
 
     if config is None:
         chips = topology.chips if topology else 1
         sizes, dtype = _sizes(arguments.sizes or ""), cast("Any", arguments.dtype or "bfloat16")
         config = config_of_variant(arguments.variant, sizes, arguments.batch_per_chip or 64, chips, dtype)
     cache = CACHE if arguments.cache is None else arguments.cache
-    experiment = planned_experiment(config, topology.devices if topology else 1)
+    experiment = planned_experiment(config, topology.devices if topology else 1, load_teacher(config))
     return make_plan(experiment, topology, cache, lambda text: print(text, file=sys.stderr, flush=True))
 
 

@@ -8,6 +8,7 @@ import sys
 from effnetv2_jax.cli.config_file import add_config_argument, load_config
 from effnetv2_jax.cli.initial_weights import initial_variables
 from effnetv2_jax.cli.process_options import add_process_arguments, join_processes
+from effnetv2_jax.cli.teacher import load_teacher
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,6 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
             arguments.workdir,
             initial_variables(config),
             arguments.profile,
+            teacher=load_teacher(config),
             accepted_changes=list(filter(None, arguments.accept_changes.split(","))),
             own_process=True,
         )

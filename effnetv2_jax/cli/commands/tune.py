@@ -50,6 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
     from effnetv2_jax.analysis.program_cost import CACHE
     from effnetv2_jax.analysis.topology import parse_topology
     from effnetv2_jax.analysis.tuner import tune
+    from effnetv2_jax.cli.teacher import load_teacher
     from effnetv2_jax.train.tuning import write_tuning
 
     jax.config.update("jax_platforms", "cpu")  # leaves this machine's accelerator alone
@@ -58,7 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
     if config.tuning:
         raise UsageError("--config.tuning: a search starts without the results of another")
     result = tune(
-        planned_experiment(config, topology.devices),
+        planned_experiment(config, topology.devices, load_teacher(config)),
         topology,
         60 * arguments.budget if arguments.budget else None,
         CACHE if arguments.cache is None else arguments.cache,

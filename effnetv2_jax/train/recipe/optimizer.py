@@ -1,7 +1,8 @@
-"""Optimisers, with gradient clipping and frozen parameters."""
+"""Optimisers, with gradient clipping, learning rates by layer, and frozen parameters."""
 
 import dataclasses
 import math
+from collections.abc import Collection
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -9,7 +10,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from effnetv2_jax.model.specs import ModelSpec
 from effnetv2_jax.train.recipe import parameter_paths
+from effnetv2_jax.train.recipe.layer_rates import rate_factors, with_factors
 from effnetv2_jax.train.recipe.losses import is_decayed
 from effnetv2_jax.train.recipe.schedule import Schedule, ScheduleConfig
 
@@ -26,8 +29,14 @@ class OptimizerConfig:
       epsilon: RMSProp's (inside the root) or AdamW's; None takes 1e-3 for RMSProp and 1e-8 for AdamW.
       weight_decay: weight decay of the kernels: as L2 in the loss for `rmsprop` and `sgd`, decoupled for `adamw`.
       clip_norm: each parameter's gradient is clipped to this norm, and then their global norm is; 0 for no clipping.
+      layer_decay: factor of the learning rate from one block to the one before it, such as 0.9: the classifier has the
+        rate of the schedule, the last block this factor of it, the block before the square of it; 1 for equal rates.
+      head_rate: factor of the learning rate of the classifier.
       frozen: regular expressions, matched at the start of parameter paths, such as `stem` or `block_[0-9]/`. Parameters
-        that match keep their values. A BatchNorm that has such a parameter keeps its statistics too.
+        that match keep their values. A BatchNorm that has such a parameter normalises with its moving averages, as in
+        evaluation, and keeps them.
+      frozen_rows: rows of blocks whose parameters keep their values in the same way, such as `(0, 1, 2)`. The stem is
+        frozen by `frozen`.
       max_bad_steps: number of steps in a row that may be skipped because their loss or gradients are not finite; 0 to
         skip none and stop at the first. A skipped step changes nothing, and the next one has the next batch.
     """
@@ -39,7 +48,10 @@ class OptimizerConfig:
     epsilon: float | None = None
     weight_decay: float = 1e-5
     clip_norm: float = 0.0
+    layer_decay: float = 1.0
+    head_rate: float = 1.0
     frozen: tuple[str, ...] = ()
+    frozen_rows: tuple[int, ...] = ()
     max_bad_steps: int = 0
 
 
@@ -64,11 +76,20 @@ def _adamw(config: OptimizerConfig, rate: Schedule) -> optax.GradientTransformat
 OPTIMIZERS = MappingProxyType({"rmsprop": _rmsprop, "sgd": _sgd, "adamw": _adamw})
 
 
-def make_optimizer(config: OptimizerConfig, rate: Schedule, params: Any) -> optax.GradientTransformation:
-    """Returns the gradient transformation for a tree of parameters, given as arrays or shapes.
+def make_optimizer(
+    config: OptimizerConfig, rate: Schedule, spec: ModelSpec, params: Any, frozen: Collection[str] = ()
+) -> optax.GradientTransformation:
+    """Returns the gradient transformation of a run.
+
+    Args:
+      config: how gradients become updates.
+      rate: the learning rate at each step.
+      spec: the network's architecture.
+      params: the parameters, as arrays or shapes.
+      frozen: paths of the parameters that keep their values; the state has no arrays for them.
 
     Raises:
-      ValueError: for a number out of its range or a frozen pattern that matches nothing.
+      ValueError: for a number out of its range.
     """
     for name, below in (
         ("momentum", 1.0),
@@ -76,19 +97,20 @@ def make_optimizer(config: OptimizerConfig, rate: Schedule, params: Any) -> opta
         ("epsilon", math.inf),
         ("weight_decay", math.inf),
         ("clip_norm", math.inf),
+        ("layer_decay", math.inf),
+        ("head_rate", math.inf),
     ):
         value = getattr(config, name)
         if value is not None and not 0 <= value < below:
             limit = f" and less than {below:g}" if below < math.inf else ""
             raise ValueError(f"optimizer.{name} must be finite and at least 0{limit}, got {value}")
-    # The chain has one part with and without clipping, so that a run may begin or cease to clip.
-    transformation = optax.chain(_clipped(OPTIMIZERS[config.name](config, rate), config.clip_norm))
-    if not config.frozen:
+    # The chain has one part with and without clipping and factors, so that a run may begin or cease to use them.
+    factors = rate_factors(config.layer_decay, config.head_rate, spec, params)
+    transformation = _clipped(OPTIMIZERS[config.name](config, rate), config.clip_norm)
+    transformation = optax.chain(with_factors(transformation, factors))
+    if not frozen:
         return transformation
-    frozen = parameter_paths.matching(params, config.frozen)
-    labels = parameter_paths.unflatten(
-        {path: "frozen" if path in frozen else "trained" for path in parameter_paths.flatten(params)}
-    )
+    labels = parameter_paths.unflatten({path: "frozen" if path in frozen else "trained" for path in factors})
     return optax.partition({"trained": transformation, "frozen": optax.set_to_zero()}, labels)
 
 

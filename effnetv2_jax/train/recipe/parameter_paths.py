@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
+import jax
 from flax import traverse_util
 
 
@@ -17,6 +18,32 @@ def flatten(tree: Any) -> dict[str, Any]:
 def unflatten(flat: dict[str, Any]) -> Any:
     """Returns the tree that `flatten` was given."""
     return traverse_util.unflatten_dict(flat, sep="/")
+
+
+def split(tree: Any, paths: Collection[str]) -> tuple[Any, Any]:
+    """Returns the leaves of a tree that are not at some paths, and those that are, as two trees."""
+    flat = flatten(tree)
+    others = {path: leaf for path, leaf in flat.items() if path not in paths}
+    return unflatten(others), unflatten({path: leaf for path, leaf in flat.items() if path in paths})
+
+
+def merged(one: Any, other: Any) -> Any:
+    """Returns a tree with the leaves of two, such as those that `split` returns."""
+    return unflatten(flatten(one) | flatten(other))
+
+
+def of_leaf(path: Sequence[Any]) -> str:
+    """Returns the path of the parameter that a leaf belongs to, in any tree that contains trees of parameters.
+
+    Args:
+      path: the leaf's own path, as `jax.tree_util` gives it. The keys of dicts at its end are those of the parameter.
+    """
+    names: list[str] = []
+    for key in reversed(path):
+        if not isinstance(key, jax.tree_util.DictKey):
+            break
+        names.append(str(key.key))
+    return "/".join(reversed(names))
 
 
 def matching(tree: Any, patterns: Sequence[str]) -> set[str]:

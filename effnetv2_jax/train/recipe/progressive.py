@@ -5,6 +5,7 @@ Each stage has its own program: everything in a `Stage` is a constant of the com
 
 import bisect
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Literal
@@ -18,7 +19,8 @@ from effnetv2_jax.model.specs import ModelSpec
 class Stage:
     """A stretch of training with one image size and one strength of regularisation.
 
-    It covers the steps `first_step` ≤ step < `end_step`. `image_size` is a side in pixels.
+    It covers the steps `first_step` ≤ step < `end_step`. `image_size` is a side in pixels. With `head_only`, only the
+    classifier is trained, and the rest of the network runs as in evaluation.
     """
 
     index: int
@@ -30,6 +32,7 @@ class Stage:
     cutmix_alpha: float
     dropout_rate: float
     drop_path_rate: float
+    head_only: bool = False
 
     @property
     def name(self) -> str:
@@ -59,6 +62,8 @@ class ProgressiveConfig:
       cutmix_alpha: α of CutMix's distribution Beta(α, α); 0 for no CutMix.
       dropout_rate: probability that a pooled feature is dropped.
       drop_path_rate: block i of n, counted from 0, is skipped by an image with the probability drop_path_rate · i / n.
+      head_epochs: epochs before the other stages in which only the classifier is trained, as a stage of its own with
+        the images of the first one; 0 for none.
     """
 
     preset: Literal["official", "paper", "custom"] = "official"
@@ -69,6 +74,7 @@ class ProgressiveConfig:
     cutmix_alpha: tuple[float, ...] = ()
     dropout_rate: tuple[float, ...] = ()
     drop_path_rate: tuple[float, ...] = ()
+    head_epochs: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -169,33 +175,50 @@ _LIMITS = MappingProxyType(
 )
 
 
-def make_stages(config: ProgressiveConfig, spec: ModelSpec, total_steps: int) -> tuple[Stage, ...]:
+def make_stages(
+    config: ProgressiveConfig, spec: ModelSpec, total_steps: int, steps_per_epoch: float = 1.0
+) -> tuple[Stage, ...]:
     """Returns the stages of a run of `total_steps`, which have equal numbers of steps up to rounding.
 
-    A single stage takes the last value of each quantity.
+    A single stage takes the last value of each quantity. A stage for the classifier alone comes before them.
 
     Raises:
       ValueError: for a preset without stages for the variant, a wrong number of values, a value out of
         its limits, images too small for the network, or more stages than steps.
     """
-    if not 1 <= config.stages <= total_steps:
-        raise ValueError(f"stages must be between 1 and the number of steps ({total_steps}), got {config.stages}")
+    if not 0 <= config.head_epochs < math.inf:
+        raise ValueError(f"progressive.head_epochs must be finite and at least 0, got {config.head_epochs}")
+    head_steps = max(1, round(config.head_epochs * steps_per_epoch)) if config.head_epochs else 0
+    steps = total_steps - head_steps
+    if head_steps and steps < 1:
+        raise ValueError(
+            f"progressive.head_epochs {config.head_epochs:g} is {head_steps:,} steps, which leaves none of the run's "
+            f"{total_steps:,} for the rest of the network"
+        )
+    if not 1 <= config.stages <= steps:
+        raise ValueError(f"stages must be between 1 and the number of steps ({steps}), got {config.stages}")
     values = PRESETS[config.preset](spec, config.stages)
     for name in values:
         if override := getattr(config, name):
             values[name] = _stage_values(name, override, config.stages)
     _check(values, spec)
-    ends = [total_steps * (k + 1) // config.stages for k in range(config.stages)]
-    return tuple(
+    ends = [head_steps + steps * (k + 1) // config.stages for k in range(config.stages)]
+    stages = [
         Stage(
-            index=k,
-            first_step=ends[k - 1] if k else 0,
+            index=k + (head_steps > 0),
+            first_step=ends[k - 1] if k else head_steps,
             end_step=ends[k],
             image_size=int(values["image_size"][k]),
             **{name: values[name][k] for name in _LIMITS},
         )
         for k in range(config.stages)
-    )
+    ]
+    if head_steps:
+        head = dataclasses.replace(
+            stages[0], index=0, first_step=0, end_step=head_steps, drop_path_rate=0.0, head_only=True
+        )
+        stages.insert(0, head)
+    return tuple(stages)
 
 
 def stage_at(stages: Sequence[Stage], step: int) -> Stage:

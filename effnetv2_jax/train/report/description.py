@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Any
 
 from effnetv2_jax.data.config import DatasetInfo
 from effnetv2_jax.model.specs import ModelSpec
@@ -25,6 +27,9 @@ class RunDescription:
       steps_per_epoch: steps in one pass over the training split; not always a whole number.
       eval_size: side of the evaluation images in pixels.
       reported_weights: `raw` or `averaged`: the weights whose accuracy chooses the best checkpoint.
+      tracker: the tracker that also gets the metrics, `wandb` or `trackio`; "" for none.
+      tracker_project: the project in which it shows the run.
+      config: the configuration's fields by dotted name, for the tracker.
     """
 
     recipe: Recipe
@@ -37,6 +42,9 @@ class RunDescription:
     steps_per_epoch: float
     eval_size: int
     reported_weights: str
+    tracker: str
+    tracker_project: str
+    config: Mapping[str, Any]
 
     @property
     def spec(self) -> ModelSpec:

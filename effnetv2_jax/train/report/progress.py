@@ -91,7 +91,8 @@ def stage_table(run: RunDescription) -> rich.table.Table:
         magnitude = [f"{stage.magnitude:.4g}"] if has_magnitude else []
         rates = (stage.mixup_alpha, stage.cutmix_alpha, stage.dropout_rate, stage.drop_path_rate)
         steps = f"{stage.first_step}–{stage.end_step}"
-        values = (str(stage.index + 1), steps, str(stage.image_size), *magnitude, *(f"{rate:.3g}" for rate in rates))
+        number = f"{stage.index + 1}, classifier only" if stage.head_only else str(stage.index + 1)
+        values = (number, steps, str(stage.image_size), *magnitude, *(f"{rate:.3g}" for rate in rates))
         table.add_row(*values)
     table.add_row("evaluation", "", str(run.eval_size))
     return table

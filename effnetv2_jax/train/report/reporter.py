@@ -25,6 +25,7 @@ from effnetv2_jax.train.report.description import RunDescription
 from effnetv2_jax.train.report.metrics import MetricsWriter
 from effnetv2_jax.train.report.preview import draw_batch
 from effnetv2_jax.train.report.progress import Progress, stage_table
+from effnetv2_jax.train.report.tracker import Tracker
 from effnetv2_jax.train.run.processes import is_first
 from effnetv2_jax.train.run_folder.claim import SUMMARY
 from effnetv2_jax.train.run_folder.json_file import write_json
@@ -44,6 +45,11 @@ class Reporter:
         self._peak_flops = peak_flops(jax.devices())
         self._progress = Progress(run.stages, first_step, shown=self._active)
         self._writer = MetricsWriter(folder, first_step, self.warn) if self._active else None
+        self._tracker = (
+            Tracker(run.tracker, run.tracker_project, folder, run.config, self.warn)
+            if self._active and run.tracker
+            else None
+        )
         self._mark = (time.monotonic(), first_step)
         self._busy_seconds = 0.0  # steps, saving and evaluations, but not waiting for programs
         self._latest: tuple[int, Results | None] = (-1, None)
@@ -56,6 +62,8 @@ class Reporter:
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
         self._progress.__exit__(kind, *rest)
         try:
+            if self._tracker:
+                self._tracker.close()
             if self._writer:
                 self._writer.close()
         except OSError as error:
@@ -240,6 +248,8 @@ class Reporter:
     def _write(self, step: int, values: Mapping[str, float]) -> None:
         if self._writer:
             self._writer.write(step, values)
+        if self._tracker:
+            self._tracker.log(step, values)
 
 
 def _processes() -> str:

@@ -37,6 +37,7 @@ class RunIdentity:
       rules: the fields that may change.
       data_origin: description of the data; equal descriptions mean equal examples.
       data_sizes: digest of the sizes of the files of images; "" if they are unknown.
+      teacher: digest of the weights of the network that the run learns from; "" if there is none.
       card: the provenance of the run's weights.
       stage_ends: the last step of each stage.
     """
@@ -46,12 +47,14 @@ class RunIdentity:
     rules: ChangeRules
     data_origin: str
     data_sizes: str
+    teacher: str
     card: Mapping[str, str]
     stage_ends: tuple[int, ...]
 
     def data(self) -> dict[str, str]:
-        """Returns the description of the data as it is kept in the folder."""
-        return {"origin": self.data_origin, "sizes": self.data_sizes}
+        """Returns the description of the data, and of the teacher if there is one, as it is kept in the folder."""
+        teacher = {"teacher": self.teacher} if self.teacher else {}
+        return {"origin": self.data_origin, "sizes": self.data_sizes, **teacher}
 
 
 class News(NamedTuple):
@@ -173,6 +176,8 @@ def _check_data(folder: epath.Path, identity: RunIdentity) -> None:
     other = f"{folder} contains a run on other data; use another --workdir or the same data"
     if data and data.get("origin") != identity.data_origin:
         raise ValueError(f"{other}. Then: {data.get('origin')}; now: {identity.data_origin}")
+    if data and data.get("teacher", "") != identity.teacher:
+        raise ValueError(f"{folder} contains a run with another teacher; its weights differ from those given now")
     sizes = data.get("sizes", "")
     if sizes and identity.data_sizes and sizes != identity.data_sizes:
         raise ValueError(f"{other}. Files have been replaced: the names are the same, but the sizes differ")
