@@ -11,12 +11,14 @@ from PIL import Image
 
 from effnetv2_jax import VARIANTS, save_variables
 from effnetv2_jax.cli.initial_weights import initial_variables
+from effnetv2_jax.cli.teacher import load_teacher
 from effnetv2_jax.data.config import DataConfig, DatasetInfo
 from effnetv2_jax.data.sources.datasets import DATASETS, resolve_splits
 from effnetv2_jax.model.efficientnetv2 import create_model
 from effnetv2_jax.model.variables import init_variables
 from effnetv2_jax.train import experiment
 from effnetv2_jax.train.config import EvaluationConfig, ModelConfig, TrainConfig, flatten
+from effnetv2_jax.train.recipe.distillation import DistillationConfig
 from effnetv2_jax.train.recipe.progressive import ProgressiveConfig
 from effnetv2_jax.train.trainer import train
 
@@ -131,7 +133,7 @@ def recording(config, reads, prefix=""):
 
 
 def test_a_run_uses_every_field(tmp_path):
-    """Trains for two steps on a folder of images, from saved weights."""
+    """Trains for two steps on a folder of images, from saved weights, which are its teacher as well."""
     rng = np.random.default_rng(0)
     for k in range(20):
         path = tmp_path / "images" / "train" / "ab"[k % 2] / f"{k}.png"
@@ -139,12 +141,14 @@ def test_a_run_uses_every_field(tmp_path):
         Image.fromarray(rng.integers(0, 256, (20, 30, 3), np.uint8)).save(path)
     model = ModelConfig("efficientnetv2-b0", width=0.25, depth=0.1)
     weights = tmp_path / "weights.safetensors"
-    save_variables(str(weights), init_variables(create_model(model.spec()), 0), model.spec(), target="timm")
+    variables = init_variables(create_model(model.spec(), num_classes=2), 0)
+    save_variables(str(weights), variables, model.spec(), target="timm")
     config = TrainConfig(
         model=model,
         data=DataConfig("folder", data_dir=str(tmp_path / "images")),
         progressive=ProgressiveConfig("custom", stages=1, image_size=(17,)),
         evaluation=EvaluationConfig(image_size=17, batch_size=2),
+        distillation=DistillationConfig(str(weights), "timm"),
         batch_size=8,
         epochs=1.0,
         init_from=str(weights),
@@ -153,6 +157,6 @@ def test_a_run_uses_every_field(tmp_path):
     )
     reads = set()
     config = recording(config, reads)
-    summary = train(config, str(tmp_path / "run"), initial_variables(config))
+    summary = train(config, str(tmp_path / "run"), initial_variables(config), teacher=load_teacher(config))
     assert summary["steps"] == 2
     assert flatten(TrainConfig()).keys() - reads == set()

@@ -96,5 +96,5 @@ def test_a_run_does_not_resume_with_another_teacher(straight, tmp_path):
 
 
 def test_a_teacher_that_was_not_given_is_asked_for(tmp_path):
-    with pytest.raises(ValueError, match="distillation.teacher is 'missing', and its weights were not given"):
+    with pytest.raises(ValueError, match=r"distillation.teacher is 'missing', and its weights were not given"):
         trainer.train(smoke_config("--config.distillation.teacher=missing"), str(tmp_path))

@@ -116,3 +116,27 @@ def test_stages_cover_every_step_once_and_are_equally_long(total_steps, count):
 def test_values_out_of_range_are_refused(variant, fields, message):
     with pytest.raises(ValueError, match=message):
         stages(variant, **fields)
+
+
+def test_a_stage_for_the_classifier_comes_first_and_the_others_share_the_rest():
+    config = ProgressiveConfig(
+        preset="custom", stages=2, image_size=(32, 64), drop_path_rate=(0.2, 0.4), head_epochs=1.5
+    )
+    stages = make_stages(config, VARIANTS["efficientnetv2-b0"], 100, steps_per_epoch=10.0)
+    assert [(stage.name, stage.first_step, stage.end_step) for stage in stages] == [
+        ("stage_1", 0, 15),
+        ("stage_2", 15, 57),
+        ("stage_3", 57, 100),
+    ]
+    assert [stage.head_only for stage in stages] == [True, False, False]
+    assert [stage.image_size for stage in stages] == [32, 32, 64]
+    assert [stage.drop_path_rate for stage in stages] == [0.0, 0.2, 0.4]
+
+
+@pytest.mark.parametrize(
+    ("epochs", "message"), [(-1.0, "head_epochs .* at least 0, got -1.0"), (10.0, "10 is 100 steps, .* leaves none")]
+)
+def test_a_stage_for_the_classifier_that_does_not_fit_is_refused(epochs, message):
+    config = ProgressiveConfig(preset="custom", stages=1, image_size=(32,), head_epochs=epochs)
+    with pytest.raises(ValueError, match=message):
+        make_stages(config, VARIANTS["efficientnetv2-b0"], 100, steps_per_epoch=10.0)
