@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -76,7 +77,7 @@ class Distillation:
           variables: the teacher's variables.
         """
         seen = renormalized(images, family, self.family)
-        taught = jax.lax.stop_gradient(self.model.apply(variables, seen, train=False))
+        taught: Any = jax.lax.stop_gradient(self.model.apply(variables, seen, train=False))
         mine, taught = (jax.nn.log_softmax(each / self.temperature) for each in (logits, taught))
         return self.temperature**2 * optax.losses.kl_divergence_with_log_targets(mine, taught)
 

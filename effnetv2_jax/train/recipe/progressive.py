@@ -209,6 +209,7 @@ def make_stages(
             first_step=ends[k - 1] if k else head_steps,
             end_step=ends[k],
             image_size=int(values["image_size"][k]),
+            head_only=False,
             **{name: values[name][k] for name in _LIMITS},
         )
         for k in range(config.stages)

@@ -95,7 +95,7 @@ def make_train_step(recipe: Recipe, stage: Stage) -> TrainStep:
         divide into BatchNorm groups.
     """
 
-    def train_step(state: TrainState, batch: Batch, teacher: Variables | None = None) -> tuple[TrainState, Metrics]:
+    def train_step(state: TrainState, batch: Batch, *teacher: Variables) -> tuple[TrainState, Metrics]:
         held = recipe.held(stage, state.params)
         trained, fixed = parameter_paths.split(state.params, held) if held else (state.params, {})
         model = recipe.model.clone(
@@ -109,7 +109,7 @@ def make_train_step(recipe: Recipe, stage: Stage) -> TrainStep:
             xent, l2 = recipe.loss(logits, targets).mean(), l2_penalty(params, recipe.weight_decay)
             loss, parts = xent, {"xent": xent}
             if recipe.distillation:
-                distance = recipe.distillation.loss(logits, images, recipe.family, teacher).mean()
+                distance = recipe.distillation.loss(logits, images, recipe.family, *teacher).mean()
                 share = recipe.distillation.weight
                 loss, parts = (1.0 - share) * xent + share * distance, {"xent": xent, "distillation": distance}
             accuracy = jnp.mean((logits.argmax(-1) == targets.argmax(-1)).astype(jnp.float32))
