@@ -41,7 +41,7 @@ class Child:
         self.process.kill()
         self.process.communicate()
 
-    def wait_until(self, happened, seconds=240):
+    def wait_until(self, happened, seconds=900):
         """Waits until a condition holds, and returns False if the process ends before."""
         deadline = time.monotonic() + seconds
         while not happened():

@@ -13,6 +13,9 @@ from effnetv2_jax.train.checkpoint.checkpoints import CHECKPOINTS, Checkpoints
 
 GRACE = 10
 IN_ANY_PHASE = ("start", "restore", "input", "compile", "train", "evaluation", "save")
+ONE_STAGE = (
+    "--config.progressive.stages=1", "--config.progressive.image_size=(17,17)", "--config.evaluation.image_size=17",
+)  # fmt: skip
 EVALUATING = ("--config.evaluation.every_epochs=0.01",)
 LONG = ("--config.steps=100000", "--config.checkpoint.every_epochs=0.05")
 
@@ -37,8 +40,10 @@ def saved(workdir):
 )
 def test_a_signal_stops_a_run_in_any_phase_within_its_grace_period(tmp_path, phase, number, overrides, grace, waits):
     workdir = tmp_path / "run"
-    with Child(workdir, f"--config.grace_seconds={grace}", *overrides, phase=phase) as child:
+    with Child(workdir, f"--config.grace_seconds={grace}", *ONE_STAGE, *overrides, phase=phase) as child:
         assert child.wait_until(child.waiting.exists), child.ended()
+        if phase == "compile":  # the state before the first step is saved meanwhile
+            assert child.wait_until((workdir / CHECKPOINTS / "0").exists), child.ended()
         before = saved(workdir)
         child.process.send_signal(number)
         start = time.monotonic()
@@ -61,7 +66,7 @@ def test_a_signal_stops_a_run_in_any_phase_within_its_grace_period(tmp_path, pha
 @pytest.mark.parametrize("phase", ["start", pytest.param("save", marks=pytest.mark.slow)])
 def test_a_second_signal_ends_the_process_at_once_and_leaves_what_is_saved(tmp_path, phase):
     workdir = tmp_path / "run"
-    with Child(workdir, "--config.grace_seconds=1000", *LONG, phase=phase) as child:
+    with Child(workdir, "--config.grace_seconds=1000", *ONE_STAGE, *LONG, phase=phase) as child:
         assert child.wait_until(child.waiting.exists), child.ended()
         before = saved(workdir)
         child.process.send_signal(signal.SIGTERM)
@@ -87,8 +92,8 @@ def test_a_second_signal_ends_the_process_at_once_and_leaves_what_is_saved(tmp_p
 def test_one_of_two_processes_is_told_and_both_stop_within_the_grace_period(tmp_path, phase, told):
     workdir, waiting = tmp_path / "run", tmp_path / "WAITING"
     with Children(
-        "train", "--config=configs/smoke.py", f"--workdir={workdir}", f"--config.grace_seconds={GRACE}", *LONG,
-        *(EVALUATING if phase == "evaluation" else ()), phase=phase, folder=tmp_path,
+        "train", "--config=configs/smoke.py", f"--workdir={workdir}", f"--config.grace_seconds={GRACE}",
+        *ONE_STAGE, *LONG, *(EVALUATING if phase == "evaluation" else ()), phase=phase, folder=tmp_path,
     ) as children:  # fmt: skip
         children.wait_until(waiting.exists)
         if phase not in ("start", "restore"):
