@@ -16,7 +16,9 @@ def silence_libraries() -> None:
     # several lines at start-up. It speeds up only convolutions and matrix products, which the input pipeline lacks.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
-    for name in ("absl", "orbax"):  # Orbax logs the traceback of an error through absl, and then raises the error
+    # Orbax logs the traceback of an error through absl, and leaves those of its other tasks to asyncio, which logs them
+    # whenever it notices. The error itself is raised.
+    for name in ("absl", "orbax", "asyncio"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     logging.basicConfig(format="%(message)s")
     logging.getLogger("effnetv2_jax").setLevel(logging.INFO)

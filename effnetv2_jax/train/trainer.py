@@ -108,7 +108,7 @@ def train(
         report = stack.enter_context(Reporter(experiment.description(), folder, start.step))
 
         def check(arrays: Arrays, step: int) -> None:
-            check_finite(arrays, step)
+            check_finite(arrays, step, stages=experiment.stages, learning_rate=experiment.recipe.learning_rate)
             report.flush()  # a run that resumes from this checkpoint must find all rows up to it
 
         saver = stack.enter_context(

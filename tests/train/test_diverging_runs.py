@@ -11,16 +11,27 @@ from effnetv2_jax.train.run.divergence import Diverged
 from effnetv2_jax.train.run.preemption import Stopped
 from effnetv2_jax.train.trainer import train
 
+RATE = "optimizer.schedule.base_rate"
+SAVED_AT_EACH_STEP = (
+    "--config.progressive.stages=1", "--config.progressive.image_size=(17,17)",
+    "--config.checkpoint.every_epochs=0.001", "--config.log_every_steps=100",
+)  # fmt: skip
 
-def broken_variables(model):
-    """Returns variables that give a loss of NaN."""
-    variables = init_variables(model, 0)
-    variables["params"]["classifier"]["bias"][0] = np.nan
-    return variables
 
+@pytest.mark.parametrize(
+    ("part", "layer", "name"), [("params", "classifier", "bias"), ("batch_stats", "stem_norm", "mean")]
+)
+def test_a_state_that_is_not_finite_stops_the_run_without_saving(tmp_path, part, layer, name):
+    """A BatchNorm statistic that is not finite changes no loss in training, so only the look at the state shows it."""
 
-def test_a_state_that_is_not_finite_stops_the_run_without_saving(tmp_path):
-    with pytest.raises(FloatingPointError, match=r"classifier/bias is not finite after step 0"):
+    def broken_variables(model):
+        variables = init_variables(model, 0)
+        variables[part][layer][name][0] = np.nan
+        return variables
+
+    with pytest.raises(
+        FloatingPointError, match=rf"{layer}/{name} is not finite after step 0 .*stage 1, learning rate"
+    ):
         train(smoke_config(), str(tmp_path), broken_variables)
     assert saved_steps(tmp_path) == []
 
@@ -34,17 +45,22 @@ def test_a_state_that_is_not_finite_stops_the_run_without_saving(tmp_path):
 )
 def test_a_run_that_diverges_deletes_the_checkpoint_that_caused_it(tmp_path, base_rate, message, kept):
     """It saves after each step. A step with a far too large rate has a finite loss, but leaves a useless state."""
-    config = smoke_config(
-        f"--config.optimizer.schedule.base_rate={base_rate}",
-        "--config.progressive.stages=1",
-        "--config.progressive.image_size=(17,17)",
-        "--config.checkpoint.every_epochs=0.001",
-        "--config.log_every_steps=100",
-    )
+    config = smoke_config(f"--config.{RATE}={base_rate}", *SAVED_AT_EACH_STEP)
     for _ in range(2):  # the second run resumes from the checkpoint that is kept
         with pytest.raises(Diverged, match=message):
             train(config, str(tmp_path))
         assert saved_steps(tmp_path) == kept
+
+
+def test_a_run_that_has_diverged_goes_on_with_another_learning_rate_if_asked(tmp_path):
+    with pytest.raises(Diverged, match=r"steps: 0$"):
+        train(smoke_config(f"--config.{RATE}=1e39", *SAVED_AT_EACH_STEP), str(tmp_path))
+    lower = smoke_config(*SAVED_AT_EACH_STEP)
+    with pytest.raises(ValueError, match=f"--accept-changes {RATE} changes the run from now on"):
+        train(lower, str(tmp_path))
+    summary = train(lower, str(tmp_path), accepted_changes=[RATE])
+    assert (summary["steps"], saved_steps(tmp_path)[-1]) == (12, 12)
+    assert [row["step"] for row in rows(tmp_path) if "raw/top1" in row] == [12]
 
 
 def test_a_skipped_step_is_reported_and_a_resumed_run_still_ends_with_the_same_bits(tmp_path, monkeypatch, capsys):

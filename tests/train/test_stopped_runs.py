@@ -3,6 +3,7 @@
 import signal
 
 import pytest
+from train.run.child import note_batches, noted_batches
 from train.run.processes import Children
 from train.smoke import assert_same_run, rows, smoke_config, stopping_at
 
@@ -24,7 +25,16 @@ OVERRIDES = (
 
 
 def train(workdir):
-    return trainer.train(smoke_config(*OVERRIDES), str(workdir))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop.Loop, "_watched", note_batches(loop.Loop._watched, workdir / "batches_0.txt"))
+        trainer.train(smoke_config(*OVERRIDES), str(workdir))
+
+
+def assert_same_batches_and_run(workdir, other, process=0):
+    expected = noted_batches(other / f"batches_{process}.txt")
+    assert sorted(expected) == list(range(STEPS))
+    assert noted_batches(workdir / f"batches_{process}.txt") == expected
+    assert_same_run(workdir, other)
 
 
 @pytest.fixture(scope="module")
@@ -83,28 +93,30 @@ def stopped_and_resumed(workdir, monkeypatch, *moments):
 
 def test_a_run_that_is_stopped_at_every_kind_of_moment_ends_with_the_same_bits(straight, tmp_path, monkeypatch):
     stopped_and_resumed(tmp_path, monkeypatch, "in an evaluation", "at the end of an epoch", "in the last evaluation")
-    assert_same_run(tmp_path, straight)
+    assert_same_batches_and_run(tmp_path, straight)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_a_run_that_is_stopped_once_ends_with_the_same_bits(straight, tmp_path, monkeypatch, moment):
     stopped_and_resumed(tmp_path, monkeypatch, moment)
-    assert_same_run(tmp_path, straight)
+    assert_same_batches_and_run(tmp_path, straight)
 
 
 @pytest.mark.slow
 def test_two_processes_that_are_stopped_and_resumed_end_with_the_same_bits(tmp_path):
     for name, stops in (("straight", 0), ("stopped", 2)):
         arguments = ("train", "--config=configs/smoke.py", f"--workdir={tmp_path / name}", *OVERRIDES)
+        (tmp_path / name).mkdir()
         for told in range(stops):
             before = rows(tmp_path / name)
-            with Children(*arguments) as children:
+            with Children(*arguments, phase="batches", folder=tmp_path / name) as children:
                 children.wait_until(lambda before=before, name=name: len(rows(tmp_path / name)) > len(before) + 7)
                 children.signal(told, signal.SIGTERM)
                 ended = children.ended()
             assert [code for code, *_ in ended] == [75, 75], ended
-        with Children(*arguments) as children:
+        with Children(*arguments, phase="batches", folder=tmp_path / name) as children:
             ended = children.ended()
         assert [code for code, *_ in ended] == [0, 0], ended
-    assert_same_run(tmp_path / "stopped", tmp_path / "straight")
+    for process in range(2):
+        assert_same_batches_and_run(tmp_path / "stopped", tmp_path / "straight", process)

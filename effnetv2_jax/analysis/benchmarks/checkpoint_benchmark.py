@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -31,10 +32,11 @@ def checkpoint_speed(experiment: Experiment, saves: int, report: Callable[[str],
     """
     variables = init_variables(experiment.model, 0)
     state = jax.block_until_ready(sharding.replicate(experiment.initial_state(variables), sharding.make_mesh()))
+    check = partial(check_finite, stages=experiment.stages, learning_rate=experiment.recipe.learning_rate)
     seconds: dict[str, list[float]] = {name: [] for name in ("blocked", "copy", "save", "restore")}
     with tempfile.TemporaryDirectory() as folder:
         checkpoints = Checkpoints(epath.Path(folder))
-        with Saver(checkpoints, CheckpointConfig(keep=1), check=check_finite, warn=report) as saver:
+        with Saver(checkpoints, CheckpointConfig(keep=1), check=check, warn=report) as saver:
             for number in range(saves + 1):  # the first one is a warm-up
                 report(f"timing checkpoints, {number} of {saves} done")
                 start = time.perf_counter()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -13,7 +13,7 @@ import numpy as np
 from effnetv2_jax.train.checkpoint.arrays import Arrays
 from effnetv2_jax.train.checkpoint.checkpoints import Checkpoints
 from effnetv2_jax.train.checkpoint.saver import Saver
-from effnetv2_jax.train.recipe.progressive import Stage
+from effnetv2_jax.train.recipe.progressive import Stage, stage_at
 
 REMEDY = "lower the learning rate or set optimizer.clip_norm"
 """What to do about a run that has diverged."""
@@ -65,8 +65,7 @@ def what_is_bad(metrics: Mapping[str, Any]) -> str:
 
 def where(metrics: Mapping[str, Any], stage: Stage, params: Any) -> str:
     """Says where a run is: its stage, learning rate, loss, and the norms of the gradients and the parameters."""
-    leaves = [np.asarray(leaf.addressable_data(0), np.float64) for leaf in jax.tree.leaves(params)]
-    norm = math.sqrt(sum(float(np.vdot(leaf, leaf)) for leaf in leaves))
+    norm = _norm(leaf.addressable_data(0) for leaf in jax.tree.leaves(params))
     rate, loss, grad_norm = (float(metrics[name]) for name in ("learning_rate", "loss", "grad_norm"))
     return (
         f"stage {stage.index + 1}, learning rate {rate:.4g}, loss {loss:.4g}, norm of the gradients {grad_norm:.4g}, "
@@ -74,7 +73,12 @@ def where(metrics: Mapping[str, Any], stage: Stage, params: Any) -> str:
     )
 
 
-def check_finite(arrays: Arrays, step: int) -> None:
+def _norm(arrays: Iterable[Any]) -> float:
+    doubles = (np.asarray(array, np.float64) for array in arrays)
+    return math.sqrt(sum(float(np.vdot(array, array)) for array in doubles))
+
+
+def check_finite(arrays: Arrays, step: int, *, stages: Sequence[Stage], learning_rate: Callable[[int], Any]) -> None:
     """Checks that the arrays of a state are finite, including the optimiser's state and the averages.
 
     The check runs on the host, at several GB a second. XLA would take most of a minute to compile a program over so
@@ -83,16 +87,23 @@ def check_finite(arrays: Arrays, step: int) -> None:
     Args:
       arrays: each array of the state by its path.
       step: the step after which the state was copied.
+      stages: the stages of the run, for the message.
+      learning_rate: step → learning rate, for the message.
 
     Raises:
-      Diverged: if they are not; the message names the first array and counts its numbers that are not finite.
+      Diverged: if they are not; the message names the first array, counts its numbers that are not finite, and says
+        where the run was.
     """
     for name, array in arrays.items():
         finite = np.isfinite(array)
         if not finite.all():
+            last = max(step - 1, 0)  # the step that gave this state is the one before `step`, counted from 0
+            norm = _norm(value for key, value in arrays.items() if key.startswith("params/"))
             raise Diverged(
                 f"{name} is not finite after step {step} ({finite.size - np.count_nonzero(finite):,} of its "
-                f"{finite.size:,} numbers), so the state is not saved; {REMEDY}"
+                f"{finite.size:,} numbers; stage {stage_at(stages, last).index + 1}, learning rate "
+                f"{float(learning_rate(last)):.4g}, norm of the parameters {norm:.4g}), so the state is not saved; "
+                f"{REMEDY}"
             )
 
 

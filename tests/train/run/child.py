@@ -4,11 +4,14 @@ As a script: `python child.py PHASE train …` runs the command line, and writes
 once the phase is reached.
 """
 
+import hashlib
 import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parent.parent.parent.parent
 
@@ -38,7 +41,7 @@ class Child:
         self.process.kill()
         self.process.communicate()
 
-    def wait_until(self, happened, seconds=240):
+    def wait_until(self, happened, seconds=900):
         """Waits until a condition holds, and returns False if the process ends before."""
         deadline = time.monotonic() + seconds
         while not happened():
@@ -54,6 +57,28 @@ class Child:
         return self.process.returncode, out, err
 
 
+def note_batches(watched: Callable[..., Iterator[Any]], path: Path) -> Callable[..., Iterator[Any]]:
+    """Returns a form of `Loop._watched` that appends the step and the digest of each batch to a file."""
+
+    def noted(self: Any, batches: Iterator[Any]) -> Iterator[Any]:
+        for step, batch in enumerate(watched(self, batches), self.step):
+            digest = hashlib.sha256(b"".join(batch[name].tobytes() for name in sorted(batch))).hexdigest()
+            with path.open("a") as file:
+                file.write(f"{step} {digest}\n")
+            yield batch
+
+    return noted
+
+
+def noted_batches(*paths: Path) -> dict[int, str]:
+    """Returns the digest of the batch of each step. A step that was repeated must have had the same batch again."""
+    found: dict[int, str] = {}
+    for line in "".join(path.read_text() for path in paths).splitlines():
+        step, digest = line.split()
+        assert found.setdefault(int(step), digest) == digest, f"step {step} has had two different batches"
+    return found
+
+
 def stay() -> None:
     """Announces that the phase is reached, and stays in it for an hour."""
     Path("WAITING").touch()
@@ -67,8 +92,15 @@ def stay_in(phase: str) -> None:
     from effnetv2_jax.train.devices import compiler
     from effnetv2_jax.train.run import processes
 
-    if phase == "start":  # as if the data set took an hour to open, in code that is not Python
+    if phase == "batches":  # notes all batches, each process in a file of its own
+        process = next((word[-1] for word in sys.argv if word.startswith("--process-index=")), "0")
+        loop.Loop._watched = note_batches(loop.Loop._watched, Path(f"batches_{process}.txt"))
+    elif phase == "start":  # as if the data set took an hour to open, in code that is not Python
         trainer.make_experiment = lambda *_: stay()
+    elif phase == "restore":  # as if a checkpoint took an hour to read
+        trainer.find_start = lambda *_: stay()
+    elif phase == "input":  # as if the first batch took an hour
+        loop.Loop._watched = lambda *_: (stay() for _ in (1,))
     elif phase == "compile":  # as if a program took an hour to compile, in its thread
         compiler.compile_within = lambda *_: stay()
     elif phase == "evaluation":  # as if the evaluation had a million batches

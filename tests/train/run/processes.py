@@ -51,7 +51,7 @@ class Children:
                 process.kill()
             process.communicate()
 
-    def wait_until(self, happened, seconds=240):
+    def wait_until(self, happened, seconds=900):
         """Waits until a condition holds, and fails if a process ends before."""
         deadline = time.monotonic() + seconds
         while not happened():
@@ -63,7 +63,7 @@ class Children:
     def signal(self, index: int, number: signal.Signals):
         self.processes[index].send_signal(number)
 
-    def ended(self, seconds=240):
+    def ended(self, seconds=900):
         """Waits until all processes have ended, and returns the exit code, output and errors of each."""
         deadline = time.monotonic() + seconds
         texts = [process.communicate(timeout=max(1, deadline - time.monotonic())) for process in self.processes]

@@ -1,5 +1,7 @@
 """The values that count as divergence of a run."""
 
+import functools
+
 import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
@@ -44,12 +46,18 @@ def test_the_message_tells_where_the_run_was_and_what_to_do():
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_every_array_of_a_state_must_be_finite(dtype, value):
     arrays = {"step": np.array(2**31 - 1), "params/w": np.ones((2, 3), dtype), "opt_state/0/w": np.zeros((), dtype)}
-    check_finite(arrays, 5)
+    check = functools.partial(check_finite, stages=(STAGE,), learning_rate=lambda step: step / 8)
+    check(arrays, 5)
+    arrays["opt_state/0/w"][...] = value
+    with pytest.raises(Diverged) as error:
+        check(arrays, 5)
+    assert str(error.value) == (
+        "opt_state/0/w is not finite after step 5 (1 of its 1 numbers; stage 1, learning rate 0.5, norm of the "
+        "parameters 2.449), so the state is not saved; lower the learning rate or set optimizer.clip_norm"
+    )
     arrays["params/w"][:, 1] = value
-    with pytest.raises(
-        Diverged, match=r"^params/w is not finite after step 5 \(2 of its 6 numbers\), so the state is not"
-    ):
-        check_finite(arrays, 5)
+    with pytest.raises(Diverged, match=r"^params/w is not finite after step 0 \(2 of its 6 numbers; stage 1, learning"):
+        check(arrays, 0)
 
 
 class FakeCheckpoints:

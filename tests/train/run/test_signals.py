@@ -11,6 +11,12 @@ from train.run.processes import Children
 
 from effnetv2_jax.train.checkpoint.checkpoints import CHECKPOINTS, Checkpoints
 
+GRACE = 10
+IN_ANY_PHASE = ("start", "restore", "input", "compile", "train", "evaluation", "save")
+ONE_STAGE = (
+    "--config.progressive.stages=1", "--config.progressive.image_size=(17,17)", "--config.evaluation.image_size=17",
+)  # fmt: skip
+EVALUATING = ("--config.evaluation.every_epochs=0.01",)
 LONG = ("--config.steps=100000", "--config.checkpoint.every_epochs=0.05")
 
 
@@ -24,16 +30,20 @@ def saved(workdir):
     ("phase", "number", "overrides", "grace", "waits"),
     [
         ("start", signal.SIGTERM, (), 4, True),
+        pytest.param("restore", signal.SIGTERM, (), 4, True, marks=pytest.mark.slow),
+        pytest.param("input", signal.SIGINT, (), 4, True, marks=pytest.mark.slow),
         ("compile", signal.SIGINT, (), 30, False),
-        ("evaluation", signal.SIGTERM, ("--config.evaluation.every_epochs=0.01",), 30, False),
+        ("evaluation", signal.SIGTERM, EVALUATING, 30, False),
         ("save", signal.SIGTERM, LONG, 30, False),
         ("train", signal.SIGINT, LONG, 30, False),
     ],
 )
 def test_a_signal_stops_a_run_in_any_phase_within_its_grace_period(tmp_path, phase, number, overrides, grace, waits):
     workdir = tmp_path / "run"
-    with Child(workdir, f"--config.grace_seconds={grace}", *overrides, phase=phase) as child:
+    with Child(workdir, f"--config.grace_seconds={grace}", *ONE_STAGE, *overrides, phase=phase) as child:
         assert child.wait_until(child.waiting.exists), child.ended()
+        if phase == "compile":  # the state before the first step is saved meanwhile
+            assert child.wait_until((workdir / CHECKPOINTS / "0").exists), child.ended()
         before = saved(workdir)
         child.process.send_signal(number)
         start = time.monotonic()
@@ -53,28 +63,50 @@ def test_a_signal_stops_a_run_in_any_phase_within_its_grace_period(tmp_path, pha
         assert saved(workdir) == (int(named[1]) if named else 0)
 
 
-def test_a_second_signal_ends_the_process_at_once_and_leaves_what_is_saved(tmp_path):
+@pytest.mark.parametrize("phase", ["start", pytest.param("save", marks=pytest.mark.slow)])
+def test_a_second_signal_ends_the_process_at_once_and_leaves_what_is_saved(tmp_path, phase):
     workdir = tmp_path / "run"
-    with Child(workdir, "--config.grace_seconds=1000", *LONG, phase="start") as child:
+    with Child(workdir, "--config.grace_seconds=1000", *ONE_STAGE, *LONG, phase=phase) as child:
         assert child.wait_until(child.waiting.exists), child.ended()
+        before = saved(workdir)
         child.process.send_signal(signal.SIGTERM)
-        time.sleep(1)  # a signal that follows at once counts as the same one
+        time.sleep(1)
         assert child.process.poll() is None
-        child.process.send_signal(signal.SIGTERM)
+        deadline = time.monotonic() + 60
+        while child.process.poll() is None and time.monotonic() < deadline:
+            child.process.send_signal(signal.SIGTERM)  # one that follows at once counts as the same one
+            time.sleep(1)
         code, _, said = child.ended(20)
     assert code == 128 + signal.SIGTERM
     assert "interrupted; what is saved is not affected" in said
+    assert saved(workdir) >= before
 
 
-def test_one_of_two_processes_is_told_while_both_wait_for_a_program(tmp_path):
+@pytest.mark.parametrize(
+    ("phase", "told"),
+    [
+        ("compile", 1),
+        *(pytest.param(phase, told, marks=pytest.mark.slow) for phase in IN_ANY_PHASE for told in (0, 1)),
+    ],
+)
+def test_one_of_two_processes_is_told_and_both_stop_within_the_grace_period(tmp_path, phase, told):
     workdir, waiting = tmp_path / "run", tmp_path / "WAITING"
     with Children(
-        "train", "--config=configs/smoke.py", f"--workdir={workdir}", "--config.grace_seconds=8", phase="compile",
-        folder=tmp_path,
+        "train", "--config=configs/smoke.py", f"--workdir={workdir}", f"--config.grace_seconds={GRACE}",
+        *ONE_STAGE, *LONG, *(EVALUATING if phase == "evaluation" else ()), phase=phase, folder=tmp_path,
     ) as children:  # fmt: skip
         children.wait_until(waiting.exists)
-        children.wait_until((workdir / CHECKPOINTS / "0").exists)
-        children.signal(1, signal.SIGTERM)
+        if phase not in ("start", "restore"):
+            children.wait_until((workdir / CHECKPOINTS / "0").exists)
+        before = saved(workdir)
+        children.signal(told, signal.SIGTERM)
+        start = time.monotonic()
         ended = children.ended(60)
+        seconds = time.monotonic() - start
+    print(f"phase {phase}, process {told} of two is told: ended {seconds:.1f} s after the signal")
     assert [code for code, *_ in ended] == [75, 75], ended
-    assert saved(workdir) == 0
+    assert seconds < GRACE + 2
+    assert saved(workdir) >= before
+    said = "".join(err for *_, err in ended)
+    assert "Traceback" not in said
+    assert re.search(r"the run is saved up to step \d+|stopped (before the first step|at step \d+ after saving)", said)
