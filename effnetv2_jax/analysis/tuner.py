@@ -12,10 +12,11 @@ from effnetv2_jax.analysis.compiler_options import OPTIONS, CompilerOption
 from effnetv2_jax.analysis.plan import COMPILED_AT_ONCE, Plan, planned_programs
 from effnetv2_jax.analysis.program_cost import CACHE, ProgramCost, program_cost
 from effnetv2_jax.analysis.topology import Topology, make_mesh
-from effnetv2_jax.train.config import TrainConfig
 from effnetv2_jax.train.devices.memory import DeviceMemoryError, UnknownOptionError
-from effnetv2_jax.train.experiment import EVALUATION, Experiment, possible_microbatches, tuned_fields
+from effnetv2_jax.train.experiment import Experiment
+from effnetv2_jax.train.microbatches import possible_microbatches, with_the_same_groups
 from effnetv2_jax.train.programs import eval_program, train_program
+from effnetv2_jax.train.tuned_programs import EVALUATION, TunedProgram, tuned_fields
 from effnetv2_jax.train.tuning import Settings, Tuning
 
 Changes = Callable[[str], Iterable[Settings]]
@@ -104,7 +105,8 @@ class _Search:
         self._report = report
         self._deadline = deadline
         self._mesh = make_mesh(topology)
-        self._possible = _same_groups(experiment.config, possible_microbatches(experiment.config, topology.devices))
+        possible = possible_microbatches(experiment.config, topology.devices)
+        self._possible = with_the_same_groups(experiment.config, possible)
         self._stages = {stage.name: stage for stage in experiment.stages}
         self._programs = {program.name: program for program in planned_programs(experiment)}
         self._costs: dict[tuple[str, str], ProgramCost | None] = {}
@@ -190,7 +192,10 @@ class _Search:
         work = self._experiment.work(self._topology.devices)
         made_with = {name: importlib.metadata.version(name) for name in ("effnetv2_jax", "jax", "libtpu")}
         fields = tuned_fields(self._experiment.config)
-        tuning = Tuning(self._topology.chip.name, fields, work, dict(self._best), made_with)
+        digests = {name: self._known(name, settings).digest for name, settings in self._best.items()}
+        tuning = Tuning(
+            self._topology.chip.name, fields, work, dict(self._best), made_with, self._topology.name, digests
+        )
         before, after = self._plan(self._before), self._plan(self._best)
         return Result(before, after, tuning, tried=len(self._costs), complete=not self.is_over)
 
@@ -198,7 +203,7 @@ class _Search:
         programs = tuple(
             dataclasses.replace(
                 program,
-                microbatches=settings[name].microbatches,
+                settings=settings[name],
                 cost=self._known(name, settings[name]),
             )
             for name, program in self._programs.items()
@@ -234,22 +239,10 @@ class _Search:
         return cost
 
     def _make_cost(self, name: str, settings: Settings) -> ProgramCost:
-        tuning = Tuning(self._topology.chip.name, {}, {}, {name: settings})
-        experiment = dataclasses.replace(self._experiment, tuning=tuning)
+        experiment = dataclasses.replace(self._experiment, tuned={name: TunedProgram(settings)})
         program = (
             eval_program(experiment, self._mesh)
             if name == EVALUATION
             else train_program(experiment, self._stages[name], self._mesh, settings.microbatches)
         )
         return program_cost(program, self._topology, self._cache)
-
-
-def _same_groups(config: TrainConfig, choices: Sequence[int]) -> Sequence[int]:
-    """Returns the numbers of microbatches that leave BatchNorm's groups as the config has them.
-
-    Without groups it normalises whole microbatches. Then all numbers may be tried if the config leaves it to the run.
-    """
-    group = config.model.bn_group_size
-    if not group:
-        return choices if config.accumulation_steps == "auto" else ()
-    return [count for count in choices if config.batch_size // count >= group]

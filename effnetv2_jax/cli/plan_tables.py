@@ -82,6 +82,8 @@ def print_plans(plans: Mapping[str, Plan], price: float | None = None, layers: i
             )
         elif plan.topology:
             console.print(_total(plan, price))
+            for line in plan.experiment.tuning_lines() + _options(plan):
+                console.print(line)
             if layers:
                 console.print(_layers(plan, layers))
     if len(plans) == 2 and all(plan.fits for plan in plans.values()):
@@ -102,6 +104,15 @@ def _total(plan: Plan, price: float | None) -> str:
     groups = sorted({int(size) for program in plan.programs if program.cost for size in program.cost.all_reduce_groups})
     summed = f"; all-reduces over {' and '.join(map(str, groups))} devices" if groups else ""
     return f"{plan.hours:.3g} hours in total, {chip_hours:,.1f} chip-hours{money}{summed}"
+
+
+def _options(plan: Plan) -> list[str]:
+    """Returns the compiler's options of the programs that have any, and the rows that are computed again, in lines."""
+    programs: dict[str, list[str]] = {}
+    for program in plan.programs:
+        if program.settings.extras:
+            programs.setdefault(", ".join(program.settings.extras), []).append(program.name)
+    return [f"{', '.join(names)}: {settings}" for settings, names in programs.items()]
 
 
 def _layers(plan: Plan, count: int) -> rich.table.Table:

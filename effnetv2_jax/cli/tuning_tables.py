@@ -33,10 +33,8 @@ def print_result(result: Result, rows: Sequence[Mapping[str, Any]], price: float
     before, after = result.before, result.after
     assert after.topology is not None
     console.print(make_table(rows, _COLUMNS, f"{after.experiment.spec.name} on {after.topology.name}, per chip"))
-    for row in rows:
-        parts = [f"{name}={value}" for name, value in row["compiler_options"].items()]
-        parts += [f"rows {', '.join(map(str, row['remat']))} computed again"] if row["remat"] else []
-        console.print(f"{row['program']}: {', '.join(parts) or 'no options'}")
+    for name, settings in result.tuning.settings.items():
+        console.print(f"{name}: {', '.join(settings.extras) or 'no options'}")
     chips = after.topology.chips
     money = f", {chips * price * (before.hours - after.hours):,.2f} saved at {price:g} a chip-hour" if price else ""
     console.print(

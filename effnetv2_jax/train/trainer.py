@@ -18,6 +18,7 @@ from effnetv2_jax.train.checkpoint.saver import Saver
 from effnetv2_jax.train.compilation import compiling
 from effnetv2_jax.train.config import TrainConfig
 from effnetv2_jax.train.devices import sharding
+from effnetv2_jax.train.devices.chips import device_name
 from effnetv2_jax.train.devices.compiler import enable_cache
 from effnetv2_jax.train.devices.platform import require_platform
 from effnetv2_jax.train.devices.profile import Trace, check_within, parse_steps
@@ -87,7 +88,13 @@ def train(
         stop = stack.enter_context(StopSignal(config.grace_seconds, own_process=own_process))
         stack.enter_context(RollCall(stop.request, active=own_process))
         experiment = processes.first_before_others(
-            partial(make_experiment, config, jax.device_count(), jax.process_count())
+            partial(
+                make_experiment,
+                config,
+                jax.device_count(),
+                jax.process_count(),
+                device=device_name(jax.devices()[0]),
+            )
         )
         stop.check()
         check_run_memory(experiment)
@@ -112,7 +119,7 @@ def train(
         stack.enter_context(ruined_checkpoint_deleted(saver, checkpoints))
         trace = stack.enter_context(Trace(str(folder / "profile"), traced_steps))
         report.introduce([*start.warnings, *news.warnings])
-        for line in news.changes:
+        for line in (*news.changes, *experiment.tuning_lines()):
             report.say(line)
         if traced_steps and start.step >= traced_steps.stop:
             report.warn(f"the run is already past the steps to profile, {profile}")

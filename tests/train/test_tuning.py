@@ -48,7 +48,7 @@ def test_an_option_that_the_compiler_does_not_know_is_left_out_with_a_warning(tm
             "was made for stage_1, evaluation, and the run has stage_2 too",
         ),
         ({"microbatches": 3}, "does not fit the run: stage_1 has 3 microbatches"),
-        ({"remat": (90,)}, "does not fit the run: stage_1 has 2 microbatches, remat 90"),
+        ({"remat": (90,)}, "does not fit the run: stage_1 has 2 microbatches, rows 90 computed again"),
         ({"device": "v5e"}, "was made for v5e, and the run has cpu"),
     ],
 )

@@ -133,7 +133,7 @@ def _plan(arguments: argparse.Namespace, config: TrainConfig | None, topology: T
         sizes, dtype = _sizes(arguments.sizes or ""), cast("Any", arguments.dtype or "bfloat16")
         config = config_of_variant(arguments.variant, sizes, arguments.batch_per_chip or 64, chips, dtype)
     cache = CACHE if arguments.cache is None else arguments.cache
-    experiment = planned_experiment(config, topology.devices if topology else 1)
+    experiment = planned_experiment(config, topology.devices if topology else 1, topology.chip.name if topology else "")
     return make_plan(experiment, topology, cache, lambda text: print(text, file=sys.stderr, flush=True))
 
 

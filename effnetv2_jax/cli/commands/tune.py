@@ -50,12 +50,13 @@ def run(arguments: argparse.Namespace) -> int:
     from effnetv2_jax.analysis.program_cost import CACHE
     from effnetv2_jax.analysis.topology import parse_topology
     from effnetv2_jax.analysis.tuner import tune
+    from effnetv2_jax.train.tuned_programs import AUTO, NONE
     from effnetv2_jax.train.tuning import write_tuning
 
     jax.config.update("jax_platforms", "cpu")  # leaves this machine's accelerator alone
     jax.config.update("jax_enable_compilation_cache", False)  # it cannot store programs for an absent TPU
     config, topology = load_config(arguments), parse_topology(arguments.topology)
-    if config.tuning:
+    if config.tuning not in (AUTO, NONE):
         raise UsageError("--config.tuning: a search starts without the results of another")
     result = tune(
         planned_experiment(config, topology.devices),

@@ -39,6 +39,7 @@ class RunIdentity:
       data_sizes: digest of the sizes of the files of images; "" if they are unknown.
       card: the provenance of the run's weights.
       stage_ends: the last step of each stage.
+      settings: name of a program → how a tuning compiles it, in words; none for the programs without a tuning.
     """
 
     config: Mapping[str, Any]
@@ -48,6 +49,7 @@ class RunIdentity:
     data_sizes: str
     card: Mapping[str, str]
     stage_ends: tuple[int, ...]
+    settings: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def data(self) -> dict[str, str]:
         """Returns the description of the data as it is kept in the folder."""
@@ -98,7 +100,7 @@ class Claim:
         identity, folder = self._identity, self.folder
         starts = read_starts(folder) if self._resumes else []
         changes = _changes(folder, identity)
-        record = start_record(step, identity.stage_ends, changes)
+        record = start_record(step, identity.stage_ends, changes, identity.settings)
         write_json(folder / STARTS, [*starts, record])  # first, so that a changed config always has its record
         write_json(folder / CONFIG, identity.config)
         if identity.data_sizes:

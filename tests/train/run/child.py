@@ -68,9 +68,9 @@ def stay_in(phase: str) -> None:
     from effnetv2_jax.train.run import processes
 
     if phase == "start":  # as if the data set took an hour to open, in code that is not Python
-        trainer.make_experiment = lambda *_: stay()
+        trainer.make_experiment = lambda *_, **__: stay()
     elif phase == "compile":  # as if a program took an hour to compile, in its thread
-        compiler.compile_within = lambda *_: stay()
+        compiler.compile_within = lambda *_, **__: stay()
     elif phase == "evaluation":  # as if the evaluation had a million batches
         first = evaluation.eval_batches
 
