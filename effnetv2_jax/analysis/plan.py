@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import jax
 
+from effnetv2_jax.analysis.host_load import HostLoad, host_load, hosts_of
 from effnetv2_jax.analysis.program_cost import CACHE, ProgramCost, cost_with_known_options
 from effnetv2_jax.analysis.topology import Topology, make_mesh
 from effnetv2_jax.data.config import DataConfig
@@ -90,6 +91,12 @@ class Plan:
         assert self.topology is not None
         return program.cost.estimated_cycles / self.topology.chip.clock
 
+    def host_load(self, program: PlannedProgram) -> HostLoad:
+        """Returns what each host has to do for a stage's program, so that the chips need not wait."""
+        assert self.topology is not None
+        rate, parts = program.batch_size / self.seconds(program), self.experiment.config.data.parts
+        return host_load(self.topology, program.image_size, rate, parts)
+
     def figures(self, program: PlannedProgram) -> dict[str, Any]:
         """Returns the figures of a program as JSON values. Only a plan with a slice gives memory and time."""
         figures: dict[str, Any] = {
@@ -116,6 +123,16 @@ class Plan:
             needed = devices * program.needed_bytes
             return figures | {"hbm_bytes": needed, "hbm_free_bytes": chip.hbm_bytes - needed}
         seconds = self.seconds(program)
+        if program.name != EVALUATION:
+            load = self.host_load(program)
+            figures |= {
+                "host_images_per_second": load.images_per_second,
+                "host_read_bytes_per_second": load.bytes_per_second,
+                "host_cores_needed": load.cores_needed,
+                "host_cores": load.host.cores,
+                "hosts": load.hosts,
+                "limited_by": load.limit,
+            }
         if self.topology.slices > 1:
             figures |= {"dcn_transfers": cost.dcn_transfers, "dcn_bytes": cost.dcn_bytes}
         return figures | {
@@ -136,13 +153,18 @@ class Plan:
         }
 
 
-def planned_experiment(config: TrainConfig, devices: int, device: str = "") -> Experiment:
+def planned_experiment(config: TrainConfig, devices: int, device: str = "", hosts: int = 1) -> Experiment:
     """Returns the experiment of a config, see `make_experiment`.
 
     It opens the data set only if `DATASETS` does not record its sizes.
     """
     info = recorded_info(config.data) or dataset_info(config.data)
-    return make_experiment(config, devices, info=info, device=device)
+    return make_experiment(config, devices, hosts, info, device)
+
+
+def experiment_on(config: TrainConfig, topology: Topology) -> Experiment:
+    """Returns the experiment of a config on a slice, with the project's own tunings where they fit."""
+    return planned_experiment(config, topology.devices, topology.chip.name, hosts_of(topology)[1])
 
 
 def config_of_variant(

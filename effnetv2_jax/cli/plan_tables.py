@@ -15,7 +15,8 @@ from effnetv2_jax.train.report.progress import stage_table
 
 _ESTIMATES = (
     "These are estimates by the TPU compiler, not measurements: they leave out communication, input and idle time. "
-    "hbm %: bytes read and written per second, including those of the fast on-chip memory, relative to HBM's bandwidth."
+    "hbm %: bytes read and written per second, including those of the fast on-chip memory, relative to HBM's "
+    "bandwidth. cores needed: for images of ImageNet's size with RandAugment, as measured in docs/performance.md."
 )
 
 # The tables of a plan: column title → the key of a program's figures, its format and a factor to multiply it by.
@@ -46,6 +47,14 @@ _TIME: Columns = {
     "images/s": ("images_per_second_per_chip", "{:,.0f}"),
     "mxu %": ("mxu_fraction", "{:.1f}", 1e2),
     "hbm %": ("hbm_fraction", "{:.0f}", 1e2),
+}
+_INPUT: Columns = {
+    "program": ("program", "{}"),
+    "images/s": ("host_images_per_second", "{:,.0f}"),
+    "read, MB/s": ("host_read_bytes_per_second", "{:,.0f}", 1e-6),
+    "cores needed": ("host_cores_needed", "{:,.0f}"),
+    "of": ("host_cores", "{:,}"),
+    "limit": ("limited_by", "{}"),
 }
 # Title → columns. All tables except the first need a slice.
 _TABLES = {
@@ -81,6 +90,7 @@ def print_plans(plans: Mapping[str, Plan], price: float | None = None, layers: i
                 "The run does not fit: use accumulation_steps=auto, model.remat, a smaller batch_size or more chips"
             )
         elif plan.topology:
+            console.print(_input_table(plan))
             console.print(_total(plan, price))
             for line in plan.experiment.tuning_lines() + _options(plan):
                 console.print(line)
@@ -95,6 +105,14 @@ def print_plans(plans: Mapping[str, Plan], price: float | None = None, layers: i
 def _summary(run: RunDescription) -> str:
     images = f"{run.total_steps:,} steps of {run.batch_size:,} images"
     return f"{run.spec.name}, {images} ({run.epochs:.4g} epochs of {run.dataset})"
+
+
+def _input_table(plan: Plan) -> rich.table.Table:
+    """Returns a table of what each host reads and decodes, so that the chips need not wait."""
+    rows = [row for row in map(plan.figures, plan.programs) if "hosts" in row]
+    hosts = f"{rows[0]['hosts']} host{'s' if rows[0]['hosts'] > 1 else ''}"
+    parts = plan.experiment.config.data.parts
+    return make_table(rows, _INPUT, f"input of each host · {hosts}, training split in {parts} part{'s'[: parts > 1]}")
 
 
 def _total(plan: Plan, price: float | None) -> str:

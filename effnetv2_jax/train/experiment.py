@@ -181,6 +181,7 @@ def make_experiment(
       FileNotFoundError: if the data does not exist.
     """
     check_config(config)
+    config = with_parts(config, processes)
     check_batch_size("batch_size", config.batch_size, devices, processes)
     host_rows(config.batch_size, config.data.parts, 0, processes)
     spec = config.model.spec()
@@ -210,6 +211,13 @@ def make_experiment(
     )
     tuned = tuned_programs(config, spec, experiment.work(devices), devices, device)
     return dataclasses.replace(experiment, tuned=tuned)
+
+
+def with_parts(config: TrainConfig, parts: int) -> TrainConfig:
+    """Returns a config with this number of parts of the training split, if it leaves the number to the run."""
+    if config.data.parts:
+        return config
+    return dataclasses.replace(config, data=dataclasses.replace(config.data, parts=parts))
 
 
 def evaluation_sizes(config: TrainConfig, spec: ModelSpec, devices: int, processes: int = 1) -> tuple[int, int]:

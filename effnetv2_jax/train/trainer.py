@@ -22,7 +22,7 @@ from effnetv2_jax.train.devices.chips import device_name
 from effnetv2_jax.train.devices.compiler import enable_cache
 from effnetv2_jax.train.devices.platform import require_platform
 from effnetv2_jax.train.devices.profile import Trace, check_within, parse_steps
-from effnetv2_jax.train.experiment import Experiment, make_experiment
+from effnetv2_jax.train.experiment import Experiment, make_experiment, with_parts
 from effnetv2_jax.train.loop import Loop
 from effnetv2_jax.train.recipe.state import TrainState
 from effnetv2_jax.train.report.reporter import Reporter
@@ -32,7 +32,7 @@ from effnetv2_jax.train.run.divergence import check_finite, ruined_checkpoint_de
 from effnetv2_jax.train.run.heartbeat import Heartbeat
 from effnetv2_jax.train.run.preemption import Stopped, StopSignal
 from effnetv2_jax.train.run.roll_call import RollCall
-from effnetv2_jax.train.run_folder.claim import claimed
+from effnetv2_jax.train.run_folder.claim import claimed, saved_value
 from effnetv2_jax.train.run_memory import check_run_memory
 from effnetv2_jax.train.start import Start, find_start
 
@@ -90,7 +90,7 @@ def train(
         experiment = processes.first_before_others(
             partial(
                 make_experiment,
-                config,
+                with_parts(config, saved_value(workdir, "data.parts", jax.process_count())),
                 jax.device_count(),
                 jax.process_count(),
                 device=device_name(jax.devices()[0]),

@@ -125,7 +125,7 @@ def _figures(arguments: argparse.Namespace, name: str, plan: Plan, program: Plan
 
 
 def _plan(arguments: argparse.Namespace, config: TrainConfig | None, topology: Topology | None) -> Plan:
-    from effnetv2_jax.analysis.plan import config_of_variant, make_plan, planned_experiment
+    from effnetv2_jax.analysis.plan import config_of_variant, experiment_on, make_plan, planned_experiment
     from effnetv2_jax.analysis.program_cost import CACHE
 
     if config is None:
@@ -133,7 +133,7 @@ def _plan(arguments: argparse.Namespace, config: TrainConfig | None, topology: T
         sizes, dtype = _sizes(arguments.sizes or ""), cast("Any", arguments.dtype or "bfloat16")
         config = config_of_variant(arguments.variant, sizes, arguments.batch_per_chip or 64, chips, dtype)
     cache = CACHE if arguments.cache is None else arguments.cache
-    experiment = planned_experiment(config, topology.devices if topology else 1, topology.chip.name if topology else "")
+    experiment = experiment_on(config, topology) if topology else planned_experiment(config, 1)
     return make_plan(experiment, topology, cache, lambda text: print(text, file=sys.stderr, flush=True))
 
 

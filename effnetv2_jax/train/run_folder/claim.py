@@ -111,6 +111,16 @@ class Claim:
         )
 
 
+def saved_value(workdir: str, field: str, default: Any) -> Any:
+    """Returns the value of a field of the config of the run that a folder holds; the default if it holds none.
+
+    Raises:
+      ValueError: if the config is damaged.
+    """
+    path = absolute(workdir) / CONFIG
+    return read_json(path, dict).get(field, default) if path.exists() else default
+
+
 @contextlib.contextmanager
 def claimed(workdir: str, identity: RunIdentity, accepted: Collection[str] = ()) -> Iterator[Claim]:
     """A context in which a run, and no other, writes into its folder. A new run's identity is written there.
