@@ -40,6 +40,7 @@ class ProgramCost:
       all_reduce_bytes: bytes of the results of all all-reduces.
       all_reduce_groups: number of devices that sum together, as a string → number of such all-reduces.
       compile_seconds: time that compiling took; a cost from the cache keeps the time of the original compilation.
+      waiting_bytes: bytes of those all-reduces that the devices wait for without computing meanwhile.
       digest: digest of the program before it was compiled, as JAX lowered it; options are not part of it.
       dcn_transfers: number of messages to other slices, over the data-centre network.
       dcn_bytes: bytes of all these messages.
@@ -55,6 +56,7 @@ class ProgramCost:
     all_reduce_bytes: int
     all_reduce_groups: Mapping[str, int]
     compile_seconds: float
+    waiting_bytes: int = 0
     digest: str = ""
     dcn_transfers: int = 0
     dcn_bytes: int = 0
@@ -146,6 +148,7 @@ def _cost(compiled: jax.stages.Compiled, topology: Topology, start: float, diges
         all_reduce_bytes=sum(each.bytes for each in hlo.all_reduces),
         all_reduce_groups=dict(groups),
         compile_seconds=round(time.perf_counter() - start, 1),
+        waiting_bytes=sum(each.bytes for each in hlo.all_reduces if each.waits),
         digest=digest,
         dcn_transfers=len(hlo.sends),
         dcn_bytes=sum(hlo.sends),

@@ -8,9 +8,10 @@ import importlib.metadata
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-from effnetv2_jax.analysis.compiler_options import OPTIONS, CompilerOption
+from effnetv2_jax.analysis.compiler_options import COMMUNICATION, COMPUTATION, CompilerOption
 from effnetv2_jax.analysis.plan import COMPILED_AT_ONCE, Plan, planned_programs
 from effnetv2_jax.analysis.program_cost import CACHE, ProgramCost, program_cost
+from effnetv2_jax.analysis.single_rows import options_worth_trying
 from effnetv2_jax.analysis.topology import Topology, make_mesh
 from effnetv2_jax.train.devices.memory import DeviceMemoryError, UnknownOptionError
 from effnetv2_jax.train.experiment import Experiment
@@ -23,7 +24,7 @@ Changes = Callable[[str], Iterable[Settings]]
 """Name of a program → settings to try instead of its best."""
 
 _LEAST_GAIN = 0.001
-"""The share of a program's cycles that a change must save."""
+"""The share of a program's cycles, or of the bytes that it waits for, that a change must save."""
 
 _IMAGES_PER_DEVICE = (32, 64, 96, 128, 192, 256, 512)
 """Images of a microbatch on one device to try: those of 128 fill the lanes of a vector."""
@@ -54,13 +55,15 @@ def tune(
     seconds: float | None = None,
     cache: str = CACHE,
     report: Callable[[str], None] = lambda _: None,
-    options: Sequence[CompilerOption] = OPTIONS,
+    options: Sequence[CompilerOption] = COMPUTATION,
+    communication: Sequence[CompilerOption] = COMMUNICATION,
 ) -> Result:
     """Searches for the settings with which the TPU compiler estimates the fewest cycles, for each program of a run.
 
-    It changes one setting at a time and keeps what saves cycles: the number of microbatches, the rows to compute again,
-    and each compiler option. It ends when no change helps, or when its time is over. With the same cache, another
-    search takes what this one has compiled.
+    Single rows of the network tell which compiler options are worth trying. The search then changes one setting at a
+    time and keeps what saves cycles: each of these options, the number of microbatches, and the rows to compute again.
+    It ends when no change helps, or when its time is over. With the same cache, another search takes what this one has
+    compiled.
 
     Args:
       experiment: the run, made for the slice's number of devices.
@@ -68,13 +71,15 @@ def tune(
       seconds: time after which no further program is compiled; None for no limit.
       cache: folder that stores the costs of compiled programs; "" for no cache.
       report: called with a line of text after each program.
-      options: the compiler's options to try, the most promising first.
+      options: the compiler's options for what a chip computes.
+      communication: those for sums over the chips, which are tried together.
 
     Raises:
       DeviceMemoryError: if a program does not fit the slice with any number of microbatches.
     """
     search = _Search(experiment, topology, cache, report, time.monotonic() + seconds if seconds else None)
     search.start()
+    options = search.worth_trying(options)
     improved = True
     while improved and not search.is_over:
         improved = any(
@@ -83,6 +88,7 @@ def tune(
                 search.improve(search.with_microbatches),
                 search.improve(search.with_remat),
                 *(search.improve_slowest_first(search.with_option(option)) for option in options[1:]),
+                topology.devices > 1 and search.improve_communication(communication),
             ]
         )
     return search.result()
@@ -142,6 +148,22 @@ class _Search:
         self._make_cost(name, tries[-1])  # raises the error again
         raise AssertionError
 
+    def worth_trying(self, options: Sequence[CompilerOption]) -> list[CompilerOption]:
+        """Returns the options, with those values, that save cycles in single rows of the slowest stage."""
+        name = max(self._stages, key=self._cycles_of_run)
+        count = self._best[name].microbatches
+        return options_worth_trying(
+            self._experiment,
+            self._stages[name],
+            count,
+            self._topology,
+            self._mesh,
+            options,
+            self._cache,
+            self._report,
+            lambda: self.is_over,
+        )
+
     def improve(self, changes: Changes, names: Iterable[str] = ()) -> bool:
         """Tries changes of the best settings of programs, keeps those that help, and returns whether any did."""
         tries = [(name, settings) for name in names or self._best for settings in changes(name)]
@@ -150,7 +172,7 @@ class _Search:
         helped = False
         for (name, settings), cost in zip(tries, costs, strict=True):
             best = self._known(name, self._best[name])
-            if cost and cost.estimated_cycles < (1 - _LEAST_GAIN) * best.estimated_cycles:
+            if cost and _is_better(cost, best):
                 self._best[name], helped = settings, True
         return helped
 
@@ -158,6 +180,21 @@ class _Search:
         """Does the same for the program that takes the most of the run, and for the others only if that helped."""
         slowest, *others = sorted(self._best, key=self._cycles_of_run, reverse=True)
         return self.improve(changes, [slowest]) and (self.improve(changes, others) or True)
+
+    def improve_communication(self, options: Sequence[CompilerOption]) -> bool:
+        """Tries options together, without those that the compiler refuses, and returns whether they helped."""
+        while True:
+            known = {option.name: option.values[0] for option in options if option.name not in self._refused}
+
+            def changes(name: str, known: Mapping[str, str] = known) -> Iterator[Settings]:
+                best = self._best[name]
+                if known and not known.items() <= best.compiler_options.items():
+                    yield dataclasses.replace(best, compiler_options={**best.compiler_options, **known})
+
+            refused = len(self._refused)
+            helped = self.improve_slowest_first(changes)
+            if helped or len(self._refused) == refused:
+                return helped
 
     def with_option(self, option: CompilerOption) -> Changes:
         """Returns changes: the values of a compiler option, and none."""
@@ -246,3 +283,10 @@ class _Search:
             else train_program(experiment, self._stages[name], self._mesh, settings.microbatches)
         )
         return program_cost(program, self._topology, self._cache)
+
+
+def _is_better(cost: ProgramCost, best: ProgramCost) -> bool:
+    """Returns whether a program takes fewer cycles, or as many and waits for fewer bytes of all-reduces."""
+    ratio = cost.estimated_cycles / best.estimated_cycles
+    waits_less = cost.waiting_bytes < (1 - _LEAST_GAIN) * best.waiting_bytes
+    return ratio < 1 - _LEAST_GAIN or (ratio < 1 + _LEAST_GAIN and waits_less)
