@@ -46,7 +46,7 @@ COMMUNICATION = (
     CompilerOption(
         "xla_enable_async_all_reduce",
         ("true",),
-        "starts an all-reduce, and waits for it only where it is used",
+        "starts an all-reduce early and waits for it late",
         _MAXTEXT,
     ),
     CompilerOption(

@@ -6,6 +6,7 @@ import concurrent.futures
 import dataclasses
 import time
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from jax.sharding import Mesh
 
@@ -122,7 +123,8 @@ class _Rows:
         config = experiment.config
         batch = config.batch_size // self._microbatches
         size = 2 * side_of_row(spec, self._stage.image_size, row)
-        model = dataclasses.replace(config.model, variant=row_alone(spec, row), width=1.0, depth=1.0, remat=())
+        variant: Any = row_alone(spec, row)  # `get_spec` takes specs too
+        model = dataclasses.replace(config.model, variant=variant, width=1.0, depth=1.0, remat=())
         alone = dataclasses.replace(
             config,
             model=dataclasses.replace(model, bn_group_size=min(model.bn_group_size, batch)),

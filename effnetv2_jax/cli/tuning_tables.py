@@ -9,7 +9,7 @@ from effnetv2_jax.cli.tables import Columns, make_table
 from effnetv2_jax.train.report.console import make_console
 
 if TYPE_CHECKING:
-    from effnetv2_jax.analysis.tuner import Result
+    from effnetv2_jax.analysis.tuning_search import Result
 
 _COLUMNS: Columns = {
     "program": ("program", "{}"),

@@ -12,7 +12,7 @@ from effnetv2_jax.cli.config_file import UsageError, add_config_argument, load_c
 from effnetv2_jax.cli.numbers import above_zero
 
 if TYPE_CHECKING:
-    from effnetv2_jax.analysis.tuner import Result
+    from effnetv2_jax.analysis.tuning_search import Result
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
