@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import rich.box
 import rich.table
@@ -56,6 +57,17 @@ _INPUT: Columns = {
     "of": ("host_cores", "{:,}"),
     "limit": ("limited_by", "{}"),
 }
+_GROWTH: Columns = {
+    "chips": ("chips", "{:,}"),
+    "images a chip": ("batch_per_chip", "{:,}"),
+    "k cycles an image": ("cycles_per_image", "{:,.1f}", 1e-3),
+    "all-reduces a step": ("all_reduce_count", "{:,.0f}"),
+    "their MB": ("all_reduce_bytes", "{:,.1f}", 1e-6),
+    "hours": ("hours", "{:,.3g}"),
+    "chip-hours": ("chip_hours", "{:,.1f}"),
+    "efficiency": ("efficiency", "{:.2f}"),
+    "price": ("price", "{:,.2f}"),
+}
 # Title → columns. All tables except the first need a slice.
 _TABLES = {
     "the run": _WORK,
@@ -100,6 +112,13 @@ def print_plans(plans: Mapping[str, Plan], price: float | None = None, layers: i
         console.print(comparison_table(plans))
     if first.topology:
         console.print(_ESTIMATES)
+
+
+def print_growth(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Prints what a run costs on slices of several sizes."""
+    console = make_console()
+    console.print(make_table(rows, _GROWTH, f"{title}, on average over the stages"))
+    console.print(_ESTIMATES.partition(" hbm %")[0])
 
 
 def _summary(run: RunDescription) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from effnetv2_jax.analysis.compiler_options import OPTIONS
 from effnetv2_jax.cli.tables import Columns, make_table
 from effnetv2_jax.train.report.console import make_console
 
@@ -35,6 +36,9 @@ def print_result(result: Result, rows: Sequence[Mapping[str, Any]], price: float
     console.print(make_table(rows, _COLUMNS, f"{after.experiment.spec.name} on {after.topology.name}, per chip"))
     for name, settings in result.tuning.settings.items():
         console.print(f"{name}: {', '.join(settings.extras) or 'no options'}")
+    used = {name for settings in result.tuning.settings.values() for name in settings.compiler_options}
+    for option in (option for option in OPTIONS if option.name in used):
+        console.print(f"{option.name}: {option.meaning} ({option.source})")
     chips = after.topology.chips
     money = f", {chips * price * (before.hours - after.hours):,.2f} saved at {price:g} a chip-hour" if price else ""
     console.print(

@@ -37,11 +37,8 @@ def experiment_of(batch_size=1024, **fields):
 @pytest.fixture
 def compiled(monkeypatch):
     """Replaces the compiler: 128 images in a microbatch and fast=2 are best, and more than `most` images do not fit."""
-    compiler, lock, train_program = (
-        types.SimpleNamespace(tried=[], most=256),
-        threading.Lock(),
-        tuning_search.train_program,
-    )
+    compiler, lock = types.SimpleNamespace(tried=[], most=256), threading.Lock()
+    train_program = tuning_search.train_program
 
     def counted(experiment, stage, mesh, microbatches):
         program = train_program(experiment, stage, mesh, microbatches)
@@ -107,7 +104,8 @@ def test_a_program_that_fits_with_no_settings_is_an_error():
         tuner.tune(experiment_of(accumulation_steps="2"), parse_topology("v5e:1x1"), options=OPTIONS)
 
 
-def test_options_for_communication_are_kept_if_the_program_waits_for_less(compiled):
+@pytest.mark.usefixtures("compiled")
+def test_options_for_communication_are_kept_if_the_program_waits_for_less():
     experiment, slice_ = experiment_of(accumulation_steps="4"), parse_topology("v5e:1x1")
     both = tuple(CompilerOption(name, ("on",), "", "") for name in ("new", "overlap"))
     found = tuner.tune(experiment, slice_, options=(), communication=both)
@@ -121,7 +119,8 @@ def test_options_for_communication_are_kept_if_the_program_waits_for_less(compil
     assert found.tuning.digests["stage_1"] == "digest of 32"
 
 
-def test_slower_options_for_communication_are_not_kept(compiled):
+@pytest.mark.usefixtures("compiled")
+def test_slower_options_for_communication_are_not_kept():
     slow = (CompilerOption("overlap", ("on",), "", ""), CompilerOption("slow", ("on",), "", ""))
     experiment = make_experiment(dataclasses.replace(experiment_of(accumulation_steps="4").config, batch_size=8192), 8)
     found = tuner.tune(experiment, parse_topology("v5e-8"), options=(), communication=slow)
