@@ -97,8 +97,10 @@ class Loop:
         """
         experiment = self.experiment
         with self.stop.immediate(), self.report.paused():
+            eval_step = self.programs.get(EVALUATION, partial(self._progress, "compile"))
+            self.report.refused_options(EVALUATION, self.programs.figures()[EVALUATION]["refused_options"])
             results = evaluate_split(
-                self.programs.get(EVALUATION, partial(self._progress, "compile")),
+                eval_step,
                 self.state.weights,
                 experiment.config.data,
                 image_size=experiment.eval_size,

@@ -65,6 +65,7 @@ def write_tuning_of_smoke(path, device="cpu", devices=1, options=None, microbatc
     run = smoke_config(*(f"--config.{name}={value}" for name, value in config.items()))
     work = make_experiment(run, devices).work(devices)
     settings = {name: Settings() for name in work}
+    settings["evaluation"] = Settings(compiler_options=options or {})
     settings["stage_1"] = Settings(microbatches, remat, {OPTION: "False"} if options is None else options)
     tuning = Tuning(device, tuned_fields(run), work, settings, {"jax": "0.10.2"}, "v5e:1x1", dict.fromkeys(work, "5ab"))
     write_tuning(str(path), tuning, {"stage_1": {"cycles": 5}})
