@@ -111,7 +111,7 @@ def test_options_for_communication_are_kept_if_the_program_waits_for_less():
     found = tuner.tune(experiment, slice_, options=(), communication=both)
     assert all(not settings.compiler_options for settings in found.tuning.settings.values())  # a single chip
     slice_ = parse_topology("v5e-8")
-    experiment = make_experiment(dataclasses.replace(experiment.config, batch_size=8192), 8)
+    experiment = make_experiment(experiment.config, 8)
     found = tuner.tune(experiment, slice_, options=OPTIONS[:1], communication=both)
     options = [dict(settings.compiler_options) for settings in found.tuning.settings.values()]
     assert options == [{"fast": "2", "overlap": "on"}] * 3  # without the option that the compiler does not know
@@ -122,6 +122,6 @@ def test_options_for_communication_are_kept_if_the_program_waits_for_less():
 @pytest.mark.usefixtures("compiled")
 def test_slower_options_for_communication_are_not_kept():
     slow = (CompilerOption("overlap", ("on",), "", ""), CompilerOption("slow", ("on",), "", ""))
-    experiment = make_experiment(dataclasses.replace(experiment_of(accumulation_steps="4").config, batch_size=8192), 8)
+    experiment = make_experiment(experiment_of(accumulation_steps="4").config, 8)
     found = tuner.tune(experiment, parse_topology("v5e-8"), options=(), communication=slow)
     assert all(not settings.compiler_options for settings in found.tuning.settings.values())

@@ -156,16 +156,14 @@ def test_the_command_accepts_changes_by_name(workdir, capsys):
 
 
 def test_a_run_keeps_the_parts_of_its_first_start(workdir):
-    assert [make_experiment(smoke_config("--config.data.parts=0"), 4, hosts).config.data.parts for hosts in (1, 4)] == [
-        1,
-        4,
-    ]
+    following = smoke_config("--config.data.parts=0")
+    assert [make_experiment(following, 4, hosts).config.data.parts for hosts in (1, 4)] == [1, 4]
     config = json.loads((workdir / "config.json").read_text()) | {"data.parts": 2}  # as if it had started on two hosts
     (workdir / "config.json").write_text(json.dumps(config))
     summary = train(smoke_config(*SHORT, "--config.steps=3", "--config.data.parts=0"), str(workdir))
     assert summary["steps_of_this_process"] == 1
     assert json.loads((workdir / "config.json").read_text())["data.parts"] == 2
-    with pytest.raises(ValueError, match="data.parts: 2 → 1"):
+    with pytest.raises(ValueError, match=r"data\.parts: 2 → 1"):
         train(smoke_config(*SHORT, "--config.steps=3", "--config.data.parts=1"), str(workdir))
 
 
