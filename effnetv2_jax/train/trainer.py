@@ -32,7 +32,7 @@ from effnetv2_jax.train.run.divergence import check_finite, ruined_checkpoint_de
 from effnetv2_jax.train.run.heartbeat import Heartbeat
 from effnetv2_jax.train.run.preemption import Stopped, StopSignal
 from effnetv2_jax.train.run.roll_call import RollCall
-from effnetv2_jax.train.run_folder.claim import claimed, saved_value
+from effnetv2_jax.train.run_folder.claim import claimed, saved_number
 from effnetv2_jax.train.run_memory import check_run_memory
 from effnetv2_jax.train.start import Start, find_start
 
@@ -90,7 +90,7 @@ def train(
         experiment = processes.first_before_others(
             partial(
                 make_experiment,
-                with_parts(config, saved_value(workdir, "data.parts", jax.process_count())),
+                with_parts(config, saved_number(workdir, "data.parts", jax.process_count())),
                 jax.device_count(),
                 jax.process_count(),
                 device=device_name(jax.devices()[0]),

@@ -111,14 +111,17 @@ class Claim:
         )
 
 
-def saved_value(workdir: str, field: str, default: Any) -> Any:
+def saved_number(workdir: str, field: str, default: int) -> int:
     """Returns the value of a field of the config of the run that a folder holds; the default if it holds none.
 
     Raises:
       ValueError: if the config is damaged.
     """
     path = absolute(workdir) / CONFIG
-    return read_json(path, dict).get(field, default) if path.exists() else default
+    number = read_json(path, dict).get(field, default) if path.exists() else default
+    if type(number) is not int or number < 1:
+        raise ValueError(f"{path} is damaged: {field} must be a whole number above 0, got {number!r}")
+    return number
 
 
 @contextlib.contextmanager
