@@ -25,8 +25,9 @@ def tune(
 
     Single rows of the network tell which compiler options are worth trying. The search then changes one setting at a
     time and keeps what saves cycles: each of these options, the number of microbatches, and the rows to compute again.
-    It ends when no change helps, or when its time is over. With the same cache, another search takes what this one has
-    compiled.
+    The stage that takes the most of the run goes ahead: the other programs first try only what has helped it, and all
+    changes in the end. The search ends when no change helps, or when its time is over. With the same cache, another
+    search takes what this one has compiled.
 
     Args:
       experiment: the run, made for the slice's number of devices.
@@ -43,15 +44,14 @@ def tune(
     search = Search(experiment, topology, cache, report, time.monotonic() + seconds if seconds else None)
     search.start()
     options = search.worth_trying(options)
-    improved = True
-    while improved and not search.is_over:
-        improved = any(
-            [
-                *(search.improve(search.with_option(option)) for option in options[:1]),
-                search.improve(search.with_microbatches),
-                search.improve(search.with_remat),
-                *(search.improve_slowest_first(search.with_option(option)) for option in options[1:]),
-                topology.devices > 1 and search.improve_communication(communication),
-            ]
-        )
+    for improve in (search.improve_as_slowest, search.improve):
+        improved = True
+        while improved and not search.is_over:
+            changes = (*map(search.with_option, options[:1]), search.with_microbatches, search.with_remat)
+            changes += tuple(map(search.with_option, options[1:]))
+            improved = False
+            for change in changes:
+                improved |= improve(change)
+            if topology.devices > 1:
+                improved |= search.improve_communication(communication)
     return search.result()

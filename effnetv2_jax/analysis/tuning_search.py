@@ -74,6 +74,7 @@ class Search:
         self._refused: set[str] = set()
         self._before: dict[str, Settings] = {}
         self._best: dict[str, Settings] = {}
+        self._slowest = ""  # the stage that takes the most of the run before the search
 
     @property
     def is_over(self) -> bool:
@@ -90,6 +91,7 @@ class Search:
         with concurrent.futures.ThreadPoolExecutor(COMPILED_AT_ONCE) as pool:
             self._before = dict(zip(self._programs, pool.map(self._first_fitting, self._programs), strict=True))
         self._best = dict(self._before)
+        self._slowest = max(self._stages, key=self._cycles_of_run)
         self._deadline = deadline
 
     def _first_fitting(self, name: str) -> Settings:
@@ -105,7 +107,7 @@ class Search:
 
     def worth_trying(self, options: Sequence[CompilerOption]) -> list[CompilerOption]:
         """Returns the options, with those values, that save cycles in single rows of the slowest stage."""
-        name = max(self._stages, key=self._cycles_of_run)
+        name = self._slowest
         count = self._best[name].microbatches
         return options_worth_trying(
             self._experiment,
@@ -131,10 +133,26 @@ class Search:
                 self._best[name], helped = settings, True
         return helped
 
-    def improve_slowest_first(self, changes: Changes) -> bool:
-        """Does the same for the program that takes the most of the run, and for the others only if that helped."""
-        slowest, *others = sorted(self._best, key=self._cycles_of_run, reverse=True)
-        return self.improve(changes, [slowest]) and (self.improve(changes, others) or True)
+    def improve_as_slowest(self, changes: Changes) -> bool:
+        """Does the same for the slowest stage; the other programs try only the change that has helped it."""
+        if not self.improve(changes, [self._slowest]):
+            return False
+        chosen = self._best[self._slowest]
+
+        def alike(name: str) -> Iterator[Settings]:
+            for settings in changes(name):
+                in_evaluation = name == EVALUATION
+                same_images = in_evaluation or self._images(name, settings) == self._images(self._slowest, chosen)
+                same_rows = in_evaluation or settings.remat == chosen.remat
+                if settings.compiler_options == chosen.compiler_options and same_images and same_rows:
+                    yield settings
+
+        self.improve(alike, [name for name in self._best if name != self._slowest])
+        return True
+
+    def _images(self, name: str, settings: Settings) -> int:
+        """Returns the images of a microbatch on each device."""
+        return self._experiment.work(self._topology.devices)[name].images_per_device // settings.microbatches
 
     def improve_communication(self, options: Sequence[CompilerOption]) -> bool:
         """Tries options together, without those that the compiler refuses, and returns whether they helped."""
@@ -147,7 +165,7 @@ class Search:
                     yield dataclasses.replace(best, compiler_options={**best.compiler_options, **known})
 
             refused = len(self._refused)
-            helped = self.improve_slowest_first(changes)
+            helped = self.improve_as_slowest(changes)
             if helped or len(self._refused) == refused:
                 return helped
 

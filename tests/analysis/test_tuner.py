@@ -84,6 +84,18 @@ def test_the_search_finds_the_best_settings_and_tries_none_twice(compiled):
     assert any("does not fit: 4 of 2 GiB" in line for line in said)
 
 
+@pytest.mark.usefixtures("compiled")
+def test_the_slowest_stage_goes_ahead():
+    said = []
+    tuner.tune(experiment_of(accumulation_steps="4"), parse_topology("v5e:1x1"), report=said.append, options=OPTIONS)
+    tried = [line.partition(":")[0] for line in said if "skipped" not in line]
+    # First each program as it is; then stage_2 tries the values of an option, and the others what has helped it.
+    assert sorted(tried[:3]) == ["evaluation, 1 microbatch", "stage_1, 4 microbatches", "stage_2, 4 microbatches"]
+    assert sorted(tried[3:5]) == [f"stage_2, 4 microbatches, fast={value}" for value in (1, 2)]
+    assert sorted(tried[5:7]) == ["evaluation, 1 microbatch, fast=2", "stage_1, 4 microbatches, fast=2"]
+    assert "stage_1, 4 microbatches, fast=1" in tried  # in the end, every program tries all changes
+
+
 def test_a_search_that_is_out_of_time_keeps_what_it_has(compiled):
     found = tuner.tune(experiment_of(accumulation_steps="4"), parse_topology("v5e:1x1"), seconds=1e-9, options=OPTIONS)
     assert not found.complete
