@@ -38,7 +38,12 @@ def get_config(argument: str = "efficientnetv2-s") -> TrainConfig:
             bn_momentum=0.99 if preset == "paper" else 0.9,
             bn_group_size=1024,
         ),
-        data=DataConfig(dataset="imagenet2012", preprocessing=spec.preprocessing, augmentation=augmentation),
+        data=DataConfig(
+            dataset="imagenet2012",
+            preprocessing=spec.preprocessing,
+            augmentation=augmentation,
+            parts=0,  # no host reads what others read
+        ),
         progressive=ProgressiveConfig(preset=preset),
         evaluation=EvaluationConfig(every_epochs=10.0, batch_size=1024),
         batch_size=4096,

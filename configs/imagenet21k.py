@@ -24,7 +24,7 @@ def get_config(argument: str = "efficientnetv2-s") -> TrainConfig:
     """Returns the configuration for a variant."""
     return TrainConfig(
         model=ModelConfig(variant=argument, dtype="bfloat16", bn_momentum=0.9, bn_group_size=1024),
-        data=DataConfig(dataset="imagenet21k", augmentation="none"),
+        data=DataConfig(dataset="imagenet21k", augmentation="none", parts=0),
         progressive=ProgressiveConfig(
             preset="custom", stages=1, image_size=(224,), dropout_rate=(0.0,), drop_path_rate=(0.0,)
         ),

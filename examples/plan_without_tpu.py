@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 import jax
 
-from effnetv2_jax.analysis.plan import Plan, make_plan, planned_experiment
+from effnetv2_jax.analysis.plan import Plan, experiment_on, make_plan, planned_experiment
 from effnetv2_jax.analysis.topology import parse_topology
 from effnetv2_jax.data.config import DataConfig
 from effnetv2_jax.train.config import ModelConfig, TrainConfig
@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> Plan:
         accumulation_steps="auto",  # as many microbatches as the memory needs
     )
     topology = parse_topology(arguments.topology) if arguments.topology else None
-    experiment = planned_experiment(config, topology.devices if topology else 1)
+    experiment = experiment_on(config, topology) if topology else planned_experiment(config, 1)
     plan = make_plan(experiment, topology, report=print)
     for program in plan.programs:
         gflops = program.flops_per_image / 1e9

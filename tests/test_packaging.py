@@ -16,6 +16,7 @@ from resolution import ROOT, resolve, uv
 import effnetv2_jax as e
 from effnetv2_jax.cli.missing_extra import EXTRAS
 from effnetv2_jax.model.variables import init_variables
+from effnetv2_jax.train.tuned_programs import FOLDER
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 PAPER = "2104.00298"
@@ -63,8 +64,9 @@ def test_the_archives_contain_configs_types_and_licence(archives, wheel):
     with tarfile.open(next(archives.glob("*.tar.gz"))) as archive:
         in_sdist = {name.partition("/")[2] for name in archive.getnames()}
     configs = {path.name for path in (ROOT / "configs").glob("*.py")}
-    assert {f"effnetv2_jax/configs/{name}" for name in configs} | {"effnetv2_jax/py.typed"} <= in_wheel
-    assert {f"configs/{name}" for name in configs} | {"effnetv2_jax/py.typed", "LICENSE", "CITATION.cff"} <= in_sdist
+    files = {str(path.relative_to(ROOT)) for path in FOLDER.iterdir()} | {"effnetv2_jax/py.typed"}
+    assert {f"effnetv2_jax/configs/{name}" for name in configs} | files <= in_wheel
+    assert {f"configs/{name}" for name in configs} | files | {"LICENSE", "CITATION.cff"} <= in_sdist
     assert any(name.endswith("dist-info/licenses/LICENSE") for name in in_wheel)
     assert {name.partition("/")[0] for name in in_wheel if ".dist-info/" not in name} == {"effnetv2_jax"}
 

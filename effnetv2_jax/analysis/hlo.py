@@ -54,10 +54,12 @@ class AllReduce:
     Attributes:
       bytes: size of the result on one device.
       group_size: number of devices that sum together; 0 means all devices.
+      waits: whether the devices compute nothing meanwhile; False if the sum is started and waited for later.
     """
 
     bytes: int
     group_size: int
+    waits: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,7 +98,8 @@ def read_cost(text: str) -> HloCost:
             by_kind[_kind(computations, instruction)] += times * instruction.cycles
             by_layer[_layer(instruction.op_name)] += times * instruction.cycles
         if instruction.opcode in ("all-reduce", "all-reduce-start"):
-            all_reduces += [AllReduce(_bytes(instruction.shape), _group_size(instruction.rest))] * times
+            waits = instruction.opcode == "all-reduce"
+            all_reduces += [AllReduce(_bytes(instruction.shape), _group_size(instruction.rest), waits)] * times
         if instruction.opcode == "send" and _BETWEEN_SLICES in instruction.rest:
             sends += [_bytes(instruction.shape.replace("u32[]", ""))] * times  # u32[] is a context, not data
     return HloCost(sum(by_kind.values()), dict(by_kind), dict(by_layer), tuple(all_reduces), tuple(sends))

@@ -10,7 +10,10 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
-from effnetv2_jax.analysis.program_cost import CACHE, ProgramCost, program_cost
+import jax
+
+from effnetv2_jax.analysis.host_load import HostLoad, host_load, hosts_of
+from effnetv2_jax.analysis.program_cost import CACHE, ProgramCost, cost_with_known_options
 from effnetv2_jax.analysis.topology import Topology, make_mesh
 from effnetv2_jax.data.config import DataConfig
 from effnetv2_jax.data.dataset import dataset_info, recorded_info
@@ -18,10 +21,12 @@ from effnetv2_jax.model.summary import count_multiply_adds
 from effnetv2_jax.train.config import EvaluationConfig, ModelConfig, TrainConfig
 from effnetv2_jax.train.devices.memory import DeviceMemoryError, smallest_fitting
 from effnetv2_jax.train.devices.program import Program
-from effnetv2_jax.train.experiment import EVALUATION, Experiment, make_experiment, require_teacher
+from effnetv2_jax.train.experiment import Experiment, make_experiment, require_teacher
 from effnetv2_jax.train.programs import eval_program, train_program
 from effnetv2_jax.train.recipe.distillation import Teacher
 from effnetv2_jax.train.recipe.progressive import ProgressiveConfig
+from effnetv2_jax.train.tuned_programs import EVALUATION, TunedProgram
+from effnetv2_jax.train.tuning import Settings
 
 COMPILED_AT_ONCE = 2
 """Programs to compile at the same time. The compiler keeps about one core busy with each."""
@@ -37,7 +42,8 @@ class PlannedProgram:
       image_size: height and width in pixels.
       batch_size: images per call, over all chips.
       flops_per_image: operations of a forward pass, computed from the spec; a multiply-add counts as two.
-      microbatches: number of microbatches per call.
+      settings: how it is compiled.
+      origin: the tuning that says so, in words; "" for none.
       cost: cost of one call on one device of the slice; None without a slice, or if the program does not fit.
       needed_bytes: memory needed on one device, if the program does not fit; otherwise 0.
     """
@@ -47,9 +53,15 @@ class PlannedProgram:
     image_size: int
     batch_size: int
     flops_per_image: float
-    microbatches: int = 1
+    settings: Settings = dataclasses.field(default_factory=Settings)
+    origin: str = ""
     cost: ProgramCost | None = None
     needed_bytes: int = 0
+
+    @property
+    def microbatches(self) -> int:
+        """Number of microbatches per call."""
+        return self.settings.microbatches
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,6 +92,12 @@ class Plan:
         assert self.topology is not None
         return program.cost.estimated_cycles / self.topology.chip.clock
 
+    def host_load(self, program: PlannedProgram) -> HostLoad:
+        """Returns what each host has to do for a stage's program, so that the chips need not wait."""
+        assert self.topology is not None
+        rate, parts = program.batch_size / self.seconds(program), self.experiment.config.data.parts
+        return host_load(self.topology, program.image_size, rate, parts)
+
     def figures(self, program: PlannedProgram) -> dict[str, Any]:
         """Returns the figures of a program as JSON values. Only a plan with a slice gives memory and time."""
         figures: dict[str, Any] = {
@@ -97,12 +115,25 @@ class Plan:
             "topology": self.topology.name,
             "batch_per_chip": program.batch_size // self.topology.chips,
             "accumulation_steps": program.microbatches,
+            "remat": list(program.settings.remat),
+            "compiler_options": dict(program.settings.compiler_options),
+            "tuning": program.origin,
             "fits": cost is not None,
         }
         if cost is None:
             needed = devices * program.needed_bytes
             return figures | {"hbm_bytes": needed, "hbm_free_bytes": chip.hbm_bytes - needed}
         seconds = self.seconds(program)
+        if program.name != EVALUATION:
+            load = self.host_load(program)
+            figures |= {
+                "host_images_per_second": load.images_per_second,
+                "host_read_bytes_per_second": load.bytes_per_second,
+                "host_cores_needed": load.cores_needed,
+                "host_cores": load.host.cores,
+                "hosts": load.hosts,
+                "limited_by": load.limit,
+            }
         if self.topology.slices > 1:
             figures |= {"dcn_transfers": cost.dcn_transfers, "dcn_bytes": cost.dcn_bytes}
         return figures | {
@@ -123,16 +154,25 @@ class Plan:
         }
 
 
-def planned_experiment(config: TrainConfig, devices: int, teacher: Teacher | None = None) -> Experiment:
-    """Returns the experiment of a config, and opens the data set only if `DATASETS` does not record its sizes.
+def planned_experiment(
+    config: TrainConfig, devices: int, device: str = "", hosts: int = 1, teacher: Teacher | None = None
+) -> Experiment:
+    """Returns the experiment of a config, see `make_experiment`.
+
+    It opens the data set only if `DATASETS` does not record its sizes.
 
     Raises:
       ValueError: for a config that cannot run, or that names a teacher which is not given.
     """
     info = recorded_info(config.data) or dataset_info(config.data)
-    experiment = make_experiment(config, devices, info=info, teacher=teacher)
+    experiment = make_experiment(config, devices, hosts, info, device, teacher)
     require_teacher(experiment)
     return experiment
+
+
+def experiment_on(config: TrainConfig, topology: Topology, teacher: Teacher | None = None) -> Experiment:
+    """Returns the experiment of a config on a slice, with the project's own tunings where they fit."""
+    return planned_experiment(config, topology.devices, topology.chip.name, hosts_of(topology)[1], teacher)
 
 
 def config_of_variant(
@@ -162,39 +202,53 @@ def make_plan(
       topology: the slice; None for a plan without memory and time.
       cache: folder that stores the costs of compiled programs; "" for no cache.
       report: called with a line of text at the start and after each program.
-
-    Raises:
-      ValueError: if the run's tuning was made for another generation of TPUs.
     """
     programs = planned_programs(experiment)
     if topology is None:
         return Plan(experiment, None, programs)
-    if experiment.tuning:
-        experiment.tuning.check_device(experiment.config.tuning, topology.chip.name)
     mesh = make_mesh(topology)
     makers: list[Callable[[int], Program]] = [
         *(functools.partial(train_program, experiment, stage, mesh) for stage in experiment.stages),
         lambda _: eval_program(experiment, mesh),
     ]
     choices = [*(experiment.microbatches(stage.name) for stage in experiment.stages), (1,)]
+    remat = {stage.name: experiment.config.model.remat for stage in experiment.stages} | {EVALUATION: ()}
 
     def with_cost(
         program: PlannedProgram, make_program: Callable[[int], Program], choices: tuple[int, ...]
     ) -> PlannedProgram:
         start = time.perf_counter()
         name = f"{topology.name} {program.name}, {program.image_size} px"
+        tuned = experiment.tuned.get(program.name, TunedProgram(Settings(remat=remat[program.name])))
+        settings = dataclasses.replace(tuned.settings, microbatches=choices[-1])
+        program = dataclasses.replace(program, settings=settings, origin=tuned.origin)
         try:
-            parts, cost = smallest_fitting(choices, lambda parts: program_cost(make_program(parts), topology, cache))
+            parts, (cost, options) = smallest_fitting(
+                choices, lambda parts: cost_with_known_options(make_program(parts), topology, cache)
+            )
         except DeviceMemoryError as error:
             report(f"{name}: does not fit: {error}")
-            return dataclasses.replace(program, microbatches=choices[-1], needed_bytes=error.needed)
-        settings = dataclasses.replace(experiment.settings(program.name), microbatches=parts)
+            return dataclasses.replace(program, needed_bytes=error.needed)
+        for option in settings.compiler_options.keys() - options.keys():
+            report(f"warning: {name}: this compiler does not know {option}; the program is compiled without it")
+        if is_outdated(tuned, parts, topology.name, cost.digest):
+            report(
+                f"warning: {name}: {tuned.origin} was made for an older version of this program; its settings are "
+                "used, but another search with `effnetv2 tune` may find faster ones"
+            )
+        settings = dataclasses.replace(settings, microbatches=parts, compiler_options=options)
         report(f"{name}: {settings}, compiled or read from the cache in {time.perf_counter() - start:.0f} s")
-        return dataclasses.replace(program, microbatches=parts, cost=cost)
+        return dataclasses.replace(program, settings=settings, cost=cost)
 
     report(f"{topology.name}: compiling {len(programs)} programs; each that is not in the cache may take minutes")
     with concurrent.futures.ThreadPoolExecutor(COMPILED_AT_ONCE) as pool:
         return Plan(experiment, topology, tuple(pool.map(with_cost, programs, makers, choices)))
+
+
+def is_outdated(tuned: TunedProgram, microbatches: int, topology: str, digest: str) -> bool:
+    """Returns whether settings were found for another version of a program, compiled for a slice by this JAX."""
+    same = tuned.topology == topology and tuned.settings.microbatches == microbatches and tuned.jax == jax.__version__
+    return bool(tuned.digest) and same and tuned.digest != digest
 
 
 def planned_programs(experiment: Experiment) -> tuple[PlannedProgram, ...]:

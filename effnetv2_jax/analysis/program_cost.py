@@ -18,11 +18,11 @@ import jax
 
 from effnetv2_jax.analysis.hlo import read_cost
 from effnetv2_jax.analysis.topology import Topology
-from effnetv2_jax.train.devices.memory import DeviceMemoryError, compile_within, program_bytes
+from effnetv2_jax.train.devices.memory import DeviceMemoryError, UnknownOptionError, compile_within, program_bytes
 from effnetv2_jax.train.devices.program import Program
 
 CACHE = "~/.cache/effnetv2_jax/plans"
-_FORMAT = 1
+_FORMAT = 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +40,8 @@ class ProgramCost:
       all_reduce_bytes: bytes of the results of all all-reduces.
       all_reduce_groups: number of devices that sum together, as a string → number of such all-reduces.
       compile_seconds: time that compiling took; a cost from the cache keeps the time of the original compilation.
+      waiting_bytes: bytes of those all-reduces that the devices wait for without computing meanwhile.
+      digest: digest of the program before it was compiled, as JAX lowered it; options are not part of it.
       dcn_transfers: number of messages to other slices, over the data-centre network.
       dcn_bytes: bytes of all these messages.
     """
@@ -54,6 +56,8 @@ class ProgramCost:
     all_reduce_bytes: int
     all_reduce_groups: Mapping[str, int]
     compile_seconds: float
+    waiting_bytes: int = 0
+    digest: str = ""
     dcn_transfers: int = 0
     dcn_bytes: int = 0
 
@@ -76,7 +80,8 @@ def program_cost(program: Program, topology: Topology, cache: str = CACHE) -> Pr
       UnknownOptionError: if the compiler does not have one of the program's options.
     """
     lowered = program.lower()
-    path = _cache_path(cache, lowered.as_text(), topology, program.compiler_options) if cache else None
+    text = lowered.as_text()
+    path = _cache_path(cache, text, topology, program.compiler_options) if cache else None
     if path and path.is_file():
         stored = json.loads(path.read_text())
         if "needed" in stored:
@@ -84,7 +89,7 @@ def program_cost(program: Program, topology: Topology, cache: str = CACHE) -> Pr
         return ProgramCost(**stored)
     start = time.perf_counter()
     try:
-        cost = _cost(compile_within(lowered, None, program.compiler_options), topology, start)
+        cost = _cost(compile_within(lowered, None, program.compiler_options), topology, start, _digest(text))
     except DeviceMemoryError as error:
         _store(path, {"needed": error.needed, "available": error.available})
         raise
@@ -92,11 +97,27 @@ def program_cost(program: Program, topology: Topology, cache: str = CACHE) -> Pr
     return cost
 
 
+def cost_with_known_options(
+    program: Program, topology: Topology, cache: str = CACHE
+) -> tuple[ProgramCost, Mapping[str, str]]:
+    """Returns the cost of a program, compiled without the options that the compiler does not know, and the others.
+
+    Raises:
+      DeviceMemoryError: if the program needs more memory than a device of the slice has.
+    """
+    while True:
+        try:
+            return program_cost(program, topology, cache), program.compiler_options
+        except UnknownOptionError as error:
+            options = {name: value for name, value in program.compiler_options.items() if name != error.name}
+            program = dataclasses.replace(program, compiler_options=options)
+
+
 def _cache_path(cache: str, text: str, topology: Topology, options: Mapping[str, str]) -> Path:
     versions = [f"{name} {importlib.metadata.version(name)}" for name in ("jax", "jaxlib", "libtpu")]
     described = [f"{name}={value}" for name, value in sorted(options.items())]
     content = "\n".join([str(_FORMAT), topology.name, *versions, *described, text])
-    return Path(cache).expanduser() / f"{hashlib.sha256(content.encode()).hexdigest()}.json"
+    return Path(cache).expanduser() / f"{_digest(content)}.json"
 
 
 def _store(path: Path | None, values: Mapping[str, Any]) -> None:
@@ -108,7 +129,11 @@ def _store(path: Path | None, values: Mapping[str, Any]) -> None:
         part.replace(path)
 
 
-def _cost(compiled: jax.stages.Compiled, topology: Topology, start: float) -> ProgramCost:
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _cost(compiled: jax.stages.Compiled, topology: Topology, start: float, digest: str) -> ProgramCost:
     analysis: Any = compiled.cost_analysis()
     hlo = read_cost(compiled.as_text() or "")
     groups = collections.Counter(str(each.group_size or topology.devices) for each in hlo.all_reduces)
@@ -123,6 +148,8 @@ def _cost(compiled: jax.stages.Compiled, topology: Topology, start: float) -> Pr
         all_reduce_bytes=sum(each.bytes for each in hlo.all_reduces),
         all_reduce_groups=dict(groups),
         compile_seconds=round(time.perf_counter() - start, 1),
+        waiting_bytes=sum(each.bytes for each in hlo.all_reduces if each.waits),
+        digest=digest,
         dcn_transfers=len(hlo.sends),
         dcn_bytes=sum(hlo.sends),
     )

@@ -2,49 +2,14 @@
 
 from __future__ import annotations
 
-import concurrent.futures
-import dataclasses
-import importlib.metadata
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
-from effnetv2_jax.analysis.compiler_options import OPTIONS, CompilerOption
-from effnetv2_jax.analysis.plan import COMPILED_AT_ONCE, Plan, planned_programs
-from effnetv2_jax.analysis.program_cost import CACHE, ProgramCost, program_cost
-from effnetv2_jax.analysis.topology import Topology, make_mesh
-from effnetv2_jax.train.config import TrainConfig
-from effnetv2_jax.train.devices.memory import DeviceMemoryError, UnknownOptionError
-from effnetv2_jax.train.experiment import EVALUATION, Experiment, possible_microbatches, tuned_fields
-from effnetv2_jax.train.programs import eval_program, train_program
-from effnetv2_jax.train.tuning import Settings, Tuning
-
-Changes = Callable[[str], Iterable[Settings]]
-"""Name of a program → settings to try instead of its best."""
-
-_LEAST_GAIN = 0.001
-"""The share of a program's cycles that a change must save."""
-
-_IMAGES_PER_DEVICE = (32, 64, 96, 128, 192, 256, 512)
-"""Images of a microbatch on one device to try: those of 128 fill the lanes of a vector."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Result:
-    """What a search found.
-
-    Attributes:
-      before: the plan of the run as its config compiles it.
-      after: the plan with the settings that were found.
-      tuning: these settings.
-      tried: number of programs that were compiled or read from the cache.
-      complete: whether the search ended by itself, rather than at the end of its time.
-    """
-
-    before: Plan
-    after: Plan
-    tuning: Tuning
-    tried: int
-    complete: bool
+from effnetv2_jax.analysis.compiler_options import COMMUNICATION, COMPUTATION, CompilerOption
+from effnetv2_jax.analysis.program_cost import CACHE
+from effnetv2_jax.analysis.topology import Topology
+from effnetv2_jax.analysis.tuning_search import Result, Search
+from effnetv2_jax.train.experiment import Experiment
 
 
 def tune(
@@ -53,12 +18,15 @@ def tune(
     seconds: float | None = None,
     cache: str = CACHE,
     report: Callable[[str], None] = lambda _: None,
-    options: Sequence[CompilerOption] = OPTIONS,
+    options: Sequence[CompilerOption] = COMPUTATION,
+    communication: Sequence[CompilerOption] = COMMUNICATION,
 ) -> Result:
     """Searches for the settings with which the TPU compiler estimates the fewest cycles, for each program of a run.
 
-    It changes one setting at a time and keeps what saves cycles: the number of microbatches, the rows to compute again,
-    and each compiler option. It ends when no change helps, or when its time is over. With the same cache, another
+    Single rows of the network tell which compiler options are worth trying. The search then changes one setting at a
+    time and keeps what saves cycles: each of these options, the number of microbatches, and the rows to compute again.
+    The stage that takes the most of the run goes ahead: the other programs first try only what has helped it, and all
+    changes in the end. The search ends when no change helps, or when its time is over. With the same cache, another
     search takes what this one has compiled.
 
     Args:
@@ -67,189 +35,23 @@ def tune(
       seconds: time after which no further program is compiled; None for no limit.
       cache: folder that stores the costs of compiled programs; "" for no cache.
       report: called with a line of text after each program.
-      options: the compiler's options to try, the most promising first.
+      options: the compiler's options for what a chip computes.
+      communication: those for sums over the chips, which are tried together.
 
     Raises:
       DeviceMemoryError: if a program does not fit the slice with any number of microbatches.
     """
-    search = _Search(experiment, topology, cache, report, time.monotonic() + seconds if seconds else None)
+    search = Search(experiment, topology, cache, report, time.monotonic() + seconds if seconds else None)
     search.start()
-    improved = True
-    while improved and not search.is_over:
-        improved = any(
-            [
-                *(search.improve(search.with_option(option)) for option in options[:1]),
-                search.improve(search.with_microbatches),
-                search.improve(search.with_remat),
-                *(search.improve_slowest_first(search.with_option(option)) for option in options[1:]),
-            ]
-        )
+    options = search.worth_trying(options)
+    for improve in (search.improve_as_slowest, search.improve):
+        improved = True
+        while improved and not search.is_over:
+            changes = (*map(search.with_option, options[:1]), search.with_microbatches, search.with_remat)
+            changes += tuple(map(search.with_option, options[1:]))
+            improved = False
+            for change in changes:
+                improved |= improve(change)
+            if topology.devices > 1:
+                improved |= search.improve_communication(communication)
     return search.result()
-
-
-class _Search:
-    """The programs of a run, the best settings of each so far, and the cost of all settings that were tried."""
-
-    def __init__(
-        self,
-        experiment: Experiment,
-        topology: Topology,
-        cache: str,
-        report: Callable[[str], None],
-        deadline: float | None,
-    ) -> None:
-        self._experiment = experiment
-        self._topology = topology
-        self._cache = cache
-        self._report = report
-        self._deadline = deadline
-        self._mesh = make_mesh(topology)
-        self._possible = _same_groups(experiment.config, possible_microbatches(experiment.config, topology.devices))
-        self._stages = {stage.name: stage for stage in experiment.stages}
-        self._programs = {program.name: program for program in planned_programs(experiment)}
-        self._costs: dict[tuple[str, str], ProgramCost | None] = {}
-        self._refused: set[str] = set()
-        self._before: dict[str, Settings] = {}
-        self._best: dict[str, Settings] = {}
-
-    @property
-    def is_over(self) -> bool:
-        """Whether the time for the search is over."""
-        return self._deadline is not None and time.monotonic() > self._deadline
-
-    def start(self) -> None:
-        """Finds the settings that the config has by itself: the first number of microbatches that fits.
-
-        Raises:
-          DeviceMemoryError: if none fits.
-        """
-        self._deadline, deadline = None, self._deadline
-        with concurrent.futures.ThreadPoolExecutor(COMPILED_AT_ONCE) as pool:
-            self._before = dict(zip(self._programs, pool.map(self._first_fitting, self._programs), strict=True))
-        self._best = dict(self._before)
-        self._deadline = deadline
-
-    def _first_fitting(self, name: str) -> Settings:
-        in_training = name in self._stages
-        choices = self._experiment.microbatches(name) if in_training else (1,)
-        remat = self._experiment.config.model.remat if in_training else ()
-        tries = [Settings(count, remat) for count in choices]
-        for settings in tries:
-            if self._cost(name, settings):
-                return settings
-        self._make_cost(name, tries[-1])  # raises the error again
-        raise AssertionError
-
-    def improve(self, changes: Changes, names: Iterable[str] = ()) -> bool:
-        """Tries changes of the best settings of programs, keeps those that help, and returns whether any did."""
-        tries = [(name, settings) for name in names or self._best for settings in changes(name)]
-        with concurrent.futures.ThreadPoolExecutor(COMPILED_AT_ONCE) as pool:
-            costs = list(pool.map(lambda each: self._cost(*each), tries))
-        helped = False
-        for (name, settings), cost in zip(tries, costs, strict=True):
-            best = self._known(name, self._best[name])
-            if cost and cost.estimated_cycles < (1 - _LEAST_GAIN) * best.estimated_cycles:
-                self._best[name], helped = settings, True
-        return helped
-
-    def improve_slowest_first(self, changes: Changes) -> bool:
-        """Does the same for the program that takes the most of the run, and for the others only if that helped."""
-        slowest, *others = sorted(self._best, key=self._cycles_of_run, reverse=True)
-        return self.improve(changes, [slowest]) and (self.improve(changes, others) or True)
-
-    def with_option(self, option: CompilerOption) -> Changes:
-        """Returns changes: the values of a compiler option, and none."""
-
-        def changes(name: str) -> Iterator[Settings]:
-            best = self._best[name]
-            rest = {key: value for key, value in best.compiler_options.items() if key != option.name}
-            for value in option.values:
-                yield dataclasses.replace(best, compiler_options={**rest, option.name: value})
-            yield dataclasses.replace(best, compiler_options=rest)
-
-        return changes
-
-    def with_microbatches(self, name: str) -> Iterator[Settings]:
-        """The changes of a stage's number of microbatches."""
-        if name in self._stages:
-            share = self._experiment.work(self._topology.devices)[name].images_per_device
-            for count in self._possible:
-                if share // count in _IMAGES_PER_DEVICE or share == share // count:
-                    yield dataclasses.replace(self._best[name], microbatches=count)
-
-    def with_remat(self, name: str) -> Iterator[Settings]:
-        """The changes of a stage to fewer microbatches, which fit only if rows are computed again."""
-        best = self._best[name]
-        fewer = max((count for count in self._possible if count < best.microbatches), default=0)
-        if name in self._stages and fewer and self._cost(name, dataclasses.replace(best, microbatches=fewer)) is None:
-            for rows in ((0,), (0, 1)):
-                yield dataclasses.replace(best, microbatches=fewer, remat=rows)
-
-    def result(self) -> Result:
-        """Returns what was found."""
-        work = self._experiment.work(self._topology.devices)
-        made_with = {name: importlib.metadata.version(name) for name in ("effnetv2_jax", "jax", "libtpu")}
-        fields = tuned_fields(self._experiment.config)
-        tuning = Tuning(self._topology.chip.name, fields, work, dict(self._best), made_with)
-        before, after = self._plan(self._before), self._plan(self._best)
-        return Result(before, after, tuning, tried=len(self._costs), complete=not self.is_over)
-
-    def _plan(self, settings: Mapping[str, Settings]) -> Plan:
-        programs = tuple(
-            dataclasses.replace(
-                program,
-                microbatches=settings[name].microbatches,
-                cost=self._known(name, settings[name]),
-            )
-            for name, program in self._programs.items()
-        )
-        return Plan(self._experiment, self._topology, programs)
-
-    def _cycles_of_run(self, name: str) -> int:
-        return self._programs[name].steps * self._known(name, self._best[name]).estimated_cycles
-
-    def _known(self, name: str, settings: Settings) -> ProgramCost:
-        cost = self._costs[name, str(settings)]
-        assert cost is not None
-        return cost
-
-    def _cost(self, name: str, settings: Settings) -> ProgramCost | None:
-        """Returns the cost of a program, or None if it does not fit, an option is unknown, or the time is over."""
-        key = name, str(settings)
-        if key in self._costs or self.is_over or self._refused & settings.compiler_options.keys():
-            return self._costs.get(key)
-        start, cost = time.monotonic(), None
-        try:
-            cost = self._costs[key] = self._make_cost(name, settings)
-            told = f"{cost.estimated_cycles / 1e6:.2f} M cycles"
-            if name in self._best:
-                told += f", the best so far {self._known(name, self._best[name]).estimated_cycles / 1e6:.2f}"
-        except DeviceMemoryError as error:
-            self._costs[key] = None
-            told = f"does not fit: {error.needed / 2**30:.3g} of {error.available / 2**30:.3g} GiB"
-        except UnknownOptionError as error:
-            self._refused.add(error.name)
-            told = f"skipped: {error}"
-        self._report(f"{name}, {settings}: {told} ({time.monotonic() - start:.0f} s)")
-        return cost
-
-    def _make_cost(self, name: str, settings: Settings) -> ProgramCost:
-        tuning = Tuning(self._topology.chip.name, {}, {}, {name: settings})
-        experiment = dataclasses.replace(self._experiment, tuning=tuning)
-        program = (
-            eval_program(experiment, self._mesh)
-            if name == EVALUATION
-            else train_program(experiment, self._stages[name], self._mesh, settings.microbatches)
-        )
-        return program_cost(program, self._topology, self._cache)
-
-
-def _same_groups(config: TrainConfig, choices: Sequence[int]) -> Sequence[int]:
-    """Returns the numbers of microbatches that leave BatchNorm's groups as the config has them.
-
-    Without groups it normalises whole microbatches. Then all numbers may be tried if the config leaves it to the run.
-    """
-    group = config.model.bn_group_size
-    if not group:
-        return choices if config.accumulation_steps == "auto" else ()
-    return [count for count in choices if config.batch_size // count >= group]

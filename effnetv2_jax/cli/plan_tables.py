@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import rich.box
 import rich.table
@@ -15,7 +16,8 @@ from effnetv2_jax.train.report.progress import stage_table
 
 _ESTIMATES = (
     "These are estimates by the TPU compiler, not measurements: they leave out communication, input and idle time. "
-    "hbm %: bytes read and written per second, including those of the fast on-chip memory, relative to HBM's bandwidth."
+    "hbm %: bytes read and written per second, including those of the fast on-chip memory, relative to HBM's "
+    "bandwidth. cores needed: for images of ImageNet's size with RandAugment, as measured in docs/performance.md."
 )
 
 # The tables of a plan: column title → the key of a program's figures, its format and a factor to multiply it by.
@@ -46,6 +48,25 @@ _TIME: Columns = {
     "images/s": ("images_per_second_per_chip", "{:,.0f}"),
     "mxu %": ("mxu_fraction", "{:.1f}", 1e2),
     "hbm %": ("hbm_fraction", "{:.0f}", 1e2),
+}
+_INPUT: Columns = {
+    "program": ("program", "{}"),
+    "images/s": ("host_images_per_second", "{:,.0f}"),
+    "read, MB/s": ("host_read_bytes_per_second", "{:,.0f}", 1e-6),
+    "cores needed": ("host_cores_needed", "{:,.0f}"),
+    "of": ("host_cores", "{:,}"),
+    "limit": ("limited_by", "{}"),
+}
+_GROWTH: Columns = {
+    "chips": ("chips", "{:,}"),
+    "images a chip": ("batch_per_chip", "{:,}"),
+    "k cycles an image": ("cycles_per_image", "{:,.1f}", 1e-3),
+    "all-reduces a step": ("all_reduce_count", "{:,.0f}"),
+    "their MB": ("all_reduce_bytes", "{:,.1f}", 1e-6),
+    "hours": ("hours", "{:,.3g}"),
+    "chip-hours": ("chip_hours", "{:,.1f}"),
+    "efficiency": ("efficiency", "{:.2f}"),
+    "price": ("price", "{:,.2f}"),
 }
 # Title → columns. All tables except the first need a slice.
 _TABLES = {
@@ -81,7 +102,10 @@ def print_plans(plans: Mapping[str, Plan], price: float | None = None, layers: i
                 "The run does not fit: use accumulation_steps=auto, model.remat, a smaller batch_size or more chips"
             )
         elif plan.topology:
+            console.print(_input_table(plan))
             console.print(_total(plan, price))
+            for line in plan.experiment.tuning_lines() + _options(plan):
+                console.print(line)
             if layers:
                 console.print(_layers(plan, layers))
     if len(plans) == 2 and all(plan.fits for plan in plans.values()):
@@ -90,9 +114,24 @@ def print_plans(plans: Mapping[str, Plan], price: float | None = None, layers: i
         console.print(_ESTIMATES)
 
 
+def print_growth(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Prints what a run costs on slices of several sizes."""
+    console = make_console()
+    console.print(make_table(rows, _GROWTH, f"{title}, on average over the stages"))
+    console.print(_ESTIMATES.partition(" hbm %")[0])
+
+
 def _summary(run: RunDescription) -> str:
     images = f"{run.total_steps:,} steps of {run.batch_size:,} images"
     return f"{run.spec.name}, {images} ({run.epochs:.4g} epochs of {run.dataset})"
+
+
+def _input_table(plan: Plan) -> rich.table.Table:
+    """Returns a table of what each host reads and decodes, so that the chips need not wait."""
+    rows = [row for row in map(plan.figures, plan.programs) if "hosts" in row]
+    hosts = f"{rows[0]['hosts']} host{'s' if rows[0]['hosts'] > 1 else ''}"
+    parts = plan.experiment.config.data.parts
+    return make_table(rows, _INPUT, f"input of each host · {hosts}, training split in {parts} part{'s'[: parts > 1]}")
 
 
 def _total(plan: Plan, price: float | None) -> str:
@@ -102,6 +141,15 @@ def _total(plan: Plan, price: float | None) -> str:
     groups = sorted({int(size) for program in plan.programs if program.cost for size in program.cost.all_reduce_groups})
     summed = f"; all-reduces over {' and '.join(map(str, groups))} devices" if groups else ""
     return f"{plan.hours:.3g} hours in total, {chip_hours:,.1f} chip-hours{money}{summed}"
+
+
+def _options(plan: Plan) -> list[str]:
+    """Returns the compiler's options of the programs that have any, and the rows that are computed again, in lines."""
+    programs: dict[str, list[str]] = {}
+    for program in plan.programs:
+        if program.settings.extras:
+            programs.setdefault(", ".join(program.settings.extras), []).append(program.name)
+    return [f"{', '.join(names)}: {settings}" for settings, names in programs.items()]
 
 
 def _layers(plan: Plan, count: int) -> rich.table.Table:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from effnetv2_jax.analysis.compiler_options import OPTIONS
 from effnetv2_jax.cli.tables import Columns, make_table
 from effnetv2_jax.train.report.console import make_console
 
 if TYPE_CHECKING:
-    from effnetv2_jax.analysis.tuner import Result
+    from effnetv2_jax.analysis.tuning_search import Result
 
 _COLUMNS: Columns = {
     "program": ("program", "{}"),
@@ -33,10 +34,11 @@ def print_result(result: Result, rows: Sequence[Mapping[str, Any]], price: float
     before, after = result.before, result.after
     assert after.topology is not None
     console.print(make_table(rows, _COLUMNS, f"{after.experiment.spec.name} on {after.topology.name}, per chip"))
-    for row in rows:
-        parts = [f"{name}={value}" for name, value in row["compiler_options"].items()]
-        parts += [f"rows {', '.join(map(str, row['remat']))} computed again"] if row["remat"] else []
-        console.print(f"{row['program']}: {', '.join(parts) or 'no options'}")
+    for name, settings in result.tuning.settings.items():
+        console.print(f"{name}: {', '.join(settings.extras) or 'no options'}")
+    used = {name for settings in result.tuning.settings.values() for name in settings.compiler_options}
+    for option in (option for option in OPTIONS if option.name in used):
+        console.print(f"{option.name}: {option.meaning} ({option.source})")
     chips = after.topology.chips
     money = f", {chips * price * (before.hours - after.hours):,.2f} saved at {price:g} a chip-hour" if price else ""
     console.print(

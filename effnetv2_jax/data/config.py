@@ -40,7 +40,8 @@ class DataConfig:
       parts: number of parts that the training split is cut into. Each part is shuffled by itself, and every batch takes
         the same number of images from each. A host reads only the parts that its rows of the batch come from: with one
         part, every host reads all examples (and decodes only its own rows); with as many parts as hosts, each host
-        reads one. The order of the examples depends on the number of parts, but not on the number of hosts.
+        reads one. The order of the examples depends on the number of parts, but not on the number of hosts. 0 is one
+        part for each host that a run starts on; it keeps them if it resumes on another number of hosts.
       memory_gb: limit on the host memory for the shuffle buffer, the batches and a copy of the state, which checkpoints
         are written from, in 10^9 bytes. 0 uses half of the memory that is available when the run starts.
       threads: number of threads that decode and augment. 0 uses one for each CPU core.
@@ -107,7 +108,7 @@ def check_config(config: DataConfig) -> None:
         ("memory_gb", 0.0, float("inf")),
         ("layers", 0, 16),
         ("shuffle_buffer", 1, 1 << 31),
-        ("parts", 1, 1 << 16),
+        ("parts", 0, 1 << 16),
         ("threads", 0, 4096),
     ):
         if not least <= getattr(config, field) <= greatest:

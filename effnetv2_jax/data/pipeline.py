@@ -68,6 +68,7 @@ def train_batches(
     _require(
         image_size=(image_size, 1), batch_size=(batch_size, 1), start_step=(start_step, 0), magnitude=(magnitude, 0)
     )
+    _require(parts=(config.parts, 1))
     rows = host_rows(batch_size * host_count, config.parts, host_index, host_count)
     sources = [open_source(config, evaluation=False, host_index=part, host_count=config.parts) for part in rows.parts]
     transform = training_transform(config, image_size=image_size, magnitude=magnitude)

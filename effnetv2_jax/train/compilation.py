@@ -8,12 +8,12 @@ from functools import partial
 from jax.sharding import Mesh
 
 from effnetv2_jax.train.devices import sharding
-from effnetv2_jax.train.devices.chips import chip_of
 from effnetv2_jax.train.devices.compiler import BackgroundCompiler, ProgramOf
 from effnetv2_jax.train.devices.memory import device_memory
-from effnetv2_jax.train.experiment import EVALUATION, Experiment
+from effnetv2_jax.train.experiment import Experiment
 from effnetv2_jax.train.programs import eval_program, train_program
 from effnetv2_jax.train.recipe.progressive import Stage, stage_at
+from effnetv2_jax.train.tuned_programs import EVALUATION
 
 
 def remaining_stages(experiment: Experiment, step: int) -> tuple[Stage, ...]:
@@ -23,29 +23,13 @@ def remaining_stages(experiment: Experiment, step: int) -> tuple[Stage, ...]:
     return experiment.stages[stage_at(experiment.stages, step).index :]
 
 
-def check_tuned_device(experiment: Experiment, mesh: Mesh) -> None:
-    """Checks that the run's tuning, if it has one, was made for these devices.
-
-    Raises:
-      ValueError: if it was made for others.
-    """
-    device = mesh.devices.flat[0]
-    chip = chip_of(device.device_kind)
-    if experiment.tuning:
-        experiment.tuning.check_device(experiment.config.tuning, chip.name if chip else device.platform)
-
-
 def compiling(experiment: Experiment, mesh: Mesh, step: int, progress: Callable[[], None]) -> BackgroundCompiler:
     """Lowers the programs that the rest of a run needs, and starts to compile them in the order of their use.
 
     If the devices' memory is known, the program of the stage with the largest images is compiled first. The function
     then waits for it and for the evaluation program, so that a program that does not fit is refused before the first
     step. `progress` is called between two programs, and every half second while it waits.
-
-    Raises:
-      ValueError: if the run's tuning was made for other devices.
     """
-    check_tuned_device(experiment, mesh)
     stages = remaining_stages(experiment, step)
     largest = max(stages, key=lambda stage: stage.image_size, default=None)
     image_bytes = 3 * largest.image_size**2 if largest else 0

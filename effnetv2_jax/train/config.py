@@ -88,8 +88,9 @@ class TrainConfig:
       accumulation_steps: microbatches that a step processes one after another, or `auto`: microbatches of 128 images on
         each device, if the batch can be divided so, or the largest that fit the devices' memory. BatchNorm normalises
         at most a microbatch.
-      tuning: a file of `effnetv2 tune`, which says how each program is compiled; "" for none. It replaces
-        `accumulation_steps` and `model.remat`.
+      tuning: how each program is compiled: `auto` as a tuning of the project's own says, if there is one for the same
+        network, image size and TPU, within what `accumulation_steps` and `model.remat` allow; `none` without one; or a
+        file of `effnetv2 tune`, which replaces `accumulation_steps` and `model.remat`.
       device_memory_gib: memory that a program may use on each device, in GiB; 0 for all that the device has.
       epochs: length of the run in epochs.
       min_steps: lowest number of steps in the run, if `epochs` gives fewer.
@@ -121,7 +122,7 @@ class TrainConfig:
     checkpoint: CheckpointConfig = dataclasses.field(default_factory=CheckpointConfig)
     batch_size: int = 4096
     accumulation_steps: str = "1"
-    tuning: str = ""
+    tuning: str = "auto"
     device_memory_gib: float = 0.0
     epochs: float = 350.0
     min_steps: int = 0
@@ -220,5 +221,7 @@ def check_config(config: TrainConfig) -> None:
         value = functools.reduce(getattr, name.split("."), config)
         if not minimum <= value < math.inf:  # type: ignore[operator]
             raise ValueError(f"{name} must be at least {minimum}, got {value}")
+    if not config.tuning:
+        raise ValueError("tuning must be 'auto', 'none' or a file of `effnetv2 tune`, got ''")
     if config.ema_decay >= 1:
         raise ValueError(f"ema_decay must be less than 1, got {config.ema_decay}")

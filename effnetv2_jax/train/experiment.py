@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
@@ -26,8 +26,8 @@ from effnetv2_jax.train.config import (
     check_config,
     flatten,
 )
-from effnetv2_jax.train.devices.memory import accumulation_choices, automatic_choices
-from effnetv2_jax.train.devices.sharding import check_batch_size, check_group_size, groups_fit
+from effnetv2_jax.train.devices.sharding import check_batch_size
+from effnetv2_jax.train.microbatches import allowed_microbatches
 from effnetv2_jax.train.recipe.distillation import Teacher, make_distillation
 from effnetv2_jax.train.recipe.frozen import frozen_parameters
 from effnetv2_jax.train.recipe.losses import make_loss
@@ -39,10 +39,8 @@ from effnetv2_jax.train.recipe.step import Recipe
 from effnetv2_jax.train.report.description import RunDescription
 from effnetv2_jax.train.run_folder.changes import ChangeRules
 from effnetv2_jax.train.run_folder.claim import RunIdentity
-from effnetv2_jax.train.tuning import Settings, Tuning, Work, read_tuning
-
-EVALUATION = "evaluation"
-"""The name of the evaluation step's program."""
+from effnetv2_jax.train.tuned_programs import EVALUATION, TunedProgram, tuned_programs
+from effnetv2_jax.train.tuning import Settings, Work
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,7 +60,7 @@ class Experiment:
       eval_batch_size: images in an evaluation step, on all devices together.
       evaluate_every: steps between two evaluations; 0 for none before the end.
       checkpoint_every: steps between two checkpoints; 0 for none besides those after an evaluation or a stage.
-      tuning: how the programs are compiled; None compiles them without options.
+      tuned: name of a program → how it is compiled; one that is missing is compiled without options.
       teacher: the network that the run learns from; None if it has none.
     """
 
@@ -78,7 +76,7 @@ class Experiment:
     eval_batch_size: int
     evaluate_every: int
     checkpoint_every: int
-    tuning: Tuning | None = None
+    tuned: Mapping[str, TunedProgram] = dataclasses.field(default_factory=dict)
     teacher: Teacher | None = None
 
     @property
@@ -88,12 +86,11 @@ class Experiment:
 
     def settings(self, program: str) -> Settings:
         """Returns how a program is compiled: a stage's, by its name, or that of evaluation."""
-        return self.tuning.settings[program] if self.tuning else Settings()
+        return self.tuned[program].settings if program in self.tuned else Settings()
 
     def microbatches(self, program: str) -> tuple[int, ...]:
         """Returns the numbers of microbatches of a stage's program to try in turn: the first that fits is taken."""
-        tuned = self.tuning and self.tuning.settings[program].microbatches
-        return tuple(count for count in self.accumulation if not tuned or count >= tuned)
+        return self.tuned[program].choices if program in self.tuned else self.accumulation
 
     def work(self, devices: int) -> dict[str, Work]:
         """Returns what each program computes: name → the images of a step on one of some devices."""
@@ -164,7 +161,15 @@ class Experiment:
             teacher=whole_digest(digests(named_leaves(self.teacher.variables))) if self.teacher else "",
             card=self.provenance().to_metadata(),
             stage_ends=tuple(stage.end_step for stage in self.stages),
+            settings={name: str(tuned.settings) for name, tuned in self.tuned.items()},
         )
+
+    def tuning_lines(self) -> list[str]:
+        """Returns which programs are compiled as a tuning says, and which tuning that is, in lines."""
+        origins: dict[str, list[str]] = {}
+        for name, tuned in self.tuned.items():
+            origins.setdefault(tuned.origin, []).append(name)
+        return [f"{', '.join(names)}: compiled as {origin} says" for origin, names in origins.items()]
 
 
 def make_experiment(
@@ -172,6 +177,7 @@ def make_experiment(
     devices: int,
     processes: int = 1,
     info: DatasetInfo | None = None,
+    device: str = "",
     teacher: Teacher | None = None,
 ) -> Experiment:
     """Derives a run from its configuration.
@@ -181,6 +187,8 @@ def make_experiment(
       devices: number of devices, of all processes together.
       processes: number of processes.
       info: the dataset info; None reads it from the data set.
+      device: name of the devices, see `device_name`; "" if nothing will be compiled for them, which leaves out
+        `config.tuning`.
       teacher: the network that the config names as its teacher; None leaves it out.
 
     Raises:
@@ -188,6 +196,7 @@ def make_experiment(
       FileNotFoundError: if the data does not exist.
     """
     check_config(config)
+    config = with_parts(config, processes)
     check_batch_size("batch_size", config.batch_size, devices, processes)
     host_rows(config.batch_size, config.data.parts, 0, processes)
     spec = config.model.spec()
@@ -209,24 +218,15 @@ def make_experiment(
         stages=stages,
         steps_per_epoch=steps_per_epoch,
         total_steps=total_steps,
-        accumulation=_accumulation(config, devices),
+        accumulation=allowed_microbatches(config, devices),
         eval_size=eval_size,
         eval_batch_size=eval_batch_size,
         evaluate_every=_steps(config.evaluation.every_epochs, steps_per_epoch),
         checkpoint_every=_steps(config.checkpoint.every_epochs, steps_per_epoch),
         teacher=teacher,
     )
-    if not config.tuning:
-        return experiment
-    tuning = read_tuning(config.tuning)
-    tuning.check(config.tuning, tuned_fields(config), experiment.work(devices))
-    for stage in stages:
-        settings = tuning.settings[stage.name]
-        if settings.microbatches not in experiment.accumulation or not set(settings.remat) <= set(
-            range(len(spec.rows))
-        ):
-            raise ValueError(f"{config.tuning} does not fit the run: {stage.name} has {settings}")
-    return dataclasses.replace(experiment, tuning=tuning)
+    tuned = tuned_programs(config, spec, experiment.work(devices), devices, device)
+    return dataclasses.replace(experiment, tuned=tuned)
 
 
 def require_teacher(experiment: Experiment) -> None:
@@ -240,13 +240,11 @@ def require_teacher(experiment: Experiment) -> None:
         raise ValueError(f"distillation.teacher is {named!r}, and its weights were not given")
 
 
-def tuned_fields(config: TrainConfig) -> dict[str, Any]:
-    """Returns the fields of the network's configuration that a tuning depends on."""
-    return {
-        name.removeprefix("model."): value
-        for name, value in flatten(config).items()
-        if name.startswith("model.") and name != "model.remat"
-    }
+def with_parts(config: TrainConfig, parts: int) -> TrainConfig:
+    """Returns a config with this number of parts of the training split, if it leaves the number to the run."""
+    if config.data.parts:
+        return config
+    return dataclasses.replace(config, data=dataclasses.replace(config.data, parts=parts))
 
 
 def evaluation_sizes(config: TrainConfig, spec: ModelSpec, devices: int, processes: int = 1) -> tuple[int, int]:
@@ -315,40 +313,6 @@ def _recipe(
         distillation=make_distillation(config.distillation, teacher, info.num_classes),
         skips_bad_steps=config.optimizer.max_bad_steps > 0,
     )
-
-
-def possible_microbatches(config: TrainConfig, devices: int) -> tuple[int, ...]:
-    """Returns all numbers of microbatches with whole images on each device, and whole groups for BatchNorm.
-
-    Raises:
-      ValueError: if the groups do not fit the whole batch.
-    """
-    batch_size, group_size = config.batch_size, config.model.bn_group_size
-    check_group_size(group_size, batch_size, devices)
-    choices = accumulation_choices(batch_size, devices)
-    return tuple(count for count in choices if groups_fit(group_size, batch_size // count, devices))
-
-
-def _accumulation(config: TrainConfig, devices: int) -> tuple[int, ...]:
-    """Returns the numbers of microbatches that the config allows."""
-    batch_size, group_size = config.batch_size, config.model.bn_group_size
-    if config.tuning:
-        return possible_microbatches(config, devices)
-    if config.accumulation_steps == "auto":
-        choices = possible_microbatches(config, devices)
-        return automatic_choices(choices, batch_size // devices, group_size // devices)
-    choices = accumulation_choices(batch_size, devices)
-    try:
-        microbatches = int(config.accumulation_steps)
-    except ValueError:
-        raise ValueError(f"accumulation_steps must be a number or 'auto', got {config.accumulation_steps!r}") from None
-    if microbatches not in choices:
-        raise ValueError(
-            f"accumulation_steps {microbatches} does not divide batch_size {batch_size} into whole images on each of "
-            f"{devices} devices; allowed: {', '.join(map(str, choices))}"
-        )
-    check_group_size(group_size, batch_size // microbatches, devices)
-    return (microbatches,)
 
 
 def _steps(epochs: float, steps_per_epoch: float) -> int:

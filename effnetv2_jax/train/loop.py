@@ -23,7 +23,7 @@ from effnetv2_jax.train.devices import sharding
 from effnetv2_jax.train.devices.compiler import BackgroundCompiler
 from effnetv2_jax.train.devices.profile import Trace
 from effnetv2_jax.train.evaluation import evaluate_split
-from effnetv2_jax.train.experiment import EVALUATION, Experiment
+from effnetv2_jax.train.experiment import Experiment
 from effnetv2_jax.train.recipe.eval_step import Results
 from effnetv2_jax.train.recipe.progressive import Stage
 from effnetv2_jax.train.recipe.state import TrainState
@@ -35,6 +35,7 @@ from effnetv2_jax.train.run.divergence import Diverged
 from effnetv2_jax.train.run.heartbeat import Heartbeat, Phase
 from effnetv2_jax.train.run.preemption import Stopped, StopSignal
 from effnetv2_jax.train.run_folder.claim import Claim
+from effnetv2_jax.train.tuned_programs import EVALUATION
 
 
 @dataclasses.dataclass
@@ -100,8 +101,10 @@ class Loop:
         """
         experiment = self.experiment
         with self.stop.immediate(), self.report.paused():
+            eval_step = self.programs.get(EVALUATION, partial(self._progress, "compile"))
+            self.report.refused_options(EVALUATION, self.programs.figures()[EVALUATION]["refused_options"])
             results = evaluate_split(
-                self.programs.get(EVALUATION, partial(self._progress, "compile")),
+                eval_step,
                 self.state.weights,
                 experiment.config.data,
                 image_size=experiment.eval_size,

@@ -8,10 +8,11 @@ from jax.sharding import Mesh
 
 from effnetv2_jax.train.devices import sharding
 from effnetv2_jax.train.devices.program import Program
-from effnetv2_jax.train.experiment import EVALUATION, Experiment
+from effnetv2_jax.train.experiment import Experiment
 from effnetv2_jax.train.recipe.eval_step import make_eval_step
 from effnetv2_jax.train.recipe.progressive import Stage
 from effnetv2_jax.train.recipe.step import make_train_step
+from effnetv2_jax.train.tuned_programs import EVALUATION
 
 
 def train_program(experiment: Experiment, stage: Stage, mesh: Mesh, microbatches: int = 1) -> Program:

@@ -18,10 +18,11 @@ from effnetv2_jax.train.checkpoint.saver import Saver
 from effnetv2_jax.train.compilation import compiling
 from effnetv2_jax.train.config import TrainConfig
 from effnetv2_jax.train.devices import sharding
+from effnetv2_jax.train.devices.chips import device_name
 from effnetv2_jax.train.devices.compiler import enable_cache
 from effnetv2_jax.train.devices.platform import require_platform
 from effnetv2_jax.train.devices.profile import Trace, check_within, parse_steps
-from effnetv2_jax.train.experiment import Experiment, make_experiment, require_teacher
+from effnetv2_jax.train.experiment import Experiment, make_experiment, require_teacher, with_parts
 from effnetv2_jax.train.loop import Loop
 from effnetv2_jax.train.recipe.distillation import Teacher
 from effnetv2_jax.train.recipe.state import TrainState
@@ -33,7 +34,7 @@ from effnetv2_jax.train.run.divergence import check_finite, ruined_checkpoint_de
 from effnetv2_jax.train.run.heartbeat import Heartbeat
 from effnetv2_jax.train.run.preemption import Stopped, StopSignal
 from effnetv2_jax.train.run.roll_call import RollCall
-from effnetv2_jax.train.run_folder.claim import claimed
+from effnetv2_jax.train.run_folder.claim import claimed, saved_number
 from effnetv2_jax.train.run_memory import check_run_memory
 from effnetv2_jax.train.start import Start, find_start
 
@@ -93,7 +94,14 @@ def train(
         stop = stack.enter_context(StopSignal(config.grace_seconds, own_process=own_process))
         stack.enter_context(RollCall(stop.request, active=own_process))
         experiment = processes.first_before_others(
-            partial(make_experiment, config, jax.device_count(), jax.process_count(), teacher=teacher)
+            partial(
+                make_experiment,
+                with_parts(config, saved_number(workdir, "data.parts", jax.process_count())),
+                jax.device_count(),
+                jax.process_count(),
+                device=device_name(jax.devices()[0]),
+                teacher=teacher,
+            )
         )
         require_teacher(experiment)
         stop.check()
@@ -119,7 +127,7 @@ def train(
         stack.enter_context(ruined_checkpoint_deleted(saver, checkpoints))
         trace = stack.enter_context(Trace(str(folder / "profile"), traced_steps))
         report.introduce([*start.warnings, *news.warnings])
-        for line in news.changes:
+        for line in (*news.changes, *experiment.tuning_lines()):
             report.say(line)
         if traced_steps and start.step >= traced_steps.stop:
             report.warn(f"the run is already past the steps to profile, {profile}")

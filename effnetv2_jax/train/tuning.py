@@ -44,10 +44,14 @@ class Settings:
     remat: tuple[int, ...] = ()
     compiler_options: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
+    @property
+    def extras(self) -> tuple[str, ...]:
+        """All settings but the number of microbatches, each in words."""
+        rows = (f"rows {', '.join(map(str, self.remat))} computed again",) if self.remat else ()
+        return (*rows, *(f"{name}={value}" for name, value in self.compiler_options.items()))
+
     def __str__(self) -> str:
-        parts = [f"{self.microbatches} microbatch{'es' if self.microbatches > 1 else ''}"]
-        parts += [f"remat {', '.join(map(str, self.remat))}"] if self.remat else []
-        return ", ".join([*parts, *(f"{name}={value}" for name, value in self.compiler_options.items())])
+        return ", ".join((f"{self.microbatches} microbatch{'es' if self.microbatches > 1 else ''}", *self.extras))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,10 +60,12 @@ class Tuning:
 
     Attributes:
       device: the TPU's generation, such as v5e, or the platform of other devices.
-      model: fields of the configuration of the network, except `remat`.
+      model: the fields of the configuration of the network that the work depends on.
       work: name of a program → what it computes.
       settings: name of a program → how it is compiled.
       made_with: package → its version when this was found.
+      topology: the slice that they were found for.
+      digests: name of a program → digest of the program that its settings were found for, as JAX lowered it.
     """
 
     device: str
@@ -67,13 +73,15 @@ class Tuning:
     work: Mapping[str, Work]
     settings: Mapping[str, Settings]
     made_with: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    topology: str = ""
+    digests: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def check(self, path: str, model: Mapping[str, Any], work: Mapping[str, Work]) -> None:
         """Checks that it was made for the programs of a run.
 
         Args:
           path: where it comes from.
-          model: fields of the run's configuration of the network, except `remat`.
+          model: the fields of the run's configuration of the network that the work depends on.
           work: name of each of the run's programs → what it computes.
 
         Raises:
@@ -118,6 +126,8 @@ def read_tuning(path: str) -> Tuning:
             work={name: work for name, (work, _) in programs.items()},
             settings={name: settings for name, (_, settings) in programs.items()},
             made_with=dict(content["made_with"]),
+            topology=str(content["topology"]),
+            digests={name: str(values["digest"]) for name, values in content["programs"].items()},
         )
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         reason = f"it has no {error}" if isinstance(error, KeyError) else error
@@ -134,6 +144,7 @@ def write_tuning(path: str, tuning: Tuning, notes: Mapping[str, Mapping[str, Any
     content = {
         "format": FORMAT,
         "device": tuning.device,
+        "topology": tuning.topology,
         "made_with": dict(tuning.made_with),
         "model": {name: list(value) if isinstance(value, tuple) else value for name, value in tuning.model.items()},
         "programs": {
@@ -142,6 +153,7 @@ def write_tuning(path: str, tuning: Tuning, notes: Mapping[str, Mapping[str, Any
                 "microbatches": settings.microbatches,
                 "remat": list(settings.remat),
                 "compiler_options": dict(settings.compiler_options),
+                "digest": tuning.digests.get(name, ""),
                 **notes.get(name, {}),
             }
             for name, settings in tuning.settings.items()

@@ -6,7 +6,7 @@ import types
 
 import pytest
 
-from effnetv2_jax.analysis import tuner
+from effnetv2_jax.analysis import tuner, tuning_search
 from effnetv2_jax.analysis.compiler_options import CompilerOption
 from effnetv2_jax.analysis.program_cost import ProgramCost
 from effnetv2_jax.analysis.topology import parse_topology
@@ -37,7 +37,8 @@ def experiment_of(batch_size=1024, **fields):
 @pytest.fixture
 def compiled(monkeypatch):
     """Replaces the compiler: 128 images in a microbatch and fast=2 are best, and more than `most` images do not fit."""
-    compiler, lock, train_program = types.SimpleNamespace(tried=[], most=256), threading.Lock(), tuner.train_program
+    compiler, lock = types.SimpleNamespace(tried=[], most=256), threading.Lock()
+    train_program = tuning_search.train_program
 
     def counted(experiment, stage, mesh, microbatches):
         program = train_program(experiment, stage, mesh, microbatches)
@@ -55,10 +56,12 @@ def compiled(monkeypatch):
             raise DeviceMemoryError(2**32, 2**31)
         far = abs(batch // microbatches - 128) * 10 + 200 * len(remat) if microbatches else 0
         cycles = 1000 * size + far - 100 * int(options.get("fast", 0)) + 50 * ("slow" in options)
-        return ProgramCost(10**6, 1.0, 1.0, cycles, {}, {}, 0, 0, {}, 1.0)
+        waiting = 1000 - 600 * ("overlap" in options)
+        return ProgramCost(10**6, 1.0, 1.0, cycles, {}, {}, 1, 1000, {}, 1.0, waiting, f"digest of {size}")
 
-    monkeypatch.setattr(tuner, "train_program", counted)
-    monkeypatch.setattr(tuner, "program_cost", cost)
+    monkeypatch.setattr(tuning_search, "train_program", counted)
+    monkeypatch.setattr(tuning_search, "program_cost", cost)
+    monkeypatch.setattr(tuning_search, "options_worth_trying", lambda *arguments: list(arguments[5]))
     return compiler
 
 
@@ -81,6 +84,18 @@ def test_the_search_finds_the_best_settings_and_tries_none_twice(compiled):
     assert any("does not fit: 4 of 2 GiB" in line for line in said)
 
 
+@pytest.mark.usefixtures("compiled")
+def test_the_slowest_stage_goes_ahead():
+    said = []
+    tuner.tune(experiment_of(accumulation_steps="4"), parse_topology("v5e:1x1"), report=said.append, options=OPTIONS)
+    tried = [line.partition(":")[0] for line in said if "skipped" not in line]
+    # First each program as it is; then stage_2 tries the values of an option, and the others what has helped it.
+    assert sorted(tried[:3]) == ["evaluation, 1 microbatch", "stage_1, 4 microbatches", "stage_2, 4 microbatches"]
+    assert sorted(tried[3:5]) == [f"stage_2, 4 microbatches, fast={value}" for value in (1, 2)]
+    assert sorted(tried[5:7]) == ["evaluation, 1 microbatch, fast=2", "stage_1, 4 microbatches, fast=2"]
+    assert "stage_1, 4 microbatches, fast=1" in tried  # in the end, every program tries all changes
+
+
 def test_a_search_that_is_out_of_time_keeps_what_it_has(compiled):
     found = tuner.tune(experiment_of(accumulation_steps="4"), parse_topology("v5e:1x1"), seconds=1e-9, options=OPTIONS)
     assert not found.complete
@@ -99,3 +114,22 @@ def test_rows_are_computed_again_if_that_lets_larger_microbatches_fit(compiled):
 def test_a_program_that_fits_with_no_settings_is_an_error():
     with pytest.raises(DeviceMemoryError, match="needs 4 GiB on each device, which has 2 GiB"):
         tuner.tune(experiment_of(accumulation_steps="2"), parse_topology("v5e:1x1"), options=OPTIONS)
+
+
+@pytest.mark.usefixtures("compiled")
+def test_options_for_communication_are_kept_if_the_program_waits_for_less():
+    both = tuple(CompilerOption(name, ("on",), "", "") for name in ("new", "overlap"))
+    experiment = make_experiment(experiment_of(accumulation_steps="8").config, 8)
+    found = tuner.tune(experiment, parse_topology("v5e-8"), options=(), communication=both)
+    options = [dict(settings.compiler_options) for settings in found.tuning.settings.values()]
+    assert options == [{"overlap": "on"}] * 3  # without the option that the compiler does not know
+    assert found.tuning.topology == "v5e:2x4"
+    assert found.tuning.digests["stage_1"] == "digest of 32"
+
+
+@pytest.mark.usefixtures("compiled")
+def test_slower_options_for_communication_are_not_kept():
+    slow = (CompilerOption("overlap", ("on",), "", ""), CompilerOption("slow", ("on",), "", ""))
+    experiment = make_experiment(experiment_of(accumulation_steps="8").config, 8)
+    found = tuner.tune(experiment, parse_topology("v5e-8"), options=(), communication=slow)
+    assert all(not settings.compiler_options for settings in found.tuning.settings.values())

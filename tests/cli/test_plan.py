@@ -77,6 +77,10 @@ def test_a_plan_for_a_slice_is_compiled_once_and_then_read_from_the_cache(tmp_pa
         (("--topology", "v5e-7", *TINY), "'v5e-7' is not a slice", 1),
         (("--topology", "v7-8", *TINY), "unknown TPU 'v7-8'; known: v3-32", 1),
         ((), "give either --config or --variant", 2),
+        (("--growth", "1,8", *TINY), "need --topology", 2),
+        (("--growth", "1,x", "--topology", "v5e-8", *TINY), "--growth must be numbers of chips, as in 1,8,64; got", 2),
+        (("--growth", "1,3", "--topology", "v5e-8", *TINY), "'v5e-3' is not a slice", 1),
+        (("--growth", "1", "--layers", "--topology", "v5e-8", *TINY), "--growth goes without --compare and", 2),
         (("--compare", "v4-8", *TINY), "need --topology", 2),
         (("--dtype", "float32", *TINY), "--dtype go with --variant", 2),
         (("--variant", "efficientnetv2-b0", "--sizes", "12a"), "--sizes must be pixels", 2),
@@ -113,3 +117,16 @@ def test_without_the_tpu_compiler_the_error_names_the_package_to_install(monkeyp
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     assert main(["plan", *TINY, "--topology", "v5e-8"]) == 1
     assert "pip install 'effnetv2_jax[aot]'" in capsys.readouterr().err
+
+
+def test_a_run_is_planned_on_slices_of_several_sizes(tmp_path, capsys):
+    arguments = ["plan", *TINY, "--topology", "v5e-8", "--growth", "1,4", "--cache", str(tmp_path / "plans")]
+    assert main([*arguments, "--json", "--price", "2", "--picture", str(tmp_path / "growth.png")]) == 0
+    one, four = json.loads(capsys.readouterr().out)
+    assert (one["topology"], four["topology"]) == ("v5e:1x1", "v5e:2x2")
+    assert one["all_reduce_count"] == 0 < four["all_reduce_count"]
+    assert four["price"] == pytest.approx(2 * 4 * four["hours"])
+    assert main(arguments) == 0
+    printed = capsys.readouterr().out
+    assert "k cycles an image" in printed
+    assert "hbm %" not in printed

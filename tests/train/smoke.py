@@ -10,8 +10,9 @@ from etils import epath
 from effnetv2_jax.cli.config_file import load_config
 from effnetv2_jax.train import loop
 from effnetv2_jax.train.checkpoint.checkpoints import CHECKPOINTS, Checkpoints
-from effnetv2_jax.train.experiment import make_experiment, tuned_fields
+from effnetv2_jax.train.experiment import make_experiment
 from effnetv2_jax.train.report.metrics import read_metrics
+from effnetv2_jax.train.tuned_programs import tuned_fields
 from effnetv2_jax.train.tuning import Settings, Tuning, write_tuning
 
 OPTION = "xla_cpu_enable_fast_min_max"
@@ -64,7 +65,8 @@ def write_tuning_of_smoke(path, device="cpu", devices=1, options=None, microbatc
     run = smoke_config(*(f"--config.{name}={value}" for name, value in config.items()))
     work = make_experiment(run, devices).work(devices)
     settings = {name: Settings() for name in work}
+    settings["evaluation"] = Settings(compiler_options=options or {})
     settings["stage_1"] = Settings(microbatches, remat, {OPTION: "False"} if options is None else options)
-    tuning = Tuning(device, tuned_fields(run), work, settings, {"jax": "0.10.2"})
+    tuning = Tuning(device, tuned_fields(run), work, settings, {"jax": "0.10.2"}, "v5e:1x1", dict.fromkeys(work, "5ab"))
     write_tuning(str(path), tuning, {"stage_1": {"cycles": 5}})
     return tuning

@@ -25,17 +25,22 @@ def test_a_run_is_compiled_as_its_tuning_says(tmp_path, capsys):
     programs = json.loads((tmp_path / "run" / "summary.json").read_text())["programs"]
     assert [programs[name]["accumulation_steps"] for name in ("stage_1", "stage_2")] == [2, 1]
     assert [programs[name]["compiler_options"] for name in ("stage_1", "stage_2")] == [{OPTION: "False"}, {}]
-    assert f"of each device's memory; {OPTION}=False\n" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert f"of each device's memory; {OPTION}=False\n" in said
+    assert f"stage_1, stage_2, evaluation: compiled as {tmp_path}/tuning.json says" in said.replace("\n", "")
+    (start,) = json.loads((tmp_path / "run" / "starts.json").read_text())
+    assert start["settings"]["stage_1"] == f"2 microbatches, rows 0 computed again, {OPTION}=False"
 
 
 def test_an_option_that_the_compiler_does_not_know_is_left_out_with_a_warning(tmp_path, capsys):
     made(tmp_path / "tuning.json", devices=2, options={"xla_of_tomorrow": "1", OPTION: "False"})
     assert main([*TRAIN, str(tmp_path / "tuning.json"), "--workdir", str(tmp_path / "run")]) == 0
     programs = json.loads((tmp_path / "run" / "summary.json").read_text())["programs"]
-    assert programs["stage_1"]["compiler_options"] == {OPTION: "False"}
-    assert "warning: this compiler does not know xla_of_tomorrow; stage 1 is compiled without it" in (
-        capsys.readouterr().out
-    )
+    assert programs["stage_1"]["compiler_options"] == programs["evaluation"]["compiler_options"] == {OPTION: "False"}
+    said = capsys.readouterr().out
+    for program in ("stage 1", "evaluation"):
+        warning = f"warning: this compiler does not know xla_of_tomorrow; {program} is compiled without it"
+        assert said.count(warning) == 1
 
 
 @pytest.mark.parametrize(
@@ -48,7 +53,7 @@ def test_an_option_that_the_compiler_does_not_know_is_left_out_with_a_warning(tm
             "was made for stage_1, evaluation, and the run has stage_2 too",
         ),
         ({"microbatches": 3}, "does not fit the run: stage_1 has 3 microbatches"),
-        ({"remat": (90,)}, "does not fit the run: stage_1 has 2 microbatches, remat 90"),
+        ({"remat": (90,)}, "does not fit the run: stage_1 has 2 microbatches, rows 90 computed again"),
         ({"device": "v5e"}, "was made for v5e, and the run has cpu"),
     ],
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -12,7 +12,6 @@ import jax
 import numpy as np
 
 from effnetv2_jax.model.variables import init_variables
-from effnetv2_jax.train.compilation import check_tuned_device
 from effnetv2_jax.train.devices import sharding
 from effnetv2_jax.train.devices.compiler import BackgroundCompiler
 from effnetv2_jax.train.devices.memory import device_memory
@@ -27,12 +26,16 @@ class StepSpeed:
 
     Attributes:
       microbatches: number of microbatches per step, as in training.
+      compiler_options: the compiler's options, as in training.
+      refused_options: names of the options that this compiler does not know.
       compile_seconds: time for tracing, lowering and compiling, including attempts that did not fit the memory.
       step_seconds: median time of a step.
       images_per_second: images per second over all devices.
     """
 
     microbatches: int
+    compiler_options: Mapping[str, str]
+    refused_options: Sequence[str]
     compile_seconds: float
     step_seconds: float
     images_per_second: float
@@ -46,11 +49,9 @@ def step_speed(
     `report` shows what is being done.
 
     Raises:
-      ValueError: if the run's tuning was made for other devices.
       DeviceMemoryError: if the step does not fit with any number of microbatches that the config allows.
     """
     mesh = sharding.make_mesh()
-    check_tuned_device(experiment, mesh)
     whole, divided = sharding.replicated(mesh), sharding.batch_sharded(mesh)
     batch_size = experiment.config.batch_size
     state = jax.device_put(experiment.initial_state(init_variables(experiment.model, 0)), whole)
@@ -63,7 +64,7 @@ def step_speed(
         compiler.add(stage.name, partial(train_program, experiment, stage, mesh), experiment.microbatches(stage.name))
         compiler.compile_all()
         program = compiler.get(stage.name)
-        parts = compiler.figures()[stage.name]["accumulation_steps"]
+        figures = compiler.figures()[stage.name]
     compile_seconds = time.perf_counter() - start
     seconds = []
     for number in range(steps + 1):  # the first call is a warm-up
@@ -73,7 +74,8 @@ def step_speed(
         jax.block_until_ready(metrics)
         seconds.append(time.perf_counter() - start)
     median = float(np.median(seconds[1:]))
-    return StepSpeed(parts, compile_seconds, median, batch_size / median)
+    options, refused = figures["compiler_options"], figures["refused_options"]
+    return StepSpeed(figures["accumulation_steps"], options, refused, compile_seconds, median, batch_size / median)
 
 
 def _random_batch(experiment: Experiment, batch_size: int, image_size: int) -> dict[str, Any]:

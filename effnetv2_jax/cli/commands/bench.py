@@ -8,7 +8,7 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from effnetv2_jax.analysis.topology import parse_topology
@@ -74,11 +74,12 @@ def run(arguments: argparse.Namespace) -> int:
 
     from effnetv2_jax.analysis.plan import planned_experiment
     from effnetv2_jax.cli.teacher import load_teacher
+    from effnetv2_jax.train.devices.chips import device_name
     from effnetv2_jax.train.report.console import make_console
 
     parse_topology(arguments.accelerator)  # refuses a wrong name before minutes of timing
-    config = load_config(arguments)
-    experiment = planned_experiment(config, jax.device_count(), load_teacher(config))
+    config, device = load_config(arguments), device_name(jax.devices()[0])
+    experiment = planned_experiment(config, jax.device_count(), device, teacher=load_teacher(config))
     if arguments.checkpoint:
         return _time_checkpoints(arguments, experiment)
     with progress_line() as show:
@@ -88,6 +89,8 @@ def run(arguments: argparse.Namespace) -> int:
         print(json.dumps(figures, indent=1))
     else:
         console.print(make_table(figures, _COLUMNS))
+        for line in (*_settings(figures), *experiment.tuning_lines()):
+            console.print(line)
         console.print(_caption(arguments), soft_wrap=True)
     return 0
 
@@ -148,6 +151,8 @@ def _stage_figures(
         speed = step_speed(experiment, stage, arguments.steps, report)
         figures |= {
             "accumulation_steps": speed.microbatches,
+            "compiler_options": dict(speed.compiler_options),
+            "refused_options": list(speed.refused_options),
             "compile_seconds": speed.compile_seconds,
             "step_seconds": speed.step_seconds,
             "step_images_per_second": speed.images_per_second,
@@ -207,6 +212,15 @@ _COLUMNS: Columns = {
     "images/s": ("step_images_per_second", "{:,.0f}"),
     "limit": ("limited_by", "{}"),
 }
+
+
+def _settings(figures: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Yields a line about the compiler's options of each stage that has any."""
+    for row in figures:
+        for name, value in row.get("compiler_options", {}).items():
+            yield f"stage {row['stage']}: compiled with {name}={value}"
+        for name in row.get("refused_options", ()):
+            yield f"warning: this compiler does not know {name}; stage {row['stage']} is compiled without it"
 
 
 def _caption(arguments: argparse.Namespace) -> str:

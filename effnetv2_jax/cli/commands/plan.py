@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from effnetv2_jax.analysis.topology import Topology
     from effnetv2_jax.train.config import TrainConfig
 
+_WITH_TOPOLOGY = ("compare", "growth", "layers", "picture", "price")
+"""Arguments that need --topology."""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the command's arguments."""
@@ -29,6 +32,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--compare", default="", metavar="TPU|CONFIG", help="compare with another slice, or with another config"
+    )
+    parser.add_argument(
+        "--growth",
+        default="",
+        metavar="CHIPS,CHIPS,…",
+        help="with --topology: what the same run costs on slices of its generation with these numbers of chips",
     )
     parser.add_argument("--price", type=above_zero, metavar="X", help="price of a chip for one hour")
     parser.add_argument(
@@ -65,6 +74,8 @@ def run(arguments: argparse.Namespace) -> int:
     jax.config.update("jax_platforms", "cpu")  # leaves this machine's accelerator alone
     jax.config.update("jax_enable_compilation_cache", False)  # it cannot store programs for an absent TPU
     requests = _requests(arguments)
+    if arguments.growth:
+        return _growth(arguments, *next(iter(requests.values())))
     plans = {name: _plan(arguments, *request) for name, request in requests.items()}
     if arguments.json:
         figures = [
@@ -97,8 +108,10 @@ def _requests(arguments: argparse.Namespace) -> dict[str, tuple[TrainConfig | No
         raise UsageError("give either --config or --variant (with --sizes)")
     if arguments.config and (arguments.sizes or arguments.batch_per_chip or arguments.dtype):
         raise UsageError("--sizes, --batch-per-chip and --dtype go with --variant; with --config, set its fields")
-    if topology is None and (arguments.compare or arguments.layers or arguments.picture or arguments.price):
-        raise UsageError("--compare, --layers, --picture and --price need --topology")
+    if topology is None and any(getattr(arguments, name) for name in _WITH_TOPOLOGY):
+        raise UsageError(f"{', '.join(f'--{name}' for name in _WITH_TOPOLOGY)} need --topology")
+    if arguments.growth and (arguments.compare or arguments.layers):
+        raise UsageError("--growth goes without --compare and --layers")
     config = load_config(arguments) if arguments.config else None
     requests = {_name(arguments.config or arguments.variant, topology): (config, topology)}
     if is_config(arguments.compare):
@@ -108,6 +121,35 @@ def _requests(arguments: argparse.Namespace) -> dict[str, tuple[TrainConfig | No
         compared = parse_topology(arguments.compare)
         requests[_name(arguments.config or arguments.variant, compared)] = config, compared
     return requests
+
+
+def _growth(arguments: argparse.Namespace, config: TrainConfig | None, topology: Topology | None) -> int:
+    """Plans a run on slices of several sizes, and prints a table or JSON."""
+    from effnetv2_jax.analysis.growth import draw_growth, growth_figures, slices_of
+    from effnetv2_jax.cli.plan_tables import print_growth
+
+    assert topology is not None
+    try:
+        chips = [whole(1)(count) for count in arguments.growth.split(",")]
+    except (ValueError, argparse.ArgumentTypeError):
+        raise UsageError(f"--growth must be numbers of chips, as in 1,8,64; got {arguments.growth!r}") from None
+    plans = [_plan(arguments, config, slice_) for slice_ in slices_of(topology, chips)]
+    refused = [plan.topology.name for plan in plans if plan.topology and not plan.fits]
+    if refused:
+        print(f"effnetv2 plan: the run does not fit {', '.join(refused)}", file=sys.stderr)
+        return 1
+    rows = growth_figures(plans)
+    if arguments.price:
+        rows = [row | {"price": arguments.price * row["chip_hours"]} for row in rows]
+    title = f"{plans[0].experiment.spec.name} on {topology.chip.name}"
+    if arguments.json:
+        print(json.dumps(rows, indent=1))
+    else:
+        print_growth(title, rows)
+    if arguments.picture:
+        draw_growth(Path(arguments.picture), f"{title}, by the TPU compiler's estimates", rows)
+        print(f"picture: {arguments.picture}", file=sys.stderr)
+    return 0
 
 
 def _name(what: str, topology: Topology | None) -> str:
@@ -125,7 +167,7 @@ def _figures(arguments: argparse.Namespace, name: str, plan: Plan, program: Plan
 
 
 def _plan(arguments: argparse.Namespace, config: TrainConfig | None, topology: Topology | None) -> Plan:
-    from effnetv2_jax.analysis.plan import config_of_variant, make_plan, planned_experiment
+    from effnetv2_jax.analysis.plan import config_of_variant, experiment_on, make_plan, planned_experiment
     from effnetv2_jax.analysis.program_cost import CACHE
     from effnetv2_jax.cli.teacher import load_teacher
 
@@ -134,7 +176,8 @@ def _plan(arguments: argparse.Namespace, config: TrainConfig | None, topology: T
         sizes, dtype = _sizes(arguments.sizes or ""), cast("Any", arguments.dtype or "bfloat16")
         config = config_of_variant(arguments.variant, sizes, arguments.batch_per_chip or 64, chips, dtype)
     cache = CACHE if arguments.cache is None else arguments.cache
-    experiment = planned_experiment(config, topology.devices if topology else 1, load_teacher(config))
+    teacher = load_teacher(config)
+    experiment = experiment_on(config, topology, teacher) if topology else planned_experiment(config, 1, teacher=teacher)
     return make_plan(experiment, topology, cache, lambda text: print(text, file=sys.stderr, flush=True))
 
 

@@ -12,7 +12,7 @@ from effnetv2_jax.cli.config_file import UsageError, add_config_argument, load_c
 from effnetv2_jax.cli.numbers import above_zero
 
 if TYPE_CHECKING:
-    from effnetv2_jax.analysis.tuner import Result
+    from effnetv2_jax.analysis.tuning_search import Result
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -51,15 +51,16 @@ def run(arguments: argparse.Namespace) -> int:
     from effnetv2_jax.analysis.topology import parse_topology
     from effnetv2_jax.analysis.tuner import tune
     from effnetv2_jax.cli.teacher import load_teacher
+    from effnetv2_jax.train.tuned_programs import AUTO, NONE
     from effnetv2_jax.train.tuning import write_tuning
 
     jax.config.update("jax_platforms", "cpu")  # leaves this machine's accelerator alone
     jax.config.update("jax_enable_compilation_cache", False)  # it cannot store programs for an absent TPU
     config, topology = load_config(arguments), parse_topology(arguments.topology)
-    if config.tuning:
+    if config.tuning not in (AUTO, NONE):
         raise UsageError("--config.tuning: a search starts without the results of another")
     result = tune(
-        planned_experiment(config, topology.devices, load_teacher(config)),
+        planned_experiment(config, topology.devices, teacher=load_teacher(config)),
         topology,
         60 * arguments.budget if arguments.budget else None,
         CACHE if arguments.cache is None else arguments.cache,

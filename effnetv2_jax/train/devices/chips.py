@@ -6,6 +6,8 @@ import dataclasses
 from collections.abc import Mapping
 from types import MappingProxyType
 
+import jax
+
 
 @dataclasses.dataclass(frozen=True)
 class Chip:
@@ -54,6 +56,12 @@ _ROWS = (
     Chip("v6e", 918e12, 4 * 2 * 256**2, 31.25 * _GIB, 1640e9, False, 1, 2, 256, ("TPU v6 lite", "TPU v6e")),
 )
 CHIPS: Mapping[str, Chip] = MappingProxyType({chip.name: chip for chip in _ROWS})
+
+
+def device_name(device: jax.Device) -> str:
+    """Returns the generation of a TPU that is in `CHIPS`, such as v5e, and the platform of other devices."""
+    chip = chip_of(device.device_kind)
+    return chip.name if chip else str(device.platform)
 
 
 def chip_of(device_kind: str) -> Chip | None:

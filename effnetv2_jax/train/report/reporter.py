@@ -54,6 +54,7 @@ class Reporter:
         self._busy_seconds = 0.0  # steps, saving and evaluations, but not waiting for programs
         self._latest: tuple[int, Results | None] = (-1, None)
         self._skipped = 0  # steps
+        self._refused_options: set[tuple[str, str]] = set()
 
     def __enter__(self) -> Reporter:
         self._progress.__enter__()
@@ -109,8 +110,14 @@ class Reporter:
             f"{figures['waited_seconds']:.1f} s; {microbatches} × {self._run.batch_size // microbatches:,} images a "
             f"step, {byte_size(figures['device_bytes'])} of each device's memory{options}"
         )
-        for name in figures["refused_options"]:
-            self.warn(f"this compiler does not know {name}; stage {stage.index + 1} is compiled without it")
+        self.refused_options(f"stage {stage.index + 1}", figures["refused_options"])
+
+    def refused_options(self, program: str, names: Sequence[str]) -> None:
+        """Warns, once for each program, of the options that the compiler does not know."""
+        for name in names:
+            if (program, name) not in self._refused_options:
+                self._refused_options.add((program, name))
+                self.warn(f"this compiler does not know {name}; {program} is compiled without it")
 
     def say(self, text: str) -> None:
         """Prints a line."""

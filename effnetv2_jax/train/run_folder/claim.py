@@ -40,6 +40,7 @@ class RunIdentity:
       teacher: digest of the weights of the network that the run learns from; "" if there is none.
       card: the provenance of the run's weights.
       stage_ends: the last step of each stage.
+      settings: name of a program → how a tuning compiles it, in words; none for the programs without a tuning.
     """
 
     config: Mapping[str, Any]
@@ -50,6 +51,7 @@ class RunIdentity:
     teacher: str
     card: Mapping[str, str]
     stage_ends: tuple[int, ...]
+    settings: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def data(self) -> dict[str, str]:
         """Returns the description of the data, and of the teacher if there is one, as it is kept in the folder."""
@@ -101,7 +103,7 @@ class Claim:
         identity, folder = self._identity, self.folder
         starts = read_starts(folder) if self._resumes else []
         changes = _changes(folder, identity)
-        record = start_record(step, identity.stage_ends, changes)
+        record = start_record(step, identity.stage_ends, changes, identity.settings)
         write_json(folder / STARTS, [*starts, record])  # first, so that a changed config always has its record
         write_json(folder / CONFIG, identity.config)
         if identity.data_sizes:
@@ -110,6 +112,19 @@ class Claim:
             tuple(f"changed since the last start: {change.described(name)}" for name, change in changes.items()),
             tuple(differences(starts[-1], record)) if starts else (),
         )
+
+
+def saved_number(workdir: str, field: str, default: int) -> int:
+    """Returns the value of a field of the config of the run that a folder holds; the default if it holds none.
+
+    Raises:
+      ValueError: if the config is damaged.
+    """
+    path = absolute(workdir) / CONFIG
+    number = read_json(path, dict).get(field, default) if path.exists() else default
+    if type(number) is not int or number < 1:
+        raise ValueError(f"{path} is damaged: {field} must be a whole number above 0, got {number!r}")
+    return number
 
 
 @contextlib.contextmanager

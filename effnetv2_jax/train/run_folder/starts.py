@@ -36,13 +36,16 @@ def read_starts(folder: epath.Path) -> list[StartRecord]:
     return read_json(path, list) if path.exists() else []
 
 
-def start_record(step: int, stage_ends: Sequence[int], changes: Mapping[str, Change]) -> StartRecord:
+def start_record(
+    step: int, stage_ends: Sequence[int], changes: Mapping[str, Change], settings: Mapping[str, str]
+) -> StartRecord:
     """Returns the record of a start now.
 
     Args:
       step: number of steps done.
       stage_ends: the last step of each stage.
       changes: the fields of the config that have changed since the start before.
+      settings: name of a program → how a tuning compiles it, in words.
     """
     return {
         "step": step,
@@ -51,6 +54,7 @@ def start_record(step: int, stage_ends: Sequence[int], changes: Mapping[str, Cha
         "devices": _devices(),
         "stage_ends": list(stage_ends),
         "changes": {name: list(change) for name, change in changes.items()},
+        "settings": dict(settings),
     }
 
 
@@ -73,6 +77,7 @@ def differences(before: StartRecord, now: StartRecord) -> list[str]:
             f"changed since the last start: {', '.join(others)}; a run resumes to the same bits only with the "
             "same versions and devices"
         )
+    lines += _other_settings(before.get("settings", {}), now["settings"])
     ends: list[int] = now["stage_ends"]
     then: list[int] = before.get("stage_ends", ends)
     if then != ends:
@@ -86,6 +91,22 @@ def differences(before: StartRecord, now: StartRecord) -> list[str]:
             "follows the new length"
         )
     return lines
+
+
+def _other_settings(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    """Returns a line about the programs that are compiled otherwise than at the last start; none if there are none."""
+    others = [
+        f"{name} ({before.get(name, 'without a tuning')} → {now.get(name, 'without a tuning')})"
+        for name in sorted(before.keys() | now.keys())
+        if before.get(name) != now.get(name)
+    ]
+    if not others:
+        return []
+    return [
+        f"compiled otherwise since the last start: {', '.join(others)}; such programs round otherwise, so from here on "
+        "the run has other bits than one that was not interrupted (tuning=none and tuning=FILE do not change by "
+        "themselves)"
+    ]
 
 
 def _listed(ends: Sequence[int]) -> str:

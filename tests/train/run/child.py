@@ -96,13 +96,13 @@ def stay_in(phase: str) -> None:
         process = next((word[-1] for word in sys.argv if word.startswith("--process-index=")), "0")
         loop.Loop._watched = note_batches(loop.Loop._watched, Path(f"batches_{process}.txt"))
     elif phase == "start":  # as if the data set took an hour to open, in code that is not Python
-        trainer.make_experiment = lambda *_: stay()
+        trainer.make_experiment = lambda *_, **__: stay()
     elif phase == "restore":  # as if a checkpoint took an hour to read
         trainer.find_start = lambda *_: stay()
     elif phase == "input":  # as if the first batch took an hour
         loop.Loop._watched = lambda *_: (stay() for _ in (1,))
     elif phase == "compile":  # as if a program took an hour to compile, in its thread
-        compiler.compile_within = lambda *_: stay()
+        compiler.compile_within = lambda *_, **__: stay()
     elif phase == "evaluation":  # as if the evaluation had a million batches
         first = evaluation.eval_batches
 
