@@ -42,6 +42,6 @@ def _crc32c(file: Path) -> str:
 
 
 def google_checksum(header: str) -> str:
-    """Returns the checksum in the header `x-goog-hash` of Google Cloud Storage, such as `crc32c:n03x6A==`; "" if none."""
+    """Returns the checksum in Google Cloud Storage's header `x-goog-hash`, such as `crc32c:n03x6A==`; "" if none."""
     parts = (part.strip().partition("=") for part in header.split(","))
     return next((f"crc32c:{value}" for name, _, value in parts if name == "crc32c"), "")

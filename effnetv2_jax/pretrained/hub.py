@@ -151,9 +151,7 @@ def _unreached(file: str) -> str:
 def _refused(address: HubAddress, error: Any, log_in: str) -> OSError:
     status = error.response.status_code
     if status in (401, 403):
-        return PermissionError(
-            f"{address}: the hub refuses ({status}); {log_in}, with a token that has the right to it"
-        )
+        return PermissionError(f"{address}: the hub refuses ({status}); {log_in}, with a token that may do this")
     return OSError(f"{address}: the hub answers {status}: {_first_line(error)}")
 
 

@@ -32,11 +32,6 @@ class HubAddress:
     file: str = ""
     revision: str = ""
 
-    @property
-    def name(self) -> str:
-        """The name of the repository without its owner."""
-        return self.repository.partition("/")[2]
-
     def __str__(self) -> str:
         return (
             HUB + "/".join(filter(None, (self.repository, self.file))) + (f"@{self.revision}" if self.revision else "")

@@ -6,10 +6,9 @@ import dataclasses
 from pathlib import PurePosixPath
 from typing import Literal
 
-from effnetv2_jax.pretrained.hub_address import HUB, hub_address
+from effnetv2_jax.pretrained.hub_address import hub_address, in_hub
 
 APACHE_2 = "apache-2.0"
-BSD_3 = "bsd-3-clause"
 
 IMAGENET_1K, IMAGENET_21K = 1000, 21843
 
@@ -65,5 +64,5 @@ class PublishedWeights:
 
     @property
     def file(self) -> str:
-        """The name of the file, or of the repository whose folder holds it."""
-        return hub_address(self.address).name if self.address.startswith(HUB) else PurePosixPath(self.address).name
+        """The name of the file, or owner and name of the repository that holds it."""
+        return hub_address(self.address).repository if in_hub(self.address) else PurePosixPath(self.address).name

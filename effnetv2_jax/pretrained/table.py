@@ -96,12 +96,8 @@ def _is_at(row: HubAddress, address: HubAddress) -> bool:
 def _hint(name: str) -> str:
     """Returns what to do about an unknown name."""
     if "_rw_" in name:
-        return (
-            "timm's networks efficientnetv2_rw_* are other architectures than EfficientNetV2, and are not part of this"
-        )
-    own = (
-        name.removeprefix("tf_").replace("efficientnetv2_", "efficientnetv2-").replace("efficientnet_", "efficientnet-")
-    )
+        return "timm's efficientnetv2_rw_* are networks of another architecture, which this project does not have"
+    own = re.sub(r"^(?:tf_)?(efficientnet(?:v2)?)_", r"\1-", name)
     variant = own.partition(".")[0]
     known = list_pretrained()
     if own in known:

@@ -18,7 +18,7 @@ from effnetv2_jax.model.provenance import Provenance
 from effnetv2_jax.model.specs import ModelSpec, Rounding
 from effnetv2_jax.model.variants import VARIANTS
 
-FormatName = Literal["checkpoint", "huggingface", "safetensors", "pth", "run"]
+FormatName = Literal["checkpoint", "huggingface", "safetensors", "pth", "h5", "run"]
 """A format that weights come in: a TensorFlow checkpoint, a Hugging Face folder, a file, or the folder of a run."""
 
 Modules = tuple[str, str]
@@ -35,7 +35,7 @@ class ModuleNames:
 
     The name of a tensor consists of the name of its module, `separator` and the name of its leaf. The names of modules
     are templates for `str.format`: `{block}`, `{row}` and `{repeat}` are the indices of a `Place`, `{next_block}` and
-    `{next_row}` are one more.
+    `{next_row}` are one more, and `{letter}` is `a`, `b`, … for the repeats 0, 1, ….
 
     Attributes:
       stem: the convolution and the norm of the stem.
@@ -76,6 +76,7 @@ class ModuleNames:
             row=place.row,
             next_row=place.row + 1,
             repeat=place.repeat,
+            letter=chr(ord("a") + place.repeat),
         )
         return f"{module}{self.separator}{self.leaves[tensor.leaf]}"
 
