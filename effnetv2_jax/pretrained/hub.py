@@ -16,6 +16,7 @@ from effnetv2_jax.pretrained.checksum import check_checksum
 from effnetv2_jax.pretrained.hub_address import HubAddress
 from effnetv2_jax.pretrained.weights_folder import is_offline
 
+_UNREACHED = ""
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -121,8 +122,8 @@ def _one_line(address: HubAddress, file: str) -> Iterator[None]:
             FileNotFoundError,
             f"there is no such repository, or it is private; for a private one, {log_in}",
         ),
-        (errors.LocalEntryNotFoundError, ConnectionError, _unreached(file)),
-        (errors.OfflineModeIsEnabled, ConnectionError, _unreached(file)),
+        (errors.LocalEntryNotFoundError, ConnectionError, _UNREACHED),
+        (errors.OfflineModeIsEnabled, ConnectionError, _UNREACHED),
         (errors.EntryNotFoundError, FileNotFoundError, f"the repository has no file {file}{at_revision}"),
     )
     try:
@@ -130,7 +131,8 @@ def _one_line(address: HubAddress, file: str) -> Iterator[None]:
     except Exception as error:
         for kind, raised, text in texts:
             if isinstance(error, kind):
-                raise raised(f"{address}: {text}") from error
+                message = _unreached(file, error) if text is _UNREACHED else text
+                raise raised(f"{address}: {message}") from error
         if isinstance(error, errors.HfHubHTTPError):
             raise _refused(address, error, log_in) from error
         if isinstance(error, OSError) and str(address) in str(error):
@@ -142,10 +144,11 @@ def _one_line(address: HubAddress, file: str) -> Iterator[None]:
         raise
 
 
-def _unreached(file: str) -> str:
+def _unreached(file: str, error: Exception) -> str:
     if is_offline():
         return f"the network is switched off by HF_HUB_OFFLINE, and the cache has no {file}"
-    return f"the hub cannot be reached, and the cache has no {file}"
+    reason = f" ({_first_line(error.__cause__)})" if isinstance(error.__cause__, Exception) else ""
+    return f"the hub cannot be reached{reason}, and the cache has no {file}"
 
 
 def _refused(address: HubAddress, error: Any, log_in: str) -> OSError:
