@@ -5,14 +5,13 @@ from __future__ import annotations
 import dataclasses
 import warnings
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from flax import traverse_util
 
-from effnetv2_jax.convert.atomic_write import replacing
 from effnetv2_jax.convert.contents import Contents, contents_of
+from effnetv2_jax.convert.destination import appearing, is_folder
 from effnetv2_jax.convert.formats.tensor_file import TensorFile
 from effnetv2_jax.convert.frameworks.framework import FormatName
 from effnetv2_jax.convert.frameworks.table import (
@@ -26,7 +25,7 @@ from effnetv2_jax.convert.located_weights import LocatedWeights, locate
 from effnetv2_jax.convert.tensor_check import check_names, read_tensors
 from effnetv2_jax.convert.tensors import network_tensors
 from effnetv2_jax.convert.weight_file import PathLike, open_weight_file
-from effnetv2_jax.convert.weight_writer import check_target, is_folder, write_weights
+from effnetv2_jax.convert.weight_writer import check_target, write_weights
 from effnetv2_jax.model.efficientnetv2 import EfficientNetV2, create_model
 from effnetv2_jax.model.provenance import Provenance
 from effnetv2_jax.model.specs import ModelSpec
@@ -198,7 +197,8 @@ def save_variables(
 
     Args:
       path: a `.safetensors` file. For `timm` also a folder, which gets `model.safetensors` and the `config.json` that
-        `timm.create_model("local-dir:<folder>", pretrained=True)` reads.
+        `timm.create_model("local-dir:<folder>", pretrained=True)` reads. Both may lie in `gs://…`, or in a repository
+        of the Hugging Face Hub: `hf://OWNER/REPOSITORY[/FILE.safetensors]`.
       variables: `{"params": …, "batch_stats": …}`, float32 or narrower.
       variant: a name of `VARIANTS` or a spec.
       target: the framework that will read the file.
@@ -215,11 +215,11 @@ def save_variables(
     if provenance is not None and provenance.spec != spec:
         raise ValueError(f"the provenance is that of {provenance.spec.name}, the variant is {spec.name}")
     framework = target_named(target)
-    file = Path(path)
-    check_target(file, spec, framework)
+    check_target(path, spec, framework)
     provenance = provenance or default_provenance(variables, spec)
-    with replacing(file) as temporary:
-        write_weights(temporary, variables, provenance, framework, folder=is_folder(file))
+    folder = is_folder(path)
+    with appearing(path) as temporary:
+        write_weights(temporary, variables, provenance, framework, folder=folder)
 
 
 def default_provenance(variables: Mapping[str, Any], spec: ModelSpec) -> Provenance:

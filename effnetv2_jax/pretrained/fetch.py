@@ -50,7 +50,8 @@ def fetch_from_hub(address: HubAddress, called: str = "") -> Path:
 
     Args:
       address: the file or the repository.
-      called: the name by which the user knows the weights; "" for the address.
+      called: the name by which the user knows published weights, whose files do not change; "" for the address, whose
+        newest version is wanted.
 
     Raises:
       OSError: as `fetch_published`.
@@ -60,9 +61,9 @@ def fetch_from_hub(address: HubAddress, called: str = "") -> Path:
     if place.exists():
         return place if address.file else place.parent
     try:
-        found = hub.download_file(address, file)
+        found = hub.download_file(address, file, prefer_cache=bool(called))
         if not address.file:
-            _download_config(address)
+            _download_config(address, prefer_cache=bool(called))
     except ConnectionError as error:
         raise ConnectionError(_advice(called, str(error), hub.file_url(address, file), place)) from error
     except FileNotFoundError as error:
@@ -70,13 +71,11 @@ def fetch_from_hub(address: HubAddress, called: str = "") -> Path:
     return found if address.file else found.parent
 
 
-def _download_config(address: HubAddress) -> None:
+def _download_config(address: HubAddress, *, prefer_cache: bool) -> None:
     """Downloads the file that describes a network beside its weights, if there is one."""
     try:
-        hub.download_file(address, _FOLDER_CONFIG)
-    except FileNotFoundError:
-        return
-    except ConnectionError:  # the weights alone are in the cache, which is enough for those of a known variant
+        hub.download_file(address, _FOLDER_CONFIG, prefer_cache=prefer_cache)
+    except (FileNotFoundError, ConnectionError):  # the weights alone are enough for a variant that is known
         return
 
 

@@ -6,9 +6,10 @@ Its cache, token and environment variables hold: `HF_HOME`, `HF_TOKEN`, `HF_ENDP
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +32,15 @@ def file_url(address: HubAddress, file: str) -> str:
     return f"{origin}/{address.repository}/resolve/{address.revision or 'main'}/{file}"
 
 
-def download_file(address: HubAddress, file: str) -> Path:
-    """Returns the local path of a file of a repository, after a download unless the cache has it.
+def download_file(address: HubAddress, file: str, *, prefer_cache: bool = False) -> Path:
+    """Returns the local path of a file of a repository, after a download unless the cache has the newest version.
 
     Large files have their SHA-256 on the hub; it is compared.
+
+    Args:
+      address: the repository and its revision.
+      file: path of the file in it.
+      prefer_cache: whether any version in the cache will do, so that the hub is not asked for a newer one.
 
     Raises:
       OSError: if there is no such file, it is not public, the hub cannot be reached and the cache lacks it, or its
@@ -43,13 +49,15 @@ def download_file(address: HubAddress, file: str) -> Path:
     import huggingface_hub
 
     with _one_line(address, file):
-        found = huggingface_hub.hf_hub_download(
+        download = functools.partial(
+            huggingface_hub.hf_hub_download,
             address.repository,
             file,
             revision=address.revision or None,
             endpoint=_endpoint(),
-            local_files_only=is_offline(),
         )
+        found = _cached(download) if prefer_cache else None
+        found = found or download(local_files_only=is_offline())
         stored = Path(found).resolve()
         if _SHA256.fullmatch(stored.name):  # the cache calls such a file by its digest
             try:
@@ -58,6 +66,16 @@ def download_file(address: HubAddress, file: str) -> Path:
                 stored.unlink()
                 raise OSError(f"{address}: {file} is damaged: {error}; it was removed from the cache") from error
     return Path(found)
+
+
+def _cached(download: Callable[..., str]) -> str | None:
+    """Returns the path of a file in the cache, or None if it is not there."""
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        return download(local_files_only=True)
+    except LocalEntryNotFoundError:
+        return None
 
 
 def list_files(address: HubAddress) -> list[str]:
