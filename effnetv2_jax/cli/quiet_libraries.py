@@ -19,6 +19,7 @@ def silence_libraries() -> None:
     for name in ("absl", "orbax"):  # Orbax logs the traceback of an error through absl, and then raises the error
         logging.getLogger(name).setLevel(logging.CRITICAL)
     logging.basicConfig(format="%(message)s")
+    logging.getLogger("huggingface_hub").propagate = False  # it prints its lines itself
     logging.getLogger("effnetv2_jax").setLevel(logging.INFO)
     sys.unraisablehook = _show_unraisable
     if not jax.config.values["jax_platforms"] and libtpu_is_alone(Path("/dev")):
