@@ -1,5 +1,7 @@
 """Weights by name: in Python, on the command line and in runs, from files as others publish them."""
 
+import json
+
 import jax
 import numpy as np
 import pytest
@@ -62,6 +64,21 @@ def test_the_repository_of_a_name_is_known_by_its_address(published):
     with pytest.raises(ValueError, match="hf://me/copy: the file does not record its variant"):
         load_weights("hf://me/copy")
     assert load_weights("hf://me/copy", B0).provenance.read_from == "timm:me/copy"
+
+
+def test_a_repository_that_timm_wrote_describes_its_weights(published):
+    config = {
+        "architecture": "tf_efficientnetv2_b0",
+        "label_names": [f"class {k}" for k in range(1000)],
+        "pretrained_cfg": {"input_size": [3, 192, 192], "mean": [0.5] * 3, "crop_pct": 0.9, "crop_mode": "center"},
+    }
+    files = published.repositories["timm/tf_efficientnetv2_b0.in1k"]
+    published.repositories["me/tuned"] = files | {"config.json": json.dumps(config).encode()}
+    provenance = load_weights("hf://me/tuned").provenance
+    assert provenance.spec.name == B0
+    assert (provenance.preprocessing, provenance.eval_size, provenance.eval_crop) == ("advprop", 192, "centre")
+    assert (provenance.class_names[3], provenance.label_set) == ("class 3", "")
+    assert load_weights("hf://timm/tf_efficientnetv2_b0.in1k").provenance.preprocessing == "legacy"
 
 
 @pytest.mark.usefixtures("published")

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from effnetv2_jax.convert.frameworks.architecture import Architecture, NetworkName
+from effnetv2_jax.convert.frameworks.folder_description import FolderDescription
 from effnetv2_jax.convert.frameworks.layout import Layout
 from effnetv2_jax.convert.tensors import Kind, Leaf, Tensor
 from effnetv2_jax.model.lax_convolution import Padding
@@ -117,6 +118,8 @@ class Framework:
         the framework reads no such folders.
       folder_arguments: returns the arguments with which the function builds a network of the weights' own padding and
         epsilon, for a folder's `config.json`; None if the function has no such arguments.
+      folder_description: returns what the `config.json` beside weights says of them, or None if it is not the
+        framework's; None if the framework reads no such files.
       label_sets: number of classes → the data set of published weights with that number.
       file_preprocessing: part of a file's name → the preprocessing family of such files, for weights that need another
         family than their architecture's.
@@ -138,6 +141,7 @@ class Framework:
     run: RunNetwork | None = None
     folder_config: Callable[[Provenance, Architecture], dict[str, Any]] | None = None
     folder_arguments: Callable[[Provenance], Mapping[str, float | str]] | None = None
+    folder_description: Callable[[Mapping[str, Any]], FolderDescription | None] | None = None
     label_sets: Mapping[int, str] = dataclasses.field(default_factory=dict)
     file_preprocessing: Mapping[str, str] = dataclasses.field(default_factory=dict)
     rounding: Rounding | None = None
