@@ -1,15 +1,17 @@
 """Fine-tuning pre-trained weights of any framework, for any variant and data set.
 
     effnetv2 train --config configs/finetune.py:efficientnetv2-s,tf_flowers --workdir runs/flowers \
-        --config.init_from=efficientnetv2-s-21k.tgz --config.init_framework=official
+        --config.init_from=efficientnetv2-s.in21k --config.init_framework=official
 
     effnetv2 train --config configs/finetune.py:efficientnetv2-b0,folder --workdir runs/mine \
-        --config.data.data_dir=my_images --config.init_from=tf_efficientnetv2_b0.safetensors \
-        --config.init_framework=timm
+        --config.data.data_dir=my_images
 
 The argument is VARIANT,DATA SET: cifar10, cifar100, oxford_flowers102, cars196, tf_flowers, imagenet2012, or folder
-(`train/<class>/*.jpg` in `data.data_dir`). `init_framework` can be left out if the file records its framework. Training
-starts from the averaged weights, with a new classifier if the number of classes differs.
+(`train/<class>/*.jpg` in `data.data_dir`).
+
+Training starts from the variant's best published weights, which are downloaded unless they are on this machine; for
+imagenet2012, from those of ImageNet-21k, as far as there are any. `init_from` takes other names, files and folders:
+`effnetv2 info --pretrained` lists the names. The classifier is new if the number of classes differs.
 
 Half of the training images are mirrored, which suits photographs. For digits, letters and other images that mean
 something else in a mirror, add --config.data.flip=False.
@@ -24,6 +26,7 @@ import dataclasses
 
 from effnetv2_jax.data.config import DataConfig
 from effnetv2_jax.model.variants import get_spec
+from effnetv2_jax.pretrained.table import best_pretrained, list_pretrained
 from effnetv2_jax.train.checkpoint.config import CheckpointConfig
 from effnetv2_jax.train.config import WEIGHTS_TO_NAME, EvaluationConfig, ModelConfig, TrainConfig
 from effnetv2_jax.train.recipe.losses import LossConfig
@@ -50,6 +53,9 @@ _TRANSFER = _Recipe(0.0, 10_000, 0, 512, 0.001, "cosine", 0.0)
 _IMAGENET = _Recipe(15.0, 0, 10_000, 512, 0.001, "constant", 1e-5)
 # This project's own settings, for a few thousand images on one device.
 _SMALL = _Recipe(20.0, 0, 0, 64, 0.0005, "cosine", 0.0)
+
+# The training of the weights to start from; the best ones of the variant otherwise.
+_STARTS = {"imagenet2012": "in21k"}
 
 _RECIPES = {
     "cifar10": _TRANSFER,
@@ -88,6 +94,12 @@ def get_config(argument: str = "efficientnetv2-s,tf_flowers") -> TrainConfig:
         steps=recipe.steps,
         min_steps=recipe.min_steps,
         ema_decay=0.9996,
-        init_from=WEIGHTS_TO_NAME,
+        init_from=_weights(variant, dataset),
         log_every_steps=10,  # a small data set has few steps
     )
+
+
+def _weights(variant: str, dataset: str) -> str:
+    """Returns the name of the weights to start from, or a placeholder if none of this variant are published."""
+    wanted = f"{variant}.{_STARTS.get(dataset)}"
+    return wanted if wanted in list_pretrained() else best_pretrained(variant) or WEIGHTS_TO_NAME

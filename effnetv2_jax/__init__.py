@@ -1,11 +1,13 @@
 """EfficientNetV2 in JAX/Flax, TPU first."""
 
+from effnetv2_jax.convert.pretrained_network import load_pretrained
 from effnetv2_jax.convert.weights import load_variables, load_weights, save_variables
 from effnetv2_jax.model.efficientnetv2 import EfficientNetV2, create_model
 from effnetv2_jax.model.nnx_module import to_nnx
 from effnetv2_jax.model.specs import BlockSpec, ModelSpec, RowSpec
 from effnetv2_jax.model.variables import init_variables
 from effnetv2_jax.model.variants import VARIANTS
+from effnetv2_jax.pretrained.table import list_pretrained
 from effnetv2_jax.version import __version__
 
 __all__ = [
@@ -17,6 +19,8 @@ __all__ = [
     "__version__",
     "create_model",
     "init_variables",
+    "list_pretrained",
+    "load_pretrained",
     "load_variables",
     "load_weights",
     "save_variables",

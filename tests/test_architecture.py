@@ -24,14 +24,15 @@ ALLOWED = {
     "train.run_folder": {"model", "train.checkpoint", "train.run.processes"},
     "train.report": {"model", "data", "train.recipe", "train.devices", "train.run", "train.run_folder"},
     "train": {"model", "data"} | TRAIN,
+    "pretrained": {"model"},
     "convert.formats": {"model", "train.checkpoint"},
     "convert.frameworks": {"model", "data.families", "convert.tensors"},
-    "convert": {"model", "data.families", "convert.formats", "convert.frameworks"},
+    "convert": {"model", "data.families", "pretrained", "convert.formats", "convert.frameworks"},
     "predict": {"model", "data.families", "data.image_header", "convert"},
     "analysis": {"model", "data", "train"},
     "analysis.benchmarks": {"model", "data", "train", "analysis"},
-    "cli": {"model", "data", "train", "convert", "predict", "analysis"},
-    "cli.commands": {"model", "data", "train", "convert", "predict", "analysis", "cli"},
+    "cli": {"model", "data", "train", "pretrained", "convert", "predict", "analysis"},
+    "cli.commands": {"model", "data", "train", "pretrained", "convert", "predict", "analysis", "cli"},
 }
 
 
@@ -109,6 +110,8 @@ def test_files_have_specific_names_and_docstrings():
     [
         ("orbax", {"train.checkpoint.orbax_folder"}),
         ("torch", {"convert.formats.pth_file"}),
+        ("huggingface_hub", {"pretrained.hub"}),
+        ("h5py", {"convert.formats.h5_file"}),
     ],
 )
 def test_a_library_is_imported_by_one_module(library, allowed):

@@ -12,5 +12,5 @@ def add_framework_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--framework",
         choices=framework_names(),
-        help="framework of the weights (default: found from the file)",
+        help="framework of the weights (default: found from the file; for a name, the first one that publishes it)",
     )

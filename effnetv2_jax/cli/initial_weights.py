@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from effnetv2_jax.train.trainer import InitialVariables
 
 
+_FRESH = "for fresh weights, pass --config.init_from="
+
+
 def initial_variables(config: TrainConfig) -> InitialVariables | None:
     """Returns the function that gives a new run its variables, or None if they are fresh.
 
@@ -25,8 +28,8 @@ def initial_variables(config: TrainConfig) -> InitialVariables | None:
         return None
     if config.init_from == WEIGHTS_TO_NAME:
         raise ValueError(
-            "this config starts from weights that you have to name, as in --config.init_from=efficientnetv2-s.tgz; "
-            "for fresh weights, pass --config.init_from="
+            "there are no published weights of this variant, so name some, as in --config.init_from=weights.pth; "
+            f"{_FRESH}"
         )
     if config.init_framework and config.init_framework not in framework_names():
         known = ", ".join(framework_names())
@@ -42,9 +45,12 @@ def _loaded(config: TrainConfig, model: EfficientNetV2) -> dict[str, Any]:
     from effnetv2_jax.train.run.processes import is_first
 
     framework: Any = config.init_framework or None
-    weights = load_weights(
-        config.init_from, model.spec, framework=framework, num_classes=model.num_classes, seed=config.seed
-    )
+    try:
+        weights = load_weights(
+            config.init_from, model.spec, framework=framework, num_classes=model.num_classes, seed=config.seed
+        )
+    except ConnectionError as error:
+        raise ConnectionError(f"{error}; {_FRESH}") from error
     provenance = weights.provenance
     if provenance.padding != model.padding:
         raise ValueError(

@@ -30,7 +30,7 @@ COMMANDS = {
     "bench": "time the input pipeline and the training step on this machine",
     "config": "list every field of a config with its value, type and meaning",
     "data": "check a data set, or draw the images that a network is trained on",
-    "info": "list the variants, or the blocks of one",
+    "info": "list the variants, the blocks of one, or the published weights",
 }
 
 FAILED, USAGE = 1, 2

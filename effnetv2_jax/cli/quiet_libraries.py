@@ -21,6 +21,7 @@ def silence_libraries() -> None:
     for name in ("absl", "orbax", "asyncio"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     logging.basicConfig(format="%(message)s")
+    logging.getLogger("huggingface_hub").propagate = False  # it prints its lines itself
     logging.getLogger("effnetv2_jax").setLevel(logging.INFO)
     sys.unraisablehook = _show_unraisable
     if not jax.config.values["jax_platforms"] and libtpu_is_alone(Path("/dev")):

@@ -6,8 +6,10 @@ import dataclasses
 from typing import cast
 
 from effnetv2_jax.convert.formats.tensor_file import TensorFile
+from effnetv2_jax.convert.frameworks.folder_description import FolderDescription
 from effnetv2_jax.convert.frameworks.framework import FormatName, Framework
 from effnetv2_jax.convert.frameworks.table import (
+    FRAMEWORKS,
     check_structure,
     framework_named,
     framework_names,
@@ -28,6 +30,7 @@ class Contents:
       spec: the architecture.
       num_classes: outputs of the classifier; 0 if the file records that it has none; None if the classifier is missing.
       recorded: the provenance that the file records; None if it records none.
+      described: what the `config.json` beside the file says; None if there is none that says anything.
       notes: remarks for the user on the file.
     """
 
@@ -35,6 +38,7 @@ class Contents:
     spec: ModelSpec
     num_classes: int | None
     recorded: Provenance | None
+    described: FolderDescription | None
     notes: tuple[str, ...]
 
     def provenance(self, file: TensorFile, name: str) -> Provenance:
@@ -46,7 +50,7 @@ class Contents:
         architecture = self.framework.architecture(self.spec)
         special = [family for part, family in self.framework.file_preprocessing.items() if part in name]
         num_classes = self.num_classes or 0
-        return Provenance(
+        provenance = Provenance(
             spec=self.spec,
             num_classes=num_classes,
             padding=architecture.padding,
@@ -57,6 +61,18 @@ class Contents:
             label_set=self.framework.label_sets.get(num_classes, ""),
             read_from=read_from,
             read_from_sha256=file.sha256,
+        )
+        described = self.described
+        if described is None:
+            return provenance
+        names = described.class_names if len(described.class_names) == num_classes else ()
+        return dataclasses.replace(
+            provenance,
+            preprocessing=described.preprocessing,
+            eval_size=described.eval_size,
+            eval_crop=described.eval_crop,
+            class_names=names,
+            label_set="" if names else provenance.label_set,
         )
 
 
@@ -80,11 +96,21 @@ def contents_of(
       ValueError: if the architecture or the framework is not known, or contradicts what the file records.
     """
     recorded = provenance_from_metadata(file.metadata)
-    spec = _spec(recorded, variant, default_variant)
+    described = None if recorded else _described(file, framework)
+    spec = _spec(recorded, variant, described.variant if described and variant is None else default_variant)
+    if described is not None and spec != get_spec(described.variant):
+        described = None
     framework = framework or _framework(file, format_name, spec)
     check_structure(framework, spec)
     spec, notes = _as_rounded(file, spec, framework, recorded)
-    return Contents(framework, spec, _num_classes(file, spec, framework, recorded), recorded, notes)
+    return Contents(framework, spec, _num_classes(file, spec, framework, recorded), recorded, described, notes)
+
+
+def _described(file: TensorFile, framework: Framework | None) -> FolderDescription | None:
+    """Returns what the `config.json` beside a file says, read as that of its framework or of any."""
+    readers = [known.folder_description for known in ([framework] if framework else FRAMEWORKS.values())]
+    found = (reader(file.folder_config) for reader in readers if reader and file.folder_config)
+    return next((description for description in found if description), None)
 
 
 def _spec(

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from pathlib import Path
 
-from effnetv2_jax.convert.atomic_write import replacing
+from effnetv2_jax.convert.destination import CARD_FILE, appearing, is_folder
 from effnetv2_jax.convert.frameworks.architecture import NoNetwork
 from effnetv2_jax.convert.frameworks.pytorch import import_package
 from effnetv2_jax.convert.frameworks.table import FrameworkName, TargetName, target_named
+from effnetv2_jax.convert.model_card import model_card
 from effnetv2_jax.convert.provenance_overrides import override_provenance
 from effnetv2_jax.convert.verification import Verification, verify
 from effnetv2_jax.convert.weight_file import PathLike
-from effnetv2_jax.convert.weight_writer import check_target, is_folder, write_weights
+from effnetv2_jax.convert.weight_writer import check_target, write_weights
 from effnetv2_jax.convert.weights import load_weights
 from effnetv2_jax.model.provenance import Provenance
 from effnetv2_jax.model.specs import ModelSpec
 from effnetv2_jax.model.variants import get_spec
+from effnetv2_jax.pretrained.hub_address import hub_address, in_hub
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,11 +48,13 @@ def convert(
     class_names: tuple[str, ...] = (),
     preprocessing: str | None = None,
     eval_size: int | None = None,
+    private: bool = False,
 ) -> Conversion:
     """Converts the weights in a file to the file of another framework and verifies the logits.
 
-    If it fails, nothing is written. `class_names`, `preprocessing` and `eval_size` replace those of the weights. The
-    other arguments are those of `load_weights` and `save_variables`.
+    If it fails, nothing is written. `class_names`, `preprocessing` and `eval_size` replace those of the weights.
+    `private` makes a new repository of the hub private; a folder that is uploaded gets a model card. The other
+    arguments are those of `load_weights` and `save_variables`.
 
     Raises:
       ValueError: as `load_weights` and `save_variables`; also if the number of names is not the number of classes, the
@@ -59,7 +62,7 @@ def convert(
       ImportError: as `load_weights`.
       OSError: as `load_weights` and `save_variables`.
     """
-    path, known = Path(output_path), target_named(target)
+    path, known = output_path, target_named(target)
     if variant is not None:
         check_target(path, get_spec(variant), known)  # fails before the weights are read
     if known.package is not None:  # reading from gs:// may import TensorFlow, which has to come after this package
@@ -70,10 +73,13 @@ def convert(
         weights.provenance, class_names=class_names, preprocessing=preprocessing, eval_size=eval_size
     )
     check_target(path, provenance.spec, known)
-    with replacing(path) as temporary:
-        folder = is_folder(path)
+    folder = is_folder(path)
+    with appearing(path, private=private) as temporary:
         file = write_weights(temporary, weights.variables, provenance, known, folder=folder)
         verification = verify(weights.variables, provenance, file, known, folder=folder)
         if not verification.exact and not verification.deviation:
             raise ValueError(f"nothing was written: {verification}")
+        if folder and in_hub(path):
+            card = model_card(provenance, verification, hub_address(path).repository)
+            (temporary / CARD_FILE).write_text(card, encoding="utf-8")
     return Conversion(provenance, verification, weights.notes)

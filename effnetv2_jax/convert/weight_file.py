@@ -12,7 +12,8 @@ from typing import Any
 
 from etils import epath
 
-from effnetv2_jax.convert.formats.huggingface_folder import WEIGHTS
+from effnetv2_jax.convert.formats.h5_file import H5_SUFFIXES, open_h5
+from effnetv2_jax.convert.formats.huggingface_folder import WEIGHTS, folder_files, open_folder
 from effnetv2_jax.convert.formats.pth_file import PTH_SUFFIXES, open_pth
 from effnetv2_jax.convert.formats.run_folder import is_run, open_run
 from effnetv2_jax.convert.formats.safetensors_file import open_safetensors
@@ -52,8 +53,8 @@ _FORMATS = (
         f"a folder with {WEIGHTS}",
         WEIGHTS,
         lambda path: (path / WEIGHTS).exists(),
-        lambda path, _: open_safetensors(path / WEIGHTS),
-        lambda path: [path / WEIGHTS],
+        lambda path, _: open_folder(path),
+        folder_files,
     ),
     Format(
         "checkpoint",
@@ -85,6 +86,14 @@ _FORMATS = (
         "",
         lambda path: path.suffix in PTH_SUFFIXES,
         lambda path, moving_average: open_pth(path, moving_average=moving_average),
+        lambda path: [path],
+    ),
+    Format(
+        "h5",
+        "an .h5 file of Keras",
+        "",
+        lambda path: path.suffix in H5_SUFFIXES,
+        lambda path, _: open_h5(path),
         lambda path: [path],
     ),
 )
@@ -126,7 +135,9 @@ def _format_of(path: epath.Path, framework: Framework | None) -> Format:
     owner = f"{framework.name} weights" if framework else "weights"
     if path.is_dir():
         sought = ", ".join(known.in_folder for known in allowed if known.in_folder)
-        files = sorted(file.name for file in path.iterdir() if file.suffix in (".safetensors", *PTH_SUFFIXES))
+        files = sorted(
+            file.name for file in path.iterdir() if file.suffix in (".safetensors", *PTH_SUFFIXES, *H5_SUFFIXES)
+        )
         hint = f"; give the path of a file in it, such as {files[0]}" if files else ""
         raise FileNotFoundError(f"{path} contains no {owner}; looked for {sought}{hint}")
     raise ValueError(f"{path}: {owner} come as {', '.join(known.description for known in allowed)}")

@@ -8,34 +8,29 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from etils import epath
 from flax import traverse_util
 
+from effnetv2_jax.convert.destination import is_folder, is_run_folder, suffix
 from effnetv2_jax.convert.formats.huggingface_folder import WEIGHTS, write_config
-from effnetv2_jax.convert.formats.run_folder import is_run
 from effnetv2_jax.convert.formats.safetensors_file import write_safetensors
 from effnetv2_jax.convert.frameworks.flax import FLAX
 from effnetv2_jax.convert.frameworks.framework import Framework
 from effnetv2_jax.convert.frameworks.table import check_structure
 from effnetv2_jax.convert.tensor_check import check_names
 from effnetv2_jax.convert.tensors import Tensor, network_tensors
+from effnetv2_jax.convert.weight_file import PathLike
 from effnetv2_jax.model.provenance import FRAMEWORK_KEY, Provenance
 from effnetv2_jax.model.specs import ModelSpec
 from effnetv2_jax.version import __version__
 
 
-def is_folder(path: Path) -> bool:
-    """Whether a path means a Hugging Face folder: an existing folder, or a name without suffix."""
-    return path.is_dir() or not path.suffix
-
-
-def check_target(path: Path, spec: ModelSpec, framework: Framework) -> None:
+def check_target(path: PathLike, spec: ModelSpec, framework: Framework) -> None:
     """Raises ValueError if a framework has no network like `spec`, or its weights cannot be written to `path`."""
     check_structure(framework, spec)
     if not is_folder(path):
-        if path.suffix != ".safetensors":
-            raise ValueError(f"{path}: weights are written to .safetensors files, not to {path.suffix} files")
-    elif is_run(epath.Path(path)):
+        if suffix(path) != ".safetensors":
+            raise ValueError(f"{path}: weights are written to .safetensors files, not to {suffix(path)} files")
+    elif is_run_folder(path):
         raise ValueError(f"{path} is the folder of a run, which has its own config.json; write to another folder")
     elif framework.folder_config is None:
         raise ValueError(f"{path}: {framework.name} weights are written to a .safetensors file, not to a folder")

@@ -5,14 +5,13 @@ from __future__ import annotations
 import dataclasses
 import warnings
 from collections.abc import Mapping
-from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 from flax import traverse_util
 
-from effnetv2_jax.convert.atomic_write import replacing
 from effnetv2_jax.convert.contents import Contents, contents_of
+from effnetv2_jax.convert.destination import appearing, is_folder
 from effnetv2_jax.convert.formats.tensor_file import TensorFile
 from effnetv2_jax.convert.frameworks.framework import FormatName
 from effnetv2_jax.convert.frameworks.table import (
@@ -22,15 +21,17 @@ from effnetv2_jax.convert.frameworks.table import (
     matching_frameworks,
     target_named,
 )
+from effnetv2_jax.convert.located_weights import LocatedWeights, locate
 from effnetv2_jax.convert.tensor_check import check_names, read_tensors
 from effnetv2_jax.convert.tensors import network_tensors
 from effnetv2_jax.convert.weight_file import PathLike, open_weight_file
-from effnetv2_jax.convert.weight_writer import check_target, is_folder, write_weights
+from effnetv2_jax.convert.weight_writer import check_target, write_weights
 from effnetv2_jax.model.efficientnetv2 import EfficientNetV2, create_model
 from effnetv2_jax.model.provenance import Provenance
 from effnetv2_jax.model.specs import ModelSpec
 from effnetv2_jax.model.variables import Variables
 from effnetv2_jax.model.variants import get_spec
+from effnetv2_jax.pretrained.published_weights import PublishedWeights
 
 _HEAD = "params/classifier/"
 
@@ -88,10 +89,12 @@ def load_weights(
     """Reads weights of any framework; each tensor of the file is used exactly once.
 
     Args:
-      path: local or remote (`gs://…`). For `official`: a `.tgz`, a folder, or the prefix of a checkpoint. For `timm`,
-        `torchvision` and `article`: a `.safetensors` or `.pth` file, or a folder with `model.safetensors`. For `flax`:
-        a `.safetensors` file that this project wrote, a folder with one as `model.safetensors`, or the folder of a run.
-      variant: a name of `VARIANTS` or a spec; None if the file records it.
+      path: local, `gs://…`, `hf://OWNER/REPOSITORY[/FILE][@REVISION]`, or the name of published weights, such as
+        `efficientnetv2-s.in21k_ft_in1k`; `list_pretrained` has all names. For `official`: a `.tgz`, a folder, or the
+        prefix of a checkpoint. For `timm`, `torchvision` and `article`: a `.safetensors` or `.pth` file, or a folder
+        with `model.safetensors`. For `keras`: an `.h5` file. For `flax`: a `.safetensors` file that this project wrote,
+        a folder with one as `model.safetensors`, or the folder of a run.
+      variant: a name of `VARIANTS` or a spec; None if the file or the name says it.
       framework: the framework of the file; None finds it from the file.
       moving_average: whether to read averaged weights if the file has averaged and raw ones.
       new_head: None keeps the file's classifier; N replaces it with a fresh one of N classes; 0 leaves it out.
@@ -105,12 +108,16 @@ def load_weights(
         tensors), an unknown variant or framework, or a file that does not record a variant or framework that is not
         given.
       ImportError: if the format needs a package that is not installed.
-      OSError: if the file does not exist or cannot be read.
+      OSError: if the file does not exist, cannot be read, or is needed from the network and cannot be downloaded.
     """
     _check_classes(new_head, num_classes)
     known = None if framework is None else framework_named(framework)
+    located = locate(path, framework)
+    if located.row is not None:
+        known, default_variant = framework_named(located.row.framework), located.row.variant
+        _check_variant(located.row, variant)
     try:
-        with open_weight_file(path, known, moving_average=moving_average) as (format_name, file):
+        with open_weight_file(located.path, known, moving_average=moving_average) as (format_name, file):
             contents = contents_of(file, format_name, known, variant, default_variant)
             _check(file, format_name, contents, head_needed=new_head is None and num_classes is None)
             tensors = network_tensors(contents.spec, contents.num_classes or 0)
@@ -118,7 +125,7 @@ def load_weights(
     except ValueError as error:
         message = str(error)
         raise ValueError(message if str(path) in message else f"{path}: {message}") from error
-    provenance = contents.provenance(file, PurePosixPath(path).name)
+    provenance = _provenance(located, contents, file)
     if num_classes is not None and num_classes != contents.num_classes:
         new_head = num_classes
     new: dict[str, np.ndarray] = {}
@@ -128,6 +135,21 @@ def load_weights(
         provenance = dataclasses.replace(provenance, num_classes=new_head, class_names=(), label_set="")
     variables = traverse_util.unflatten_dict(values | new, sep="/")
     return Weights(variables, provenance, tuple(values), tuple(new), contents.notes)
+
+
+def _check_variant(row: PublishedWeights, variant: str | ModelSpec | None) -> None:
+    """Raises ValueError unless published weights are those of the variant that is asked for, if any is."""
+    if variant is not None and get_spec(variant) != get_spec(row.variant):
+        raise ValueError(f"{row.name} has the weights of {row.variant}, not of {get_spec(variant).name}")
+
+
+def _provenance(located: LocatedWeights, contents: Contents, file: TensorFile) -> Provenance:
+    """Returns the provenance of weights. For published ones, the table has the preprocessing and the size."""
+    provenance = contents.provenance(file, located.name)
+    row = located.row
+    if row is None or contents.recorded is not None:
+        return provenance
+    return dataclasses.replace(provenance, preprocessing=row.preprocessing, eval_size=row.eval_size)
 
 
 def _check_classes(new_head: int | None, num_classes: int | None) -> None:
@@ -175,7 +197,8 @@ def save_variables(
 
     Args:
       path: a `.safetensors` file. For `timm` also a folder, which gets `model.safetensors` and the `config.json` that
-        `timm.create_model("local-dir:<folder>", pretrained=True)` reads.
+        `timm.create_model("local-dir:<folder>", pretrained=True)` reads. Both may lie in `gs://…`, or in a repository
+        of the Hugging Face Hub: `hf://OWNER/REPOSITORY[/FILE.safetensors]`.
       variables: `{"params": …, "batch_stats": …}`, float32 or narrower.
       variant: a name of `VARIANTS` or a spec.
       target: the framework that will read the file.
@@ -192,11 +215,11 @@ def save_variables(
     if provenance is not None and provenance.spec != spec:
         raise ValueError(f"the provenance is that of {provenance.spec.name}, the variant is {spec.name}")
     framework = target_named(target)
-    file = Path(path)
-    check_target(file, spec, framework)
+    check_target(path, spec, framework)
     provenance = provenance or default_provenance(variables, spec)
-    with replacing(file) as temporary:
-        write_weights(temporary, variables, provenance, framework, folder=is_folder(file))
+    folder = is_folder(path)
+    with appearing(path) as temporary:
+        write_weights(temporary, variables, provenance, framework, folder=folder)
 
 
 def default_provenance(variables: Mapping[str, Any], spec: ModelSpec) -> Provenance:

@@ -122,6 +122,20 @@ _ROWS = (
         eval_crop_below=_EVERY_SIZE,
         eval_crop_rounding=1,
     ),
+    # Source: tensorflow/tpu models/official/efficientnet, whose AdvProp weights take images in -1..1 (`advprop` of
+    # eval_ckpt_main.py). Everything else is as in "legacy".
+    PreprocessingFamily(
+        name="advprop",
+        mean=(127.5, 127.5, 127.5),
+        std=(127.5, 127.5, 127.5),
+        interpolation="bicubic",
+        crop_area=(0.08, 1.0),
+        crop_attempts=10,
+        min_object_covered=0.1,
+        whole_image_becomes_centre=True,
+        eval_crop_below=_EVERY_SIZE,
+        eval_crop_rounding=1,
+    ),
     # Source: google/automl efficientnetv2/preprocessing.py, preprocess_for_finetune: the whole image, squashed.
     PreprocessingFamily(
         name="finetune",

@@ -59,6 +59,8 @@ class Provenance:
       read_from: framework and name of the file that they were read from, such as `timm:model.safetensors`.
       read_from_sha256: hexadecimal digest of that file.
       origin: framework and name of the file that the weights were first converted from, if known.
+      started_from: what training started from, if known: the name of published weights, their address on a hub, or the
+        name of a file.
       exact: whether the weights give the same logits in the framework that the file was written for; None if unknown.
       eval_crop: `centre` or `whole`, the crop of their evaluation images; "" follows the family's rule.
     """
@@ -75,6 +77,7 @@ class Provenance:
     read_from: str = ""
     read_from_sha256: str = ""
     origin: str = ""
+    started_from: str = ""
     exact: bool | None = None
     eval_crop: EvalCrop = ""
 
@@ -116,7 +119,16 @@ def _parsed(metadata: Mapping[str, str]) -> Provenance:
         spec = VARIANTS[metadata["variant"]]
     else:
         raise ValueError(f"unknown variant {metadata['variant']!r}")
-    texts = ("averaging", "preprocessing", "eval_crop", "label_set", "read_from", "read_from_sha256", "origin")
+    texts = (
+        "averaging",
+        "preprocessing",
+        "eval_crop",
+        "label_set",
+        "read_from",
+        "read_from_sha256",
+        "origin",
+        "started_from",
+    )
     values: dict[str, Any] = {key: metadata[key] for key in texts if key in metadata}
     padding = metadata.get("padding", spec.padding)
     for key, value, allowed in (

@@ -106,9 +106,10 @@ class TrainConfig:
         of them hangs; 0 for never.
       platform: the platform that the run needs to start: `tpu`, `gpu`, `cpu`, or `accelerator` for any but a CPU; ""
         for any.
-      init_from: a file or folder of weights to start from, a path or `gs://…`; "" for fresh weights. If the number of
-        classes differs, the classifier is fresh.
-      init_framework: the framework of those weights; "" to find it from the file.
+      init_from: weights to start from: a file or folder, `gs://…`, `hf://OWNER/REPOSITORY`, or the name of published
+        weights, such as `efficientnetv2-s.in21k_ft_in1k`; "" for fresh weights. If the number of classes differs, the
+        classifier is fresh.
+      init_framework: the framework of those weights; "" to find it from the file or the name.
       compilation_cache: folder that keeps compiled programs between runs, a path or `gs://…`; "" for none.
     """
 

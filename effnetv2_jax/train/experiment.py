@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from pathlib import PurePosixPath
 
 import jax
 import jax.numpy as jnp
@@ -119,6 +120,7 @@ class Experiment:
             eval_crop=self.config.data.eval_crop,
             class_names=self.dataset_info.class_names,
             label_set=self.config.data.dataset,
+            started_from=_public_name(self.config.init_from),
         )
 
     def abstract_batch(
@@ -318,3 +320,8 @@ def _recipe(
 def _steps(epochs: float, steps_per_epoch: float) -> int:
     """Converts an interval from epochs to steps, at least one; 0 means never and stays 0."""
     return max(1, round(epochs * steps_per_epoch)) if epochs else 0
+
+
+def _public_name(init_from: str) -> str:
+    """Returns what a file of weights may tell of those that its training started from: no folder of this machine."""
+    return init_from if init_from.startswith("hf://") else PurePosixPath(init_from).name

@@ -35,7 +35,7 @@ TRAIN = ("train", "--config", "configs/smoke.py", "--workdir", "unused")
         (["--config.platform=tpu"], 1, "platform 'tpu'"),
         (["--confik.x=1"], 2, "unknown arguments: --confik.x=1"),
         (["--config.init_from=<weights>"], 1, "--config.init_from="),
-        (["--config.init_from=x", "--config.init_framework=keras"], 1, "'keras'"),
+        (["--config.init_from=x", "--config.init_framework=mxnet"], 1, "'mxnet'"),
     ],
 )
 def test_train_refuses_bad_overrides(capsys, monkeypatch, tmp_path, overrides, code, message):

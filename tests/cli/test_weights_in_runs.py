@@ -83,8 +83,8 @@ def test_a_run_starts_from_a_file_in_a_bucket_that_is_copied_once(timm_file, tmp
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["--config.init_from=x", "--config.init_framework=keras"], "'keras'.* official, timm"),
-        (["--config.init_from=<weights>"], "--config.init_from=efficientnetv2-s.tgz"),
+        (["--config.init_from=x", "--config.init_framework=mxnet"], "'mxnet'.* official, timm"),
+        (["--config.init_from=<weights>"], "no published weights of this variant, .* pass --config.init_from=$"),
     ],
 )
 def test_unknown_frameworks_and_placeholders_are_refused_before_the_run(overrides, message):

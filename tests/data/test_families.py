@@ -15,6 +15,7 @@ from effnetv2_jax.data.families import FAMILIES, preprocessing_family
     ("name", "black", "white"),
     [
         ("v2", [-1.0] * 3, [127 / 128] * 3),
+        ("advprop", [-1.0] * 3, [1.0] * 3),
         ("finetune", [-1.0] * 3, [1.0] * 3),
         ("legacy", [-0.485 / 0.229, -0.456 / 0.224, -0.406 / 0.225], [0.515 / 0.229, 0.544 / 0.224, 0.594 / 0.225]),
     ],
@@ -29,7 +30,12 @@ def test_only_the_v2_family_depends_on_the_evaluation_size():
     crops = {
         name: [family.crops_in_evaluation(size) for size in (224, 319, 320, 480)] for name, family in FAMILIES.items()
     }
-    assert crops == {"v2": [True, True, False, False], "legacy": [True] * 4, "finetune": [False] * 4}
+    assert crops == {
+        "v2": [True, True, False, False],
+        "legacy": [True] * 4,
+        "advprop": [True] * 4,
+        "finetune": [False] * 4,
+    }
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -63,7 +69,7 @@ def test_the_central_square_of_imagenets_size_is_seven_eighths():
 
 
 def test_an_unknown_family_is_refused_with_the_allowed_names():
-    with pytest.raises(ValueError, match="'v3'; allowed: v2, legacy, finetune"):
+    with pytest.raises(ValueError, match="'v3'; allowed: v2, legacy, advprop, finetune"):
         preprocessing_family("v3")
 
 

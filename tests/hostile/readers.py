@@ -77,6 +77,12 @@ def _pth(folder: Path, data: bytes) -> Any:
     return _opened(open_pth(_written(folder, "w.pth", data), moving_average=True))
 
 
+def _h5(folder: Path, data: bytes) -> Any:
+    from effnetv2_jax.convert.formats.h5_file import open_h5
+
+    return _opened(open_h5(_written(folder, "w.h5", data)))
+
+
 def _picture(folder: Path, data: bytes) -> Any:
     from effnetv2_jax.predict.images import read_image
 
@@ -159,6 +165,7 @@ READERS = {
     "safetensors": Reader(_safetensors, 64 * MB),
     "pth": Reader(_pth, 128 * MB),
     "legacy pth": Reader(_pth, 128 * MB),
+    "h5": Reader(_h5, 64 * MB),
     "picture": Reader(_picture, 2048 * MB),
     "decoded": Reader(_decoded, 2048 * MB, _decoding_errors),
     "card": Reader(_card, 256 * MB),

@@ -103,7 +103,7 @@ def inputs(name: str, valid: bytes) -> st.SearchStrategy[bytes]:
 
 def valid_input(name: str) -> bytes:
     match name:
-        case "index" | "tensors" | "tar" | "tgz" | "card" | "pth":
+        case "index" | "tensors" | "tar" | "tgz" | "card" | "pth" | "h5":
             return getattr(valid_files, name)()
         case "legacy pth":
             return valid_files.pth(legacy=True)

@@ -108,6 +108,18 @@ def pth(*, legacy: bool = False) -> bytes:
     return buffer.getvalue()
 
 
+def h5() -> bytes:
+    """A file of Keras, in both layouts."""
+    import h5py
+
+    buffer = io.BytesIO()
+    with h5py.File(buffer, "w") as file:
+        file["stem_conv/stem_conv/kernel:0"] = TENSORS["m/stem/conv2d/kernel"]
+        file["layers/dense/vars/1"] = TENSORS["m/head/bias"]
+        file["layers/dense/vars"].attrs["name"] = "predictions"
+    return buffer.getvalue()
+
+
 def card() -> bytes:
     provenance = Provenance(reference.TINY, 2, "same", 1e-3, eval_size=64, class_names=("cat", "dog"))
     return json.dumps(provenance.to_metadata()).encode()

@@ -22,9 +22,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "input_path",
         metavar="SRC",
-        help="weights: a .tgz, .safetensors or .pth file, or a folder, local or gs://…",
+        help="weights: a .tgz, .safetensors, .pth or .h5 file, or a folder, local, gs://… or hf://…; or the name of "
+        "published weights, as `effnetv2 info --pretrained` lists them",
     )
-    parser.add_argument("output_path", metavar="DST", help="a .safetensors file; for timm also a folder")
+    parser.add_argument(
+        "output_path",
+        metavar="DST",
+        help="a .safetensors file; for timm also a folder, or hf://OWNER/REPOSITORY, which gets a model card too",
+    )
     parser.add_argument(
         "--variant", metavar="V", help="variant, as `effnetv2 info` lists them (default: as SRC records it)"
     )
@@ -65,6 +70,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--eval-size", type=whole(1), metavar="PX", help="evaluation size to record in DST (default: that of SRC)"
     )
+    parser.add_argument(
+        "--private",
+        action="store_true",
+        help="make a new repository of hf://… private (default: as its owner's settings)",
+    )
     parser.add_argument("--json", action="store_true", help="print the result as JSON (default: as text)")
 
 
@@ -81,6 +91,7 @@ def run(arguments: argparse.Namespace) -> int:
         class_names=read_names(arguments.class_names) if arguments.class_names else (),
         preprocessing=arguments.preprocessing,
         eval_size=arguments.eval_size,
+        private=arguments.private,
     )
     print(_as_json(conversion) if arguments.json else _as_text(conversion, arguments.output_path))
     return 0

@@ -28,7 +28,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_config_argument(parser, default="the config that the run folder records", required=False)
     weights = parser.add_mutually_exclusive_group(required=True)
     weights.add_argument("--workdir", help="run folder: evaluate the raw and averaged weights of its latest checkpoint")
-    weights.add_argument("--checkpoint", metavar="P", help="weights of any framework: a file or a folder")
+    weights.add_argument(
+        "--checkpoint",
+        metavar="P",
+        help="weights of any framework: a file or a folder, local, gs://… or hf://…, or the name of published weights",
+    )
     add_framework_argument(parser)
     parser.add_argument("--step", type=whole(0), help="with --workdir: evaluate the checkpoint of this step")
     parser.add_argument("--json", action="store_true", help="print JSON")

@@ -10,15 +10,22 @@ import rich.console
 import rich.table
 
 from effnetv2_jax.cli.numbers import whole
+from effnetv2_jax.cli.pretrained_table import pretrained_table
 from effnetv2_jax.model.specs import ModelSpec
 from effnetv2_jax.model.summary import Component, components, count_multiply_adds, count_parameters
 from effnetv2_jax.model.variants import VARIANTS, get_spec
+from effnetv2_jax.pretrained.table import TABLE
 from effnetv2_jax.train.report.console import make_console
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the command's arguments."""
     parser.add_argument("variant", nargs="?", help="show the blocks of this variant (default: list all variants)")
+    parser.add_argument(
+        "--pretrained",
+        action="store_true",
+        help="list the published weights, of this variant or of all (default: list the architectures)",
+    )
     parser.add_argument(
         "--image-size",
         type=whole(1),
@@ -31,8 +38,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Prints a table of all variants, or of the components of one: stem, blocks, head and classifier."""
+    """Prints a table of all variants, of the components of one (stem, blocks, head, classifier), or of weights."""
     console = make_console()
+    if arguments.pretrained:
+        console.print(_published(arguments.variant))
+        return 0
     if arguments.variant is None:
         console.print(_variants_table(arguments.image_size, arguments.num_classes))
         return 0
@@ -42,6 +52,18 @@ def run(arguments: argparse.Namespace) -> int:
     console.print(_variant_table(spec, size, network))
     console.print(f"citation: {spec.citation}", soft_wrap=True)
     return 0
+
+
+def _published(variant: str | None) -> rich.table.Table:
+    """Returns the table of the published weights of a variant, or of all variants.
+
+    Raises:
+      ValueError: for an unknown variant, or one without published weights.
+    """
+    rows = [row for row in TABLE if variant is None or row.variant == get_spec(variant).name]
+    if not rows:
+        raise ValueError(f"there are no published weights of {variant} that this project knows")
+    return pretrained_table(rows)
 
 
 def _variants_table(image_size: int | None, num_classes: int) -> rich.table.Table:

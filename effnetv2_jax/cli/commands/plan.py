@@ -177,7 +177,10 @@ def _plan(arguments: argparse.Namespace, config: TrainConfig | None, topology: T
         config = config_of_variant(arguments.variant, sizes, arguments.batch_per_chip or 64, chips, dtype)
     cache = CACHE if arguments.cache is None else arguments.cache
     teacher = load_teacher(config)
-    experiment = experiment_on(config, topology, teacher) if topology else planned_experiment(config, 1, teacher=teacher)
+    if topology:
+        experiment = experiment_on(config, topology, teacher)
+    else:
+        experiment = planned_experiment(config, 1, teacher=teacher)
     return make_plan(experiment, topology, cache, lambda text: print(text, file=sys.stderr, flush=True))
 
 

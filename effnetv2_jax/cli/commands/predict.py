@@ -35,7 +35,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--checkpoint",
         required=True,
         metavar="P",
-        help="weights: a run folder, or a file or folder of any framework, local or gs://…",
+        help="weights: a run folder, a file or folder of any framework, local, gs://… or hf://…, or the name of "
+        "published weights, as `effnetv2 info --pretrained` lists them",
     )
     parser.add_argument("--variant", metavar="V", help="variant of the weights (default: as the file records it)")
     add_framework_argument(parser)

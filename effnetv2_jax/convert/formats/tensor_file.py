@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -21,9 +22,11 @@ class TensorFile:
       read: reads a tensor by name.
       metadata: the strings that the file records about its weights.
       sha256: hexadecimal digest of the file; empty if none was computed.
+      folder_config: the content of `config.json` beside the file in a Hugging Face folder; empty if there is none.
     """
 
     shapes: Mapping[str, tuple[int, ...]]
     read: Callable[[str], np.ndarray]
     metadata: Mapping[str, str] = dataclasses.field(default_factory=dict)
     sha256: str = ""
+    folder_config: Mapping[str, Any] = dataclasses.field(default_factory=dict)

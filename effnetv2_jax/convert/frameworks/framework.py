@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from effnetv2_jax.convert.frameworks.architecture import Architecture, NetworkName
+from effnetv2_jax.convert.frameworks.folder_description import FolderDescription
 from effnetv2_jax.convert.frameworks.layout import Layout
 from effnetv2_jax.convert.tensors import Kind, Leaf, Tensor
 from effnetv2_jax.model.lax_convolution import Padding
@@ -18,7 +19,7 @@ from effnetv2_jax.model.provenance import Provenance
 from effnetv2_jax.model.specs import ModelSpec, Rounding
 from effnetv2_jax.model.variants import VARIANTS
 
-FormatName = Literal["checkpoint", "huggingface", "safetensors", "pth", "run"]
+FormatName = Literal["checkpoint", "huggingface", "safetensors", "pth", "h5", "run"]
 """A format that weights come in: a TensorFlow checkpoint, a Hugging Face folder, a file, or the folder of a run."""
 
 Modules = tuple[str, str]
@@ -35,7 +36,7 @@ class ModuleNames:
 
     The name of a tensor consists of the name of its module, `separator` and the name of its leaf. The names of modules
     are templates for `str.format`: `{block}`, `{row}` and `{repeat}` are the indices of a `Place`, `{next_block}` and
-    `{next_row}` are one more.
+    `{next_row}` are one more, and `{letter}` is `a`, `b`, … for the repeats 0, 1, ….
 
     Attributes:
       stem: the convolution and the norm of the stem.
@@ -76,6 +77,7 @@ class ModuleNames:
             row=place.row,
             next_row=place.row + 1,
             repeat=place.repeat,
+            letter=chr(ord("a") + place.repeat),
         )
         return f"{module}{self.separator}{self.leaves[tensor.leaf]}"
 
@@ -116,6 +118,8 @@ class Framework:
         the framework reads no such folders.
       folder_arguments: returns the arguments with which the function builds a network of the weights' own padding and
         epsilon, for a folder's `config.json`; None if the function has no such arguments.
+      folder_description: returns what the `config.json` beside weights says of them, or None if it is not the
+        framework's; None if the framework reads no such files.
       label_sets: number of classes → the data set of published weights with that number.
       file_preprocessing: part of a file's name → the preprocessing family of such files, for weights that need another
         family than their architecture's.
@@ -137,6 +141,7 @@ class Framework:
     run: RunNetwork | None = None
     folder_config: Callable[[Provenance, Architecture], dict[str, Any]] | None = None
     folder_arguments: Callable[[Provenance], Mapping[str, float | str]] | None = None
+    folder_description: Callable[[Mapping[str, Any]], FolderDescription | None] | None = None
     label_sets: Mapping[int, str] = dataclasses.field(default_factory=dict)
     file_preprocessing: Mapping[str, str] = dataclasses.field(default_factory=dict)
     rounding: Rounding | None = None

@@ -9,17 +9,18 @@ from typing import Literal
 from effnetv2_jax.convert.frameworks.article import ARTICLE
 from effnetv2_jax.convert.frameworks.flax import FLAX
 from effnetv2_jax.convert.frameworks.framework import FormatName, Framework
+from effnetv2_jax.convert.frameworks.keras import KERAS
 from effnetv2_jax.convert.frameworks.official import OFFICIAL
 from effnetv2_jax.convert.frameworks.timm import TIMM
 from effnetv2_jax.convert.frameworks.torchvision import TORCHVISION
 from effnetv2_jax.convert.tensors import network_tensors
 from effnetv2_jax.model.specs import ModelSpec
 
-FrameworkName = Literal["official", "timm", "torchvision", "article", "flax"]
+FrameworkName = Literal["official", "timm", "torchvision", "keras", "article", "flax"]
 TargetName = Literal["timm", "torchvision", "article", "flax"]
 
 FRAMEWORKS: Mapping[str, Framework] = MappingProxyType(
-    {framework.name: framework for framework in (OFFICIAL, TIMM, TORCHVISION, ARTICLE, FLAX)}
+    {framework.name: framework for framework in (OFFICIAL, TIMM, TORCHVISION, KERAS, ARTICLE, FLAX)}
 )
 
 

@@ -11,7 +11,7 @@ import functools
 from effnetv2_jax.convert.frameworks import pytorch
 from effnetv2_jax.convert.frameworks.architecture import Architecture
 from effnetv2_jax.convert.frameworks.framework import IMAGENET, Framework, ModuleNames
-from effnetv2_jax.convert.frameworks.timm_config import BN_EPSILON, arithmetic_arguments, timm_config
+from effnetv2_jax.convert.frameworks.timm_config import BN_EPSILON, arithmetic_arguments, described_weights, timm_config
 from effnetv2_jax.convert.frameworks.timm_network import build, find_network, timm_name
 from effnetv2_jax.model.variants import VARIANTS
 
@@ -53,5 +53,9 @@ TIMM = Framework(
     run=functools.partial(pytorch.run_network, "timm", build),
     folder_config=timm_config,
     folder_arguments=arithmetic_arguments,
+    folder_description=functools.partial(
+        described_weights,
+        variants={timm_name(variant): variant for variant, spec in VARIANTS.items() if not spec.projects_expand_1},
+    ),
     label_sets=IMAGENET,
 )

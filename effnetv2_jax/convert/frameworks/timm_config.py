@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from effnetv2_jax.convert.frameworks.architecture import Architecture
+from effnetv2_jax.convert.frameworks.folder_description import FolderDescription
 from effnetv2_jax.data.families import preprocessing_family
 from effnetv2_jax.model.provenance import Provenance
+
+_LEAST_SIZE, _MOST_SIZE = 32, 8192
 
 BN_EPSILON = 1e-3
 """The epsilon of timm's `tf_` networks. Source: BN_EPS_TF_DEFAULT of timm models/_efficientnet_builder.py."""
@@ -64,3 +68,36 @@ def timm_config(provenance: Provenance, architecture: Architecture) -> dict[str,
     if architecture.arguments:
         config["model_args"] = dict(architecture.arguments)
     return config | ({"label_names": list(provenance.class_names)} if provenance.class_names else {})
+
+
+def described_weights(config: Mapping[str, Any], variants: Mapping[str, str]) -> FolderDescription | None:
+    """Returns what a folder's `config.json` says of weights.
+
+    timm resizes with antialiasing, which no family does, and it crops the shorter side to other shares.
+
+    Args:
+      config: the content of the file, which may come from anyone.
+      variants: variant by timm's name of its network.
+
+    Returns:
+      None if the network is none of timm's `tf_` networks, or is built with arguments of its own.
+
+    Raises:
+      ValueError: if a value has another type than timm writes.
+    """
+    variant = variants.get(str(config.get("architecture", "")))
+    if variant is None or config.get("model_args"):
+        return None
+    evaluation = config.get("pretrained_cfg", config)  # older files have everything at the top
+    try:
+        size = int((evaluation.get("test_input_size") or evaluation["input_size"])[-1])
+        mean = [float(value) for value in evaluation.get("mean", ())]
+        share = float(evaluation.get("test_crop_pct") or evaluation.get("crop_pct") or 1.0)
+        names = tuple(str(name) for name in config.get("label_names") or ())
+    except (AttributeError, KeyError, IndexError, TypeError, ValueError) as error:
+        raise ValueError(f"config.json describes no network of timm: {type(error).__name__}: {error}") from error
+    if not _LEAST_SIZE <= size <= _MOST_SIZE:
+        raise ValueError(f"config.json names images of {size} px")
+    whole = evaluation.get("crop_mode") == "squash" or share >= 1.0
+    family = ("finetune" if whole else "advprop") if mean == [0.5, 0.5, 0.5] else "legacy"
+    return FolderDescription(variant, family, size, "whole" if whole else "centre", names)
