@@ -1,0 +1,145 @@
+"""The network as an ONNX graph."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from effnetv2_jax.data.families import PreprocessingFamily
+from effnetv2_jax.export.operations import IMAGES, Operation
+
+if TYPE_CHECKING:
+    import onnx
+
+INPUT, OUTPUT = "images", "logits"
+
+OPSET = 17
+"""Opset of the graph. It is from 2022, so that runtimes for small devices know it too; a later one adds nothing here."""
+
+_IR_VERSION = 8
+"""The version of the file format that came with opset 17."""
+
+
+def onnx_model(
+    operations: Sequence[Operation],
+    *,
+    image_size: int,
+    num_classes: int,
+    epsilon: float,
+    family: PreprocessingFamily | None,
+) -> onnx.ModelProto:
+    """Returns the model: images `[N, S, S, 3]` → float32 logits `[N, classes]`, for any N.
+
+    The feature maps are `[N, C, H, W]`, the only layout that ONNX's convolution has. The images are not, because
+    decoders of images give `[H, W, 3]`.
+
+    Args:
+      operations: the network.
+      image_size: side of the images in pixels.
+      num_classes: number of classes.
+      epsilon: the epsilon of BatchNorm, where it is not folded.
+      family: how the model normalises its images, which are uint8; None if they are normalised, float32.
+    """
+    from onnx import TensorProto, helper
+
+    graph = _Graph(epsilon)
+    graph.add_images(family)
+    for operation in operations:
+        graph.add(operation)
+    kind = TensorProto.FLOAT if family is None else TensorProto.UINT8
+    images = helper.make_tensor_value_info(INPUT, kind, ["batch", image_size, image_size, 3])
+    logits = helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, ["batch", num_classes])
+    made = helper.make_graph(graph.nodes, "effnetv2", [images], [logits], graph.weights)
+    return helper.make_model(
+        made, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=_IR_VERSION, producer_name="effnetv2_jax"
+    )
+
+
+class _Graph:
+    """Collects nodes and their weights."""
+
+    def __init__(self, epsilon: float) -> None:
+        self.nodes: list[Any] = []
+        self.weights: list[Any] = []
+        self._epsilon = epsilon
+
+    def add_images(self, family: PreprocessingFamily | None) -> None:
+        """Adds what makes `IMAGES`, in ONNX's layout, of the input."""
+        x = INPUT
+        if family is not None:
+            from onnx import TensorProto
+
+            mean, factor = np.float32(family.mean), 1 / np.float32(family.std)
+            x = self._node("Cast", [x], "images_float", to=TensorProto.FLOAT)
+            x = self._node("Sub", [x, self._weight("mean", mean)], "images_centred")
+            x = self._node("Mul", [x, self._weight("factor", factor)], "images_scaled")
+        self._node("Transpose", [x], IMAGES, perm=[0, 3, 1, 2])
+
+    def add(self, operation: Operation) -> None:
+        """Adds the nodes of an operation."""
+        _KINDS[operation.kind](self, operation)
+
+    def conv(self, operation: Operation) -> None:
+        geometry, kernel = operation.geometry, operation.arrays["kernel"]
+        assert geometry is not None
+        (above, below), (left, right) = geometry.pads
+        weights = {"kernel": kernel.transpose(3, 2, 0, 1)}  # a depthwise kernel becomes [C, 1, k, k]
+        weights |= {name: array for name, array in operation.arrays.items() if name == "bias"}
+        self._node(
+            "Conv",
+            [*operation.inputs, *(self._weight(f"{operation.output}/{name}", weights[name]) for name in weights)],
+            operation.output,
+            kernel_shape=[geometry.kernel_size] * 2,
+            strides=[geometry.stride] * 2,
+            pads=[above, left, below, right],
+            group=kernel.shape[-1] if geometry.depthwise else 1,
+        )
+
+    def norm(self, operation: Operation) -> None:
+        names = ("scale", "bias", "mean", "var")
+        weights = [self._weight(f"{operation.output}/{name}", operation.arrays[name]) for name in names]
+        self._node("BatchNormalization", [*operation.inputs, *weights], operation.output, epsilon=self._epsilon)
+
+    def silu(self, operation: Operation) -> None:
+        gate = self._node("Sigmoid", operation.inputs, f"{operation.output}/gate")
+        self._node("Mul", [*operation.inputs, gate], operation.output)
+
+    def dense(self, operation: Operation) -> None:
+        weights = [self._weight(f"{operation.output}/{name}", operation.arrays[name]) for name in ("kernel", "bias")]
+        flat = self._node("Flatten", operation.inputs, f"{operation.output}/flat")
+        self._node("Gemm", [flat, *weights], operation.output)
+
+    def _node(self, kind: str, inputs: Sequence[str], output: str, **attributes: Any) -> str:
+        from onnx import helper
+
+        self.nodes.append(helper.make_node(kind, list(inputs), [output], name=output, **attributes))
+        return output
+
+    def _weight(self, name: str, array: np.ndarray) -> str:
+        from onnx import numpy_helper
+
+        self.weights.append(numpy_helper.from_array(np.ascontiguousarray(array, np.float32), name))
+        return name
+
+
+def _single(kind: str) -> Callable[[_Graph, Operation], None]:
+    """Returns what adds an operation that is one node without weights."""
+
+    def add(graph: _Graph, operation: Operation) -> None:
+        graph._node(kind, operation.inputs, operation.output)
+
+    return add
+
+
+_KINDS: Mapping[str, Callable[[_Graph, Operation], None]] = {
+    "conv": _Graph.conv,
+    "norm": _Graph.norm,
+    "silu": _Graph.silu,
+    "sigmoid": _single("Sigmoid"),
+    "mean": _single("GlobalAveragePool"),
+    "multiply": _single("Mul"),
+    "add": _single("Add"),
+    "dense": _Graph.dense,
+}
