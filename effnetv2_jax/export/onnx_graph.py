@@ -9,6 +9,7 @@ import numpy as np
 
 from effnetv2_jax.data.families import PreprocessingFamily
 from effnetv2_jax.export.operations import IMAGES, Operation
+from effnetv2_jax.export.served_network import ServedNetwork
 
 if TYPE_CHECKING:
     import onnx
@@ -22,35 +23,20 @@ _IR_VERSION = 8
 """The version of the file format that came with opset 17."""
 
 
-def onnx_model(
-    operations: Sequence[Operation],
-    *,
-    image_size: int,
-    num_classes: int,
-    epsilon: float,
-    family: PreprocessingFamily | None,
-) -> onnx.ModelProto:
-    """Returns the model: images `[N, S, S, 3]` → float32 logits `[N, classes]`, for any N.
+def onnx_model(network: ServedNetwork) -> onnx.ModelProto:
+    """Returns the model: uint8 pixels `[N, S, S, 3]` → float32 logits `[N, classes]`, for any N.
 
-    The feature maps are `[N, C, H, W]`, the only layout that ONNX's convolution has. The images are not, because
+    The feature maps are `[N, C, H, W]`, the only layout that ONNX's convolution has. The pixels are not, because
     decoders of images give `[H, W, 3]`.
-
-    Args:
-      operations: the network.
-      image_size: side of the images in pixels.
-      num_classes: number of classes.
-      epsilon: the epsilon of BatchNorm, where it is not folded.
-      family: how the model normalises its images, which are uint8; None if they are normalised, float32.
     """
     from onnx import TensorProto, helper
 
-    graph = _Graph(epsilon)
-    graph.add_images(family)
-    for operation in operations:
+    graph = _Graph(network.model.bn_epsilon)
+    graph.add_images(network.family)
+    for operation in network.operations():
         graph.add(operation)
-    kind = TensorProto.FLOAT if family is None else TensorProto.UINT8
-    images = helper.make_tensor_value_info(INPUT, kind, ["batch", image_size, image_size, 3])
-    logits = helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, ["batch", num_classes])
+    images = helper.make_tensor_value_info(INPUT, TensorProto.UINT8, ["batch", *network.image_shape()])
+    logits = helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, ["batch", network.model.num_classes])
     made = helper.make_graph(graph.nodes, "effnetv2", [images], [logits], graph.weights)
     return helper.make_model(
         made, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=_IR_VERSION, producer_name="effnetv2_jax"
@@ -65,16 +51,14 @@ class _Graph:
         self.weights: list[Any] = []
         self._epsilon = epsilon
 
-    def add_images(self, family: PreprocessingFamily | None) -> None:
-        """Adds what makes `IMAGES`, in ONNX's layout, of the input."""
-        x = INPUT
-        if family is not None:
-            from onnx import TensorProto
+    def add_images(self, family: PreprocessingFamily) -> None:
+        """Adds what makes `IMAGES`, in ONNX's layout, of the pixels."""
+        from onnx import TensorProto
 
-            mean, factor = np.float32(family.mean), 1 / np.float32(family.std)
-            x = self._node("Cast", [x], "images_float", to=TensorProto.FLOAT)
-            x = self._node("Sub", [x, self._weight("mean", mean)], "images_centred")
-            x = self._node("Mul", [x, self._weight("factor", factor)], "images_scaled")
+        mean, factor = np.float32(family.mean), 1 / np.float32(family.std)
+        x = self._node("Cast", [INPUT], "pixels", to=TensorProto.FLOAT)
+        x = self._node("Sub", [x, self._weight("mean", mean)], "centred")
+        x = self._node("Mul", [x, self._weight("factor", factor)], "scaled")
         self._node("Transpose", [x], IMAGES, perm=[0, 3, 1, 2])
 
     def add(self, operation: Operation) -> None:
