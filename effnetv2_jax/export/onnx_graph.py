@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 INPUT, OUTPUT = "images", "logits"
 
 OPSET = 17
-"""Opset of the graph. It is from 2022, so that runtimes for small devices know it too; a later one adds nothing here."""
+"""Opset of the graph. It is from 2022, and so is known to runtimes that lag behind; later ones add nothing here."""
 
 _IR_VERSION = 8
 """The version of the file format that came with opset 17."""

@@ -67,7 +67,8 @@ def _signature(path: Path, name: str) -> tf.types.experimental.ConcreteFunction:
 def _serve(module: TensorflowNetwork, encoded: tf.Tensor) -> dict[str, tf.Tensor]:
     """Returns the most probable classes of encoded images `[N]`, in descending order, and their probabilities."""
     network = module.network
-    images = tf.map_fn(lambda data: _prepared(network, data), encoded, tf.TensorSpec(network.image_shape(), tf.float32))
+    prepared = tf.TensorSpec(network.image_shape(), tf.float32)
+    images = tf.map_fn(lambda data: _prepared(network, data), encoded, fn_output_signature=prepared)
     classes = network.model.num_classes
     names = tf.constant(network.class_names() or tuple(map(str, range(classes))))
     probabilities, indices = tf.math.top_k(tf.nn.softmax(module(images)), min(_TOP, classes))

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import json
 from collections.abc import Mapping
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
@@ -83,7 +81,9 @@ class ServedNetwork:
     def _normalised(self, images: Array) -> Array:
         if not self.normalises:
             return images
-        mean, std = (jnp.asarray(values, jnp.float32)[None, None, None, :] for values in (self.family.mean, self.family.std))
+        mean, std = (
+            jnp.asarray(values, jnp.float32)[None, None, None, :] for values in (self.family.mean, self.family.std)
+        )
         return (images.astype(jnp.float32) - mean) / std
 
 
@@ -109,9 +109,3 @@ def served_network(
     if fold:
         model, variables = fold_batch_norm(model, variables)
     return ServedNetwork(model, variables, provenance, normalises)
-
-
-def model_logits(weights: Weights, images: np.ndarray) -> np.ndarray:
-    """Returns the logits of the network itself, float32 and with BatchNorm as it is, for uint8 images `[N, S, S, 3]`."""
-    network = served_network(weights, fold=False)
-    return np.asarray(_compiled(network.model, network.family)(weights.variables, images))

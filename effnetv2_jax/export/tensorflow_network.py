@@ -13,9 +13,9 @@ from effnetv2_jax.export.served_network import ServedNetwork
 
 
 class TensorflowNetwork(tf.Module):
-    """The network as a TensorFlow module: pixels `[N, S, S, 3]` in 0..255, of any dtype → float32 logits `[N, classes]`.
+    """The network as a TensorFlow module: pixels `[N, S, S, 3]` in 0..255 → float32 logits `[N, classes]`.
 
-    Its weights are variables, since a graph with constants of more than 2 GB cannot be saved.
+    The pixels may have any dtype. Its weights are variables, since a graph with constants of more than 2 GB cannot be saved.
     """
 
     def __init__(self, network: ServedNetwork) -> None:

@@ -1,7 +1,7 @@
 """TensorFlow Lite, which LiteRT runs: float32, or 8-bit integers.
 
-TensorFlow contains the converter and maintains it. Its interpreter, `tf.lite.Interpreter`, announces its own removal and
-names `ai-edge-litert`, which runs the file here.
+TensorFlow contains the converter and maintains it. Its interpreter, `tf.lite.Interpreter`, announces its own removal
+and names `ai-edge-litert`, which runs the file here.
 """
 
 from __future__ import annotations
