@@ -122,8 +122,8 @@ def _checks(
     program = implementation.load(path)
     if images is not None:
         return program.runtime, (compare_classes(program, weights, images, least_agreement),)
-    checks = (compare_logits(program, weights, network, dtype),)
+    checks = [compare_logits(program, weights, network, dtype)]
     if known.name == "savedmodel":
         scratch = path.with_name(f"{path.name}.jpg")
-        checks += (compare_served(lambda encoded: implementation.serve(path, encoded), weights, network, scratch),)
-    return program.runtime, checks
+        checks.append(compare_served(lambda encoded: implementation.serve(path, encoded), weights, network, scratch))
+    return program.runtime, tuple(checks)

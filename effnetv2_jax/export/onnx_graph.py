@@ -55,10 +55,10 @@ class _Graph:
         """Adds what makes `IMAGES`, in ONNX's layout, of the pixels."""
         from onnx import TensorProto
 
-        mean, factor = np.float32(family.mean), 1 / np.float32(family.std)
+        mean, std = (np.asarray(numbers, np.float32) for numbers in (family.mean, family.std))
         x = self._node("Cast", [INPUT], "pixels", to=TensorProto.FLOAT)
         x = self._node("Sub", [x, self._weight("mean", mean)], "centred")
-        x = self._node("Mul", [x, self._weight("factor", factor)], "scaled")
+        x = self._node("Mul", [x, self._weight("factor", 1 / std)], "scaled")
         self._node("Transpose", [x], IMAGES, perm=[0, 3, 1, 2])
 
     def add(self, operation: Operation) -> None:

@@ -15,7 +15,8 @@ from effnetv2_jax.export.served_network import ServedNetwork
 class TensorflowNetwork(tf.Module):
     """The network as a TensorFlow module: pixels `[N, S, S, 3]` in 0..255 → float32 logits `[N, classes]`.
 
-    The pixels may have any dtype. Its weights are variables, since a graph with constants of more than 2 GB cannot be saved.
+    The pixels may have any dtype. The weights are variables, since a graph with more than 2 GB of constants cannot be
+    saved.
     """
 
     def __init__(self, network: ServedNetwork) -> None:
@@ -32,9 +33,9 @@ class TensorflowNetwork(tf.Module):
 
     def __call__(self, images: tf.Tensor) -> tf.Tensor:
         """Computes the logits."""
-        family = self.network.family
+        mean, std = (np.asarray(numbers, np.float32) for numbers in (self.network.family.mean, self.network.family.std))
         # A product, because TensorFlow Lite has no division of integers.
-        values = {IMAGES: (tf.cast(images, tf.float32) - np.float32(family.mean)) * (1 / np.float32(family.std))}
+        values = {IMAGES: (tf.cast(images, tf.float32) - mean) * (1 / std)}
         for operation in self._operations:
             inputs = [values[name] for name in operation.inputs]
             values[operation.output] = _KINDS[operation.kind](operation, self._weights[operation.output], *inputs)
