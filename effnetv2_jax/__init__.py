@@ -1,6 +1,7 @@
 """EfficientNetV2 in JAX/Flax, TPU first."""
 
 from effnetv2_jax.convert.weights import load_variables, load_weights, save_variables
+from effnetv2_jax.export.exporter import export_model
 from effnetv2_jax.model.efficientnetv2 import EfficientNetV2, create_model
 from effnetv2_jax.model.folding import fold_batch_norm
 from effnetv2_jax.model.nnx_module import to_nnx
@@ -17,6 +18,7 @@ __all__ = [
     "RowSpec",
     "__version__",
     "create_model",
+    "export_model",
     "fold_batch_norm",
     "init_variables",
     "load_variables",

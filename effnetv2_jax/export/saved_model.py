@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import numpy as np
@@ -36,9 +37,13 @@ def write(network: ServedNetwork, path: Path) -> None:
 def load(path: Path) -> Program:
     """Loads the signature for pixels in TensorFlow on the CPU.
 
+    An operation may use all cores if TensorFlow has not been used before in this process.
+
     Raises:
       ValueError: if the folder is no SavedModel with this signature.
     """
+    with contextlib.suppress(RuntimeError):  # of a TensorFlow in use
+        tf.config.threading.set_intra_op_parallelism_threads(0)
     signature = _signature(path, PIXELS)
     (images,) = signature.structured_input_signature[1].values()
     return Program(
@@ -56,7 +61,10 @@ def serve(path: Path, encoded: bytes) -> tuple[list[str], np.ndarray]:
 
 
 def _signature(path: Path, name: str) -> tf.types.experimental.ConcreteFunction:
-    loaded = tf.saved_model.load(str(path))
+    try:
+        loaded = tf.saved_model.load(str(path))
+    except OSError as error:
+        raise ValueError(f"{path} is no SavedModel: {next(iter(str(error).splitlines()), error)}") from error
     if name not in loaded.signatures:
         raise ValueError(f"{path} has no signature {name!r}, so `effnetv2 export` did not write it")
     signature = loaded.signatures[name]

@@ -7,6 +7,7 @@ and names `ai-edge-litert`, which runs the file here.
 from __future__ import annotations
 
 import importlib.metadata
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -46,7 +47,10 @@ def load(path: Path) -> Program:
     """
     from ai_edge_litert.interpreter import Interpreter
 
-    interpreter = Interpreter(str(path))
+    try:
+        interpreter = Interpreter(str(path), num_threads=os.cpu_count())
+    except ValueError as error:
+        raise ValueError(f"{path} is no program of TensorFlow Lite: {error}") from error
     (images,), (logits,) = interpreter.get_input_details(), interpreter.get_output_details()
 
     def run(batch: np.ndarray) -> np.ndarray:

@@ -10,6 +10,7 @@ from pathlib import Path
 from effnetv2_jax.cli.config_file import UsageError
 from effnetv2_jax.cli.framework_option import add_framework_argument
 from effnetv2_jax.cli.numbers import whole
+from effnetv2_jax.cli.quiet_libraries import native_messages_held
 from effnetv2_jax.convert.provenance_overrides import override_provenance
 from effnetv2_jax.convert.weights import load_weights
 from effnetv2_jax.data.families import FAMILIES
@@ -103,16 +104,17 @@ def run(arguments: argparse.Namespace) -> int:
         preprocessing=arguments.preprocessing,
         eval_size=arguments.eval_size,
     )
-    export = export_model(
-        dataclasses.replace(weights, provenance=provenance),
-        arguments.output_path,
-        to=arguments.format,
-        dtype=arguments.dtype,
-        fold_batch_norm=not arguments.keep_batch_norm,
-        normalises=not arguments.normalised_input,
-        calibration=calibration,
-        least_agreement=arguments.least_agreement,
-    )
+    with native_messages_held():  # the runtimes print notes as they start
+        export = export_model(
+            dataclasses.replace(weights, provenance=provenance),
+            arguments.output_path,
+            to=arguments.format,
+            dtype=arguments.dtype,
+            fold_batch_norm=not arguments.keep_batch_norm,
+            normalises=not arguments.normalised_input,
+            calibration=calibration,
+            least_agreement=arguments.least_agreement,
+        )
     notes = [*weights.notes, *skipped]
     if lacks_names_package(provenance):
         notes.append("for the names of ImageNet's classes, run: pip install 'effnetv2_jax[names]'")
