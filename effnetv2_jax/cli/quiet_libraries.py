@@ -1,6 +1,7 @@
 """Keeps the start-up messages and deprecation warnings of other packages off the terminal."""
 
 import contextlib
+import importlib
 import importlib.util
 import logging
 import os
@@ -44,6 +45,16 @@ def native_messages_held() -> Iterator[None]:
         finally:
             os.dup2(kept, 2)
             os.close(kept)
+
+
+def import_tensorflow_with_onednn() -> None:
+    """Imports TensorFlow with oneDNN, its default, for a fair comparison.
+
+    TensorFlow prints the notice that oneDNN is on before it reads its log level.
+    """
+    os.environ["TF_ENABLE_ONEDNN_OPTS"] = "1"
+    with native_messages_held():
+        importlib.import_module("effnetv2_jax.data.cpu_tensorflow")
 
 
 def _show_unraisable(unraisable: Any) -> None:

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import importlib
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from effnetv2_jax.analysis.topology import parse_topology
 from effnetv2_jax.cli.config_file import UsageError, add_config_argument, load_config
-from effnetv2_jax.cli.numbers import whole
+from effnetv2_jax.cli.numbers import above_zero, whole
 from effnetv2_jax.cli.progress_line import progress_line
-from effnetv2_jax.cli.quiet_libraries import native_messages_held
+from effnetv2_jax.cli.quiet_libraries import import_tensorflow_with_onednn
 from effnetv2_jax.cli.tables import Columns, make_table
 
 if TYPE_CHECKING:
@@ -41,6 +39,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=8,
         metavar="N",
         help="with --exports: images in a batch for the throughput (default: 8)",
+    )
+    parser.add_argument(
+        "--seconds",
+        type=above_zero,
+        default=3.0,
+        metavar="S",
+        help="with --exports: how long to time each batch size (default: 3)",
     )
     parser.add_argument("--input", action="store_true", help="time the input pipeline only (default: both)")
     parser.add_argument("--step", action="store_true", help="time the training step only (default: both)")
@@ -79,7 +84,9 @@ def run(arguments: argparse.Namespace) -> int:
     if bool(arguments.config) == bool(arguments.exports):
         raise UsageError("give either --config, to time a training, or --exports, to time exported programs")
     if arguments.exports:
-        return _time_exports(arguments)
+        from effnetv2_jax.cli.export_timing import time_exports
+
+        return time_exports(arguments.exports, arguments.batch, arguments.seconds, json_output=arguments.json)
     if arguments.threads and not arguments.generated:
         raise UsageError("--threads goes with --generated; for a data set, set --config.data.threads")
     if arguments.generated and arguments.step and not arguments.input:
@@ -87,7 +94,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.checkpoint and (arguments.input or arguments.step or arguments.generated):
         raise UsageError("--checkpoint goes without --input, --step and --generated")
     if arguments.generated:
-        _import_tensorflow_with_onednn()
+        import_tensorflow_with_onednn()
     import jax
 
     from effnetv2_jax.analysis.plan import planned_experiment
@@ -119,37 +126,6 @@ def _time_checkpoints(arguments: argparse.Namespace, experiment: Experiment) -> 
         print(json.dumps(figures, indent=1))
     else:
         make_console().print(make_table([figures], _CHECKPOINT_COLUMNS, f"{experiment.spec.name}, medians"))
-    return 0
-
-
-def _import_tensorflow_with_onednn() -> None:
-    """Imports TensorFlow with oneDNN, its default, for a fair comparison.
-
-    TensorFlow prints the notice that oneDNN is on before it reads its log level.
-    """
-    os.environ["TF_ENABLE_ONEDNN_OPTS"] = "1"
-    with native_messages_held():
-        importlib.import_module("effnetv2_jax.data.cpu_tensorflow")
-
-
-def _time_exports(arguments: argparse.Namespace) -> int:
-    """Times exported programs in their runtimes, and prints a table or JSON."""
-    from effnetv2_jax.export.formats import format_of
-    from effnetv2_jax.export.speed import program_speed
-    from effnetv2_jax.train.report.console import make_console
-
-    if any("tensorflow" in format_of(path).packages for path in arguments.exports):
-        _import_tensorflow_with_onednn()
-    figures = []
-    with progress_line() as show:
-        for number, path in enumerate(arguments.exports, start=1):
-            show(f"program {number} of {len(arguments.exports)}: {path}")
-            with native_messages_held():
-                figures.append(program_speed(path, arguments.batch))
-    if arguments.json:
-        print(json.dumps(figures, indent=1))
-    else:
-        make_console().print(make_table(figures, _EXPORT_COLUMNS))
     return 0
 
 
@@ -210,15 +186,6 @@ def _input_figures(
 
 
 # Column title → the key of a stage's figures, and its format.
-_EXPORT_COLUMNS: Columns = {
-    "program": ("file", "{}"),
-    "runtime": ("runtime", "{}"),
-    "MB": ("bytes", "{:,.1f}", 1e-6),
-    "first image, s": ("load_seconds", "{:.2f}"),
-    "one image, ms": ("latency_seconds", "{:,.1f}", 1e3),
-    "batch": ("batch_size", "{}"),
-    "images/s": ("images_per_second", "{:,.1f}"),
-}
 _CHECKPOINT_COLUMNS: Columns = {
     "state MB": ("state_bytes", "{:,.0f}", 1e-6),
     "blocks the loop ms": ("blocked_seconds", "{:,.0f}", 1e3),
