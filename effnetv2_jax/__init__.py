@@ -2,7 +2,9 @@
 
 from effnetv2_jax.convert.pretrained_network import load_pretrained
 from effnetv2_jax.convert.weights import load_variables, load_weights, save_variables
+from effnetv2_jax.export.exporter import export_model
 from effnetv2_jax.model.efficientnetv2 import EfficientNetV2, create_model
+from effnetv2_jax.model.folding import fold_batch_norm
 from effnetv2_jax.model.nnx_module import to_nnx
 from effnetv2_jax.model.specs import BlockSpec, ModelSpec, RowSpec
 from effnetv2_jax.model.variables import init_variables
@@ -18,6 +20,8 @@ __all__ = [
     "RowSpec",
     "__version__",
     "create_model",
+    "export_model",
+    "fold_batch_norm",
     "init_variables",
     "list_pretrained",
     "load_pretrained",

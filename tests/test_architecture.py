@@ -29,10 +29,11 @@ ALLOWED = {
     "convert.frameworks": {"model", "data.families", "convert.tensors"},
     "convert": {"model", "data.families", "pretrained", "convert.formats", "convert.frameworks"},
     "predict": {"model", "data.families", "data.image_header", "convert"},
+    "export": {"model", "data", "convert", "predict.images", "predict.labels"},
     "analysis": {"model", "data", "train"},
     "analysis.benchmarks": {"model", "data", "train", "analysis"},
-    "cli": {"model", "data", "train", "pretrained", "convert", "predict", "analysis"},
-    "cli.commands": {"model", "data", "train", "pretrained", "convert", "predict", "analysis", "cli"},
+    "cli": {"model", "data", "train", "pretrained", "convert", "predict", "export", "analysis"},
+    "cli.commands": {"model", "data", "train", "pretrained", "convert", "predict", "export", "analysis", "cli"},
 }
 
 

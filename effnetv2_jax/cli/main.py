@@ -25,6 +25,7 @@ COMMANDS = {
     "checkpoint": "list a run's checkpoints, verify them, or print a digest to compare runs by",
     "predict": "classify pictures",
     "convert": "convert weights between Flax, official TensorFlow and PyTorch, and verify them",
+    "export": "write a program for another runtime: StableHLO, SavedModel, TensorFlow Lite or ONNX; and verify it",
     "plan": "estimate what a run will cost, also on a TPU that you do not have",
     "tune": "find the fastest programs for a TPU that you do not have, with its compiler",
     "bench": "time the input pipeline and the training step on this machine",

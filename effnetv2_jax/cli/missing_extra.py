@@ -16,7 +16,13 @@ EXTRAS = {
     "libtpu": "aot",
     "wandb": "wandb",
     "trackio": "trackio",
+    "onnx": "onnx",
+    "onnxruntime": "onnx",
+    "ai_edge_litert": "export",
 }
+
+# A command for which a package belongs to another extra than in `EXTRAS`.
+_EXTRAS_OF_COMMANDS = {("export", "tensorflow"): "export"}
 
 # Command → what it does that the core cannot do by itself.
 _PURPOSES = {
@@ -24,6 +30,7 @@ _PURPOSES = {
     "evaluate": "evaluation",
     "bench": "this benchmark",
     "data": "reading a data set",
+    "export": "this format",
     "plan": "reading a data set to find its size",
 }
 
@@ -33,5 +40,6 @@ def missing_extra(error: Exception, command: str) -> str | None:
     package = error.name.partition(".")[0] if isinstance(error, ModuleNotFoundError) and error.name else ""
     if package not in EXTRAS or importlib.util.find_spec(package):
         return None
-    purpose, extra = _PURPOSES.get(command, "this command"), EXTRAS[package]
+    purpose = _PURPOSES.get(command, "this command")
+    extra = _EXTRAS_OF_COMMANDS.get((command, package), EXTRAS[package])
     return f"{purpose} needs the extra {extra!r}: pip install 'effnetv2_jax[{extra}]'"

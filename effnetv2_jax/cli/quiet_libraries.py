@@ -1,9 +1,13 @@
 """Keeps the start-up messages and deprecation warnings of other packages off the terminal."""
 
+import contextlib
+import importlib
 import importlib.util
 import logging
 import os
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +30,34 @@ def silence_libraries() -> None:
     sys.unraisablehook = _show_unraisable
     if not jax.config.values["jax_platforms"] and libtpu_is_alone(Path("/dev")):
         jax.config.update("jax_platforms", "cpu")
+
+
+@contextlib.contextmanager
+def native_messages_held() -> Iterator[None]:
+    """A context that holds back what libraries print to the native error stream, and prints it only after an error."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as messages:
+        os.dup2(messages.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            messages.seek(0)
+            os.write(kept, messages.read())
+            raise
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+
+
+def import_tensorflow_with_onednn() -> None:
+    """Imports TensorFlow with oneDNN, its default, for a fair comparison.
+
+    TensorFlow prints the notice that oneDNN is on before it reads its log level.
+    """
+    os.environ["TF_ENABLE_ONEDNN_OPTS"] = "1"
+    with native_messages_held():
+        importlib.import_module("effnetv2_jax.data.cpu_tensorflow")
 
 
 def _show_unraisable(unraisable: Any) -> None:

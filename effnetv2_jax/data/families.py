@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from types import MappingProxyType, ModuleType
 from typing import Any, Literal
 
+import numpy as np
+
 _Channels = tuple[float, float, float]
 
 MAX_PIXELS = 89_478_485
@@ -69,6 +71,14 @@ class PreprocessingFamily:
         An `eval_crop` of "centre" or "whole" overrides the family's rule.
         """
         return eval_crop == "centre" or (not eval_crop and image_size < self.eval_crop_below)
+
+    def normalised(self, pixels: np.ndarray) -> np.ndarray:
+        """Returns pixels `[…, 3]` in 0..255 as the network's input, float32."""
+        mean, std = (
+            np.asarray(values, np.float32).reshape((1,) * (pixels.ndim - 1) + (3,)) for values in (self.mean, self.std)
+        )
+        normalised: np.ndarray = (pixels.astype(np.float32) - mean) / std
+        return normalised
 
     @staticmethod
     def central_share(image_size: int) -> float:

@@ -19,7 +19,7 @@ class Block(nn.Module):
 
     spec: BlockSpec
     conv: functools.partial[Conv]
-    norm: functools.partial[BatchNorm]
+    norm: functools.partial[BatchNorm] | None
     drop_path_rate: float
 
     @nn.compact

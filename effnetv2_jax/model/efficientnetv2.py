@@ -26,7 +26,8 @@ class EfficientNetV2(nn.Module):
 
     Parameters, BatchNorm's statistics and the logits are float32. Activations are computed in `dtype`. Training needs
     `mutable=["batch_stats"]` in `apply`, and also `rngs={"dropout": key}` if a dropout or drop path rate is above 0.
-    `create_model` documents the fields.
+    `create_model` documents the fields. With `has_folded_norms`, which `fold_batch_norm` sets, the network has no
+    BatchNorm, its convolutions have biases, and it cannot be trained.
     """
 
     spec: ModelSpec
@@ -41,6 +42,7 @@ class EfficientNetV2(nn.Module):
     remat: tuple[int, ...] = ()
     fast_cpu_gradients: bool = False
     fixed_norms: frozenset[str] = frozenset()
+    has_folded_norms: bool = False
 
     @nn.compact
     def __call__(
@@ -60,11 +62,10 @@ class EfficientNetV2(nn.Module):
 
         Raises:
           ValueError: for no images, for images of another shape or below the spec's `minimum_image_size`, and in
-            training for a batch that does not divide into BatchNorm groups.
+            training for a batch that does not divide into BatchNorm groups or a network whose BatchNorm is folded.
         """
-        self._check(images)
-        conv = functools.partial(Conv, padding=self.padding, fast_cpu_gradients=self.fast_cpu_gradients)
-        norm = functools.partial(BatchNorm, self.bn_momentum, self.bn_epsilon, self.bn_group_size, self.fixed_norms)
+        self._check(images, train)
+        conv, norm = self._layers()
         layer = functools.partial(apply_layer, conv=conv, norm=norm, train=train)
         x = layer(self.spec.stem, images.astype(self.dtype))
         ends: Endpoints = {"stem": x}
@@ -93,7 +94,23 @@ class EfficientNetV2(nn.Module):
         """The distribution that the classifier's kernel is drawn from."""
         return ARTICLE_CLASSIFIER if self.spec.name.startswith("article-") else CLASSIFIER
 
-    def _check(self, images: Array) -> None:
+    def _layers(self) -> tuple[functools.partial[Conv], functools.partial[BatchNorm] | None]:
+        """Returns what makes a convolution and what makes the BatchNorm after it, if there is one."""
+        conv = functools.partial(
+            Conv,
+            padding=self.padding,
+            fast_cpu_gradients=self.fast_cpu_gradients,
+            use_bias=self.has_folded_norms,
+        )
+        if self.has_folded_norms:
+            return conv, None
+        return conv, functools.partial(
+            BatchNorm, self.bn_momentum, self.bn_epsilon, self.bn_group_size, self.fixed_norms
+        )
+
+    def _check(self, images: Array, train: bool) -> None:
+        if train and self.has_folded_norms:
+            raise ValueError("a network whose BatchNorm is folded into its convolutions cannot be trained")
         if images.ndim != 4 or images.shape[-1] != 3:
             raise ValueError(f"images must be [N, H, W, 3], got {list(images.shape)}")
         if images.shape[0] == 0:

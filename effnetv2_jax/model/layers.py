@@ -16,9 +16,10 @@ from effnetv2_jax.model.specs import LayerSpec
 
 
 class Conv(nn.Module):
-    """A convolution without bias: `[N, H, W, I]` → `[N, H', W', features]`, computed in the input's dtype.
+    """A convolution: `[N, H, W, I]` → `[N, H', W', features]`, computed in the input's dtype.
 
-    With `depthwise`, each channel is convolved by itself, and `features` is the number of input channels.
+    With `depthwise`, each channel is convolved by itself, and `features` is the number of input channels. With
+    `use_bias`, a bias is added in float32.
     """
 
     features: int
@@ -27,12 +28,13 @@ class Conv(nn.Module):
     depthwise: bool = False
     padding: Padding = "same"
     fast_cpu_gradients: bool = False
+    use_bias: bool = False
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         inputs, initializer = (1, DEPTHWISE) if self.depthwise else (x.shape[-1], CONV)
         shape = (self.kernel_size, self.kernel_size, inputs, self.features)
-        return convolve(
+        y = convolve(
             x,
             self.param("kernel", initializer, shape, jnp.float32).astype(x.dtype),
             stride=self.stride,
@@ -40,6 +42,10 @@ class Conv(nn.Module):
             depthwise=self.depthwise,
             fast_cpu_gradients=self.fast_cpu_gradients,
         )
+        if not self.use_bias:
+            return y
+        bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
+        return (y.astype(jnp.float32) + bias[None, None, None, :]).astype(x.dtype)
 
 
 class BatchNorm(nn.Module):
@@ -132,7 +138,7 @@ def apply_layer(
     x: Array,
     *,
     conv: functools.partial[Conv],
-    norm: functools.partial[BatchNorm],
+    norm: functools.partial[BatchNorm] | None,
     train: bool,
 ) -> Array:
     """Applies a layer inside the calling module, which gets the layer's parameters.
@@ -141,7 +147,7 @@ def apply_layer(
       layer: what to apply.
       x: `[N, H, W, C]`.
       conv: makes a convolution from its features, kernel size and stride.
-      norm: makes a BatchNorm.
+      norm: makes a BatchNorm; None leaves BatchNorm out.
       train: whether BatchNorm uses the batch's statistics.
 
     Returns:
@@ -151,7 +157,8 @@ def apply_layer(
         return SqueezeExcite(layer.squeezed_features, name=layer.name)(x)
     depthwise = layer.kind == "depthwise"
     x = conv(layer.features, layer.kernel_size, layer.stride, depthwise, name=f"{layer.name}_conv")(x)
-    x = norm(name=f"{layer.name}_norm")(x, train=train)
+    if norm is not None:
+        x = norm(name=f"{layer.name}_norm")(x, train=train)
     return nn.silu(x) if layer.activated else x
 
 

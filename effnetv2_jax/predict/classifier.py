@@ -15,6 +15,7 @@ from jax import Array
 from effnetv2_jax.convert.weights import Weights
 from effnetv2_jax.data.families import preprocessing_family
 from effnetv2_jax.model.efficientnetv2 import EfficientNetV2
+from effnetv2_jax.model.folding import fold_batch_norm
 from effnetv2_jax.model.variables import Variables
 from effnetv2_jax.predict.images import evaluation_image, read_image
 from effnetv2_jax.predict.labels import class_names
@@ -44,7 +45,12 @@ OnBadImage = Callable[[Path, Exception], None]
 
 
 def classify(
-    weights: Weights, paths: Sequence[Path], *, top: int | None = None, on_bad_image: OnBadImage | None = None
+    weights: Weights,
+    paths: Sequence[Path],
+    *,
+    top: int | None = None,
+    on_bad_image: OnBadImage | None = None,
+    folds_batch_norm: bool = False,
 ) -> Iterator[Prediction]:
     """Yields a prediction for each image file, in order, at the evaluation size of the weights.
 
@@ -54,6 +60,7 @@ def classify(
       top: number of classes in a prediction; None for five, or all if there are fewer.
       on_bad_image: called with the path of an image that cannot be read, and the error; the image is left out. None
         raises the error.
+      folds_batch_norm: whether to fold BatchNorm into the kernels first; see `fold_batch_norm`.
 
     Raises:
       ValueError: if the weights have no classifier, `top` is out of range, or an image is damaged.
@@ -67,8 +74,11 @@ def classify(
         raise ValueError(f"top must be 1 to {provenance.num_classes}, got {top}")
     family, names = preprocessing_family(provenance.preprocessing), class_names(provenance)
     size, eval_crop = provenance.eval_size, provenance.eval_crop
-    variables = jax.device_put(weights.variables)
-    probabilities = _compiled(weights.model())
+    model, variables = weights.model(), weights.variables
+    if folds_batch_norm:
+        model, variables = fold_batch_norm(model, variables)
+    variables = jax.device_put(variables)
+    probabilities = _compiled(model)
     batch_size = min(_BATCH, len(paths))
     for start in range(0, len(paths), _BATCH):
         chunk, images = [], []

@@ -54,11 +54,18 @@ def evaluation_image(image: np.ndarray, family: PreprocessingFamily, size: int, 
 
     An `eval_crop` of "centre" or "whole" overrides the family's rule.
     """
+    return family.normalised(resized_image(image, family, size, eval_crop))
+
+
+def resized_image(image: np.ndarray, family: PreprocessingFamily, size: int, eval_crop: str = "") -> np.ndarray:
+    """Crops and resizes an image as `evaluation_image` does, without normalising it.
+
+    Returns:
+      float32 `[size, size, 3]` in 0..255, except where bicubic interpolation overshoots.
+    """
     if family.crops_in_evaluation(size, eval_crop):
         image = _central_square(image, family, size)
-    resized = _resize(image.astype(np.float32), family.interpolation, size)
-    mean, std = (np.asarray(values, np.float32).reshape(1, 1, 3) for values in (family.mean, family.std))
-    return (resized - mean) / std
+    return _resize(image.astype(np.float32), family.interpolation, size)
 
 
 def _central_square(image: np.ndarray, family: PreprocessingFamily, size: int) -> np.ndarray:

@@ -177,7 +177,12 @@ def _evaluate_sets(
     image_size, batch_size = evaluation_sizes(config, model.spec, jax.device_count(), jax.process_count())
     mesh = sharding.make_mesh()
     whole, divided = sharding.replicated(mesh), sharding.batch_sharded(mesh)
-    step = make_eval_step(model, preprocessing_family(config.data.preprocessing), make_loss(config.loss))
+    step = make_eval_step(
+        model,
+        preprocessing_family(config.data.preprocessing),
+        make_loss(config.loss),
+        folds_batch_norm=config.evaluation.fold_batch_norm,
+    )
     return evaluate_split(
         jax.jit(step, in_shardings=(whole, divided), out_shardings=whole),
         variables,

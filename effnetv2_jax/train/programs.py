@@ -44,7 +44,12 @@ def eval_program(experiment: Experiment, mesh: Mesh) -> Program:
     batch = experiment.abstract_batch(experiment.eval_batch_size, experiment.eval_size, masked=True)
     variables = experiment.abstract_state().variables
     return Program(
-        make_eval_step(experiment.model, experiment.recipe.family, experiment.recipe.loss),
+        make_eval_step(
+            experiment.model,
+            experiment.recipe.family,
+            experiment.recipe.loss,
+            folds_batch_norm=experiment.config.evaluation.fold_batch_norm,
+        ),
         (sharding.with_sharding(variables, whole), sharding.with_sharding(batch, divided)),
         {"in_shardings": (whole, divided), "out_shardings": whole},
         experiment.settings(EVALUATION).compiler_options,

@@ -169,6 +169,8 @@ def test_info_lists_all_variants_or_the_layers_of_one(capsys):
         (("data", "check", *CONFIG), "sklearn.datasets", "reading a data set needs the extra 'train': "),
         (("bench", *CONFIG), "psutil", "this benchmark needs the extra 'train': "),
         (("plan", *CONFIG), "tensorflow", "reading a data set to find its size needs the extra 'train': "),
+        (("export", "w", "n", "--to", "onnx"), "onnxruntime", "this format needs the extra 'onnx': "),
+        (("export", "w", "n", "--to", "savedmodel"), "tensorflow", "this format needs the extra 'export': "),
         (("info",), "torch", "this command needs the extra 'torch': pip install 'effnetv2_jax[torch]'"),
     ],
 )

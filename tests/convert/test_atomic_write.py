@@ -31,6 +31,14 @@ def test_a_folder_appears_and_keeps_its_other_files(tmp_path):
     assert list(tmp_path.iterdir()) == [target]
 
 
+def test_a_folder_with_folders_in_it_appears(tmp_path):
+    with replacing(tmp_path / "folder") as temporary:
+        fill(temporary, a="1")
+        fill(temporary / "inner", b="2")
+    assert (tmp_path / "folder" / "inner" / "b").read_text() == "2"
+    assert list(tmp_path.iterdir()) == [tmp_path / "folder"]
+
+
 @pytest.mark.parametrize("folder", [False, True])
 def test_an_error_changes_nothing(tmp_path, folder):
     (tmp_path / "w").write_text("old")

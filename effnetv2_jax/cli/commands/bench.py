@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import importlib
 import json
-import os
-import sys
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from effnetv2_jax.analysis.topology import parse_topology
 from effnetv2_jax.cli.config_file import UsageError, add_config_argument, load_config
-from effnetv2_jax.cli.numbers import whole
+from effnetv2_jax.cli.numbers import above_zero, whole
 from effnetv2_jax.cli.progress_line import progress_line
+from effnetv2_jax.cli.quiet_libraries import import_tensorflow_with_onednn
 from effnetv2_jax.cli.tables import Columns, make_table
 
 if TYPE_CHECKING:
@@ -27,7 +25,28 @@ _PEAK_FRACTIONS = (0.18, 0.40)
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the command's arguments."""
-    add_config_argument(parser)
+    add_config_argument(parser, required=False)
+    parser.add_argument(
+        "--exports",
+        nargs="+",
+        type=Path,
+        metavar="OUT",
+        help="time programs that `effnetv2 export` wrote, in their runtimes, and nothing else",
+    )
+    parser.add_argument(
+        "--batch",
+        type=whole(1),
+        default=8,
+        metavar="N",
+        help="with --exports: images in a batch for the throughput (default: 8)",
+    )
+    parser.add_argument(
+        "--seconds",
+        type=above_zero,
+        default=3.0,
+        metavar="S",
+        help="with --exports: how long to time each batch size (default: 3)",
+    )
     parser.add_argument("--input", action="store_true", help="time the input pipeline only (default: both)")
     parser.add_argument("--step", action="store_true", help="time the training step only (default: both)")
     parser.add_argument(
@@ -62,6 +81,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Times each stage and prints a table, or JSON."""
+    if bool(arguments.config) == bool(arguments.exports):
+        raise UsageError("give either --config, to time a training, or --exports, to time exported programs")
+    if arguments.exports:
+        from effnetv2_jax.cli.export_timing import time_exports
+
+        return time_exports(arguments.exports, arguments.batch, arguments.seconds, json_output=arguments.json)
     if arguments.threads and not arguments.generated:
         raise UsageError("--threads goes with --generated; for a data set, set --config.data.threads")
     if arguments.generated and arguments.step and not arguments.input:
@@ -69,7 +94,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.checkpoint and (arguments.input or arguments.step or arguments.generated):
         raise UsageError("--checkpoint goes without --input, --step and --generated")
     if arguments.generated:
-        _import_tensorflow_with_onednn()
+        import_tensorflow_with_onednn()
     import jax
 
     from effnetv2_jax.analysis.plan import planned_experiment
@@ -107,28 +132,6 @@ def _time_checkpoints(arguments: argparse.Namespace, experiment: Experiment) -> 
     else:
         make_console().print(make_table([figures], _CHECKPOINT_COLUMNS, f"{experiment.spec.name}, medians"))
     return 0
-
-
-def _import_tensorflow_with_onednn() -> None:
-    """Imports TensorFlow with oneDNN, its default, for a fair comparison.
-
-    TensorFlow prints the notice that oneDNN is on before it reads its log level. So the native error stream goes to a
-    file during the import, and the file is printed only if the import fails.
-    """
-    os.environ["TF_ENABLE_ONEDNN_OPTS"] = "1"
-    sys.stderr.flush()
-    kept = os.dup(2)
-    with tempfile.TemporaryFile() as notices:
-        os.dup2(notices.fileno(), 2)
-        try:
-            importlib.import_module("effnetv2_jax.data.cpu_tensorflow")
-        except BaseException:
-            notices.seek(0)
-            os.write(kept, notices.read())
-            raise
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)
 
 
 def _stage_figures(

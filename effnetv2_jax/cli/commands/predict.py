@@ -56,6 +56,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--eval-size", type=whole(1), metavar="PX", help="image size (default: the evaluation size of the weights)"
     )
+    parser.add_argument(
+        "--fold-batch-norm",
+        action="store_true",
+        help="fold BatchNorm into the kernels, which changes the logits by rounding only (default: keep it)",
+    )
     parser.add_argument("--json", action="store_true", help="print JSON (default: a table for each image)")
     parser.add_argument(
         "--picture", type=Path, metavar="OUT.PNG", help="draw the images and their predictions (default: no picture)"
@@ -81,7 +86,13 @@ def run(arguments: argparse.Namespace) -> int:
     )
     weights = dataclasses.replace(weights, provenance=provenance)
     errors: dict[Path, str] = {}
-    found = classify(weights, paths, top=arguments.top, on_bad_image=lambda *failed: _report(errors, *failed))
+    found = classify(
+        weights,
+        paths,
+        top=arguments.top,
+        on_bad_image=lambda *failed: _report(errors, *failed),
+        folds_batch_norm=arguments.fold_batch_norm,
+    )
     predictions = list(found) if arguments.json else list(_printed(found))
     if arguments.json:
         print(json.dumps(_as_dicts(paths, predictions, errors), indent=2, ensure_ascii=False))
