@@ -28,10 +28,11 @@ ALLOWED = {
     "convert.frameworks": {"model", "data.families", "convert.tensors"},
     "convert": {"model", "data.families", "convert.formats", "convert.frameworks"},
     "predict": {"model", "data.families", "data.image_header", "convert"},
+    "evaluate": {"model", "data", "train", "convert", "predict"},
     "analysis": {"model", "data", "train"},
     "analysis.benchmarks": {"model", "data", "train", "analysis"},
-    "cli": {"model", "data", "train", "convert", "predict", "analysis"},
-    "cli.commands": {"model", "data", "train", "convert", "predict", "analysis", "cli"},
+    "cli": {"model", "data", "train", "convert", "predict", "evaluate", "analysis"},
+    "cli.commands": {"model", "data", "train", "convert", "predict", "evaluate", "analysis", "cli"},
 }
 
 

@@ -23,6 +23,7 @@ COMMANDS = {
     "train": "train a model, or resume the run in a folder",
     "evaluate": "measure the accuracy on the evaluation split",
     "checkpoint": "list a run's checkpoints, verify them, or print a digest to compare runs by",
+    "compare": "compare two sets of weights on the same images",
     "predict": "classify pictures",
     "convert": "convert weights between Flax, official TensorFlow and PyTorch, and verify them",
     "plan": "estimate what a run will cost, also on a TPU that you do not have",

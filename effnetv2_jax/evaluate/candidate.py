@@ -14,7 +14,7 @@ from effnetv2_jax.evaluate.benchmarks import imagenet_ids
 from effnetv2_jax.model.efficientnetv2 import EfficientNetV2
 from effnetv2_jax.model.provenance import Provenance
 from effnetv2_jax.model.specs import ModelSpec
-from effnetv2_jax.predict.labels import are_imagenet_s
+from effnetv2_jax.predict.labels import are_imagenet_s, class_names
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,20 +53,28 @@ class Candidate:
         own = self.provenance.class_names
         return own or (imagenet_ids() if are_imagenet_s(self.provenance) else ())
 
+    def words(self, names: Sequence[str]) -> list[str]:
+        """Returns names of classes for people to read: words replace the WordNet ids that they are known for."""
+        words = dict(zip(self.class_names(), class_names(self.provenance), strict=False))
+        return [words.get(name, name) for name in names]
+
 
 def load_candidates(
     paths: Sequence[str],
     *,
     framework: FrameworkName | None = None,
     variant: str | ModelSpec | None = None,
+    averaged: bool | None = None,
     dtype: DTypeLike = jnp.float32,
 ) -> list[Candidate]:
-    """Reads the averaged and the raw weights of each file, as far as they exist; see `load_weights`.
+    """Reads the weights of each file; see `load_weights`.
 
     Args:
       paths: files or folders of weights.
       framework: their framework; None finds it from each file.
       variant: the architecture to assume for a file that does not record its own.
+      averaged: whether to read the averaged or the raw weights; None for both, as far as they exist. A file that has
+        only one of them gives this one.
       dtype: dtype of the activations.
 
     Raises:
@@ -75,13 +83,11 @@ def load_candidates(
     """
     candidates: list[Candidate] = []
     for path in paths:
-        both = [
-            load_weights(path, framework=framework, moving_average=average, default_variant=variant)
-            for average in (True, False)
-        ]
-        if not both[0].provenance.num_classes:
+        read = {}
+        for average in (True, False) if averaged is None else (averaged,):
+            weights = load_weights(path, framework=framework, moving_average=average, default_variant=variant)
+            read.setdefault(weights.provenance.averaging, weights)
+        if not weights.provenance.num_classes:
             raise ValueError(f"{path} has no classifier")
-        if both[0].provenance.averaging == both[1].provenance.averaging:
-            both.pop()
-        candidates += [Candidate(path, weights, dtype) for weights in both]
+        candidates += [Candidate(path, weights, dtype) for weights in read.values()]
     return candidates

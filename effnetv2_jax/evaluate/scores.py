@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from effnetv2_jax.evaluate.class_map import ClassMap
 from effnetv2_jax.evaluate.image_results import ImageResults
 
 BINS = 15
@@ -66,10 +67,11 @@ def scores(results: ImageResults) -> dict[str, Any]:
     }
 
 
-def class_scores(results: ImageResults, names: Sequence[str]) -> list[dict[str, Any]]:
+def class_scores(results: ImageResults, classes: ClassMap, words: Sequence[str]) -> list[dict[str, Any]]:
     """Returns a row for each class that images have or are taken for.
 
-    A row has the class's number and name; `images` of the class; `top1` and `top5`, the per cent of them that are
+    A row has the class's index among the weights' classes, its name as the data gives it (`id`) and its name in
+    `words`; `images` of the class; `top1` and `top5`, the per cent of them that are
     right; `predicted`, the number of images taken for the class, and `precision`, the per cent of them that are right;
     the mean `probability` of the class in its images; and the class that its images are most often taken for, with the
     number of times.
@@ -82,8 +84,9 @@ def class_scores(results: ImageResults, names: Sequence[str]) -> list[dict[str, 
     rows = []
     for number in np.union1d(counted.labels[counted.labels >= 0], predicted).tolist():
         of_class, taken = (counted.labels == number).any(-1), predicted == number
-        row = {"class": number, "name": names[number], "images": int(of_class.sum())}
+        row: dict[str, Any] = {"class": classes.columns[number], "id": classes.names[number], "name": words[number]}
         row |= {
+            "images": int(of_class.sum()),
             "top1": _per_cent(counted.right[of_class]),
             "top5": _per_cent(counted.hits[of_class].any(-1)),
             "predicted": int(taken.sum()),
@@ -91,7 +94,7 @@ def class_scores(results: ImageResults, names: Sequence[str]) -> list[dict[str, 
             "probability": float(counted.probability[of_class].mean()) if of_class.any() else None,
         }
         most = mistaken_for[number].most_common(1)
-        rows.append(row | {"mistaken_for": names[most[0][0]] if most else "", "times": most[0][1] if most else 0})
+        rows.append(row | {"mistaken_for": words[most[0][0]] if most else "", "times": most[0][1] if most else 0})
     return rows
 
 

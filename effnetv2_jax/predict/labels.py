@@ -36,7 +36,7 @@ def lacks_names_package(provenance: Provenance) -> bool:
 
 
 def are_imagenet_s(provenance: Provenance) -> bool:
-    """Whether classes are known by WordNet ids only, or by their positions in ImageNet-1k."""
+    """Returns whether classes are known by WordNet ids only, or by their positions in ImageNet-1k."""
     if provenance.class_names:
         return all(map(_WORDNET_ID.fullmatch, provenance.class_names))
     return provenance.label_set in _IMAGENET_1K and provenance.num_classes == 1000
