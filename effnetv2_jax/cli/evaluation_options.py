@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from effnetv2_jax.train.config import TrainConfig
     from effnetv2_jax.train.recipe.losses import Loss
 
+EVALUATION_OPTIONS = ("data", "data_dir", "labels", "sizes", "crop", "flip", "variant", "class_names", "batch_size")
+"""The options of `add_evaluation_arguments` that are empty unless they are given; `classes` is "all"."""
+
 _IMAGES_PER_DEVICE = 32
 
 
@@ -126,7 +129,7 @@ class Request:
 
 
 def requested(
-    arguments: argparse.Namespace, checkpoints: Sequence[str], *, averaged: bool | None = None
+    arguments: argparse.Namespace, checkpoints: Sequence[str], *, averaged: bool | None = None, data_needed: bool = True
 ) -> Request:
     """Returns what the options ask for, after reading the weights and opening the data.
 
@@ -134,16 +137,19 @@ def requested(
       arguments: the arguments of the command, with `config` and `framework`.
       checkpoints: the weights.
       averaged: whether to take the averaged or the raw weights of each; None for both, as far as they exist.
+      data_needed: whether data must be named.
 
     Raises:
       UsageError: for options that contradict each other.
       ValueError: if weights or data are damaged or unknown.
       OSError: if they do not exist.
     """
-    config = _config(arguments)
+    config = _config(arguments, data_needed=data_needed)
     views = _views(arguments, config)
     labels = _label_files(arguments)
-    candidates = _candidates(arguments, checkpoints, config, averaged)  # before the data is opened, which may take minutes
+    candidates = _candidates(
+        arguments, checkpoints, config, averaged
+    )  # before the data is opened, which may take minutes
 
     import jax
 
@@ -153,7 +159,7 @@ def requested(
 
     require_joined()
     if config is None:
-        texts = arguments.data
+        texts = arguments.data or []
         data = first_before_others(
             lambda: [named_data(text, arguments.data_dir, labels.get(text.partition("=")[0], "")) for text in texts]
         )
@@ -171,8 +177,8 @@ def requested(
     )
 
 
-def _config(arguments: argparse.Namespace) -> TrainConfig | None:
-    """Returns the config of `--config`, or else of the run folder; None if `--data` names the data."""
+def _config(arguments: argparse.Namespace, *, data_needed: bool) -> TrainConfig | None:
+    """Returns the config of `--config`, or else of the run folder; None if `--data` names the data, or nothing does."""
     if arguments.data:
         if arguments.config or arguments.overrides:
             raise UsageError("--data takes the place of --config and its fields: give one of them")
@@ -183,6 +189,8 @@ def _config(arguments: argparse.Namespace) -> TrainConfig | None:
     if arguments.config:
         return load_config(arguments)
     if not getattr(arguments, "workdir", None):
+        if not data_needed:
+            return None
         raise UsageError("--data or --config must name the data to evaluate on")
     from effnetv2_jax.train.evaluation import run_config
 

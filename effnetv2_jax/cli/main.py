@@ -28,7 +28,7 @@ COMMANDS = {
     "convert": "convert weights between Flax, official TensorFlow and PyTorch, and verify them",
     "plan": "estimate what a run will cost, also on a TPU that you do not have",
     "tune": "find the fastest programs for a TPU that you do not have, with its compiler",
-    "bench": "time the input pipeline and the training step on this machine",
+    "bench": "time the input pipeline, the training step or pretrained networks on this machine",
     "config": "list every field of a config with its value, type and meaning",
     "data": "check a data set, or draw the images that a network is trained on",
     "info": "list the variants, or the blocks of one",

@@ -116,8 +116,7 @@ def _classes_of_data(evaluation: Evaluation, predictions: np.ndarray) -> np.ndar
     """Returns predictions as names of classes, `[N]`; a class that the data lacks keeps the weights' name."""
     data_names, classes = evaluation.data.class_names, evaluation.classes
     names = [
-        data_names[number] if number >= 0 else own
-        for number, own in zip(classes.of_data, classes.names, strict=True)
+        data_names[number] if number >= 0 else own for number, own in zip(classes.of_data, classes.names, strict=True)
     ]
     return np.array(names)[predictions]
 

@@ -62,10 +62,7 @@ def joined(parts: Sequence[ImageResults]) -> ImageResults:
     widest = max(part.labels.shape[1] for part in parts)
     fields = {
         field.name: np.concatenate(
-            [
-                _filled(part.labels, widest) if field.name == "labels" else getattr(part, field.name)
-                for part in parts
-            ]
+            [_filled(part.labels, widest) if field.name == "labels" else getattr(part, field.name) for part in parts]
         )
         for field in dataclasses.fields(ImageResults)
     }

@@ -24,7 +24,12 @@ TOP = 5
 
 
 def make_image_step(
-    model: EfficientNetV2, family: PreprocessingFamily, classes: ClassMap, *, flip: bool = False, loss: Loss | None = None
+    model: EfficientNetV2,
+    family: PreprocessingFamily,
+    classes: ClassMap,
+    *,
+    flip: bool = False,
+    loss: Loss | None = None,
 ) -> ImageStep:
     """Returns (variables, batch) → results for each of the batch's N images.
 

@@ -42,9 +42,7 @@ def draw_reliability(path: epath.Path, bins: Reliability, title: str) -> None:
     save_figure(figure, path)
 
 
-def draw_confusions(
-    path: epath.Path, pairs: Sequence[tuple[int, int, int]], names: Sequence[str], title: str
-) -> None:
+def draw_confusions(path: epath.Path, pairs: Sequence[tuple[int, int, int]], names: Sequence[str], title: str) -> None:
     """Draws the most confused pairs of classes as bars, and the mistakes among their classes as a matrix.
 
     Args:
@@ -112,10 +110,13 @@ def draw_page(path: epath.Path, images: Sequence[np.ndarray], captions: Sequence
     save_figure(figure, path)
 
 
-def mistake_caption(label: str, prediction: str, probability: float) -> str:
-    """Returns the caption of a mistaken image: its class, and the class that it is taken for with its probability."""
+def mistake_caption(label: str, prediction: str, probability: float, whose: str = "") -> str:
+    """Returns the caption of a mistaken image: its class, and the class that it is taken for with its probability.
+
+    `whose` names the network, if there are several.
+    """
     first, second = (shortened(drawable(name.split(",")[0]), _LONGEST_NAME) for name in (label, prediction))
-    return f"{first}\n→ {second} {probability:.0%}"
+    return f"{first}\n{f'{whose}: ' if whose else '→ '}{second} {probability:.0%}"
 
 
 def _name(names: Sequence[str], number: int) -> str:

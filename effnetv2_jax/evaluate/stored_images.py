@@ -29,4 +29,3 @@ def stored_images(data: EvaluationData, names: Collection[bytes]) -> dict[bytes,
             if len(found) == len(wanted):
                 break
     return found
-

@@ -16,6 +16,11 @@ from effnetv2_jax.cli.config_file import UsageError, add_config_argument, load_c
 from effnetv2_jax.cli.numbers import whole
 from effnetv2_jax.cli.progress_line import progress_line
 from effnetv2_jax.cli.tables import Columns, make_table
+from effnetv2_jax.cli.weights_table import (
+    add_weights_table_arguments,
+    check_weights_table_arguments,
+    print_weights_table,
+)
 
 if TYPE_CHECKING:
     from effnetv2_jax.train.experiment import Experiment
@@ -27,7 +32,7 @@ _PEAK_FRACTIONS = (0.18, 0.40)
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the command's arguments."""
-    add_config_argument(parser)
+    add_config_argument(parser, required=False)
     parser.add_argument("--input", action="store_true", help="time the input pipeline only (default: both)")
     parser.add_argument("--step", action="store_true", help="time the training step only (default: both)")
     parser.add_argument(
@@ -57,11 +62,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="training steps to time at each stage, or checkpoints (default: 5)",
     )
-    parser.add_argument("--json", action="store_true", help="print JSON, with an object for each stage")
+    parser.add_argument("--json", action="store_true", help="print JSON, with an object for each row of the table")
+    add_weights_table_arguments(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Times each stage and prints a table, or JSON."""
+    check_weights_table_arguments(arguments)
+    if arguments.pretrained:
+        return print_weights_table(arguments)
+    if not arguments.config:
+        raise UsageError("--config is required, or --pretrained for a table of weights")
     if arguments.threads and not arguments.generated:
         raise UsageError("--threads goes with --generated; for a data set, set --config.data.threads")
     if arguments.generated and arguments.step and not arguments.input:

@@ -83,13 +83,10 @@ def _write(arguments: argparse.Namespace, rows: Sequence[Mapping[str, Any]], fir
         images = stored_images(first.data, [row["image"].encode() for row in shown])
         captions = []
         for row in shown:
-            wrong = "second" if row["right"] == "first" else "first"
-            caption = mistake_caption(row["labels"], row[wrong], row[f"{wrong}_probability"])
-            captions.append(f"{'AB'[wrong == 'second']}: {caption}")
-        title = "mistakes of B that A gets right, then mistakes of A that B gets right"
-        draw_page(
-            absolute(arguments.picture), [images[row["image"].encode()] for row in shown], captions, title
-        )
+            wrong, whose = ("second", "B") if row["right"] == "first" else ("first", "A")
+            captions.append(mistake_caption(row["labels"], row[wrong], row[f"{wrong}_probability"], whose))
+        title = "images that only A gets right, with B's mistake; then those that only B gets right"
+        draw_page(absolute(arguments.picture), [images[row["image"].encode()] for row in shown], captions, title)
 
 
 def _show(

@@ -14,7 +14,7 @@ import rich.table
 from etils import epath
 
 from effnetv2_jax.cli.config_file import UsageError, add_config_argument, load_config, named_fields, with_overrides
-from effnetv2_jax.cli.evaluation_options import add_evaluation_arguments, requested
+from effnetv2_jax.cli.evaluation_options import EVALUATION_OPTIONS, add_evaluation_arguments, requested
 from effnetv2_jax.cli.framework_option import add_framework_argument
 from effnetv2_jax.cli.numbers import whole
 from effnetv2_jax.cli.process_options import add_process_arguments, join_processes
@@ -79,7 +79,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 # Options that need results for each image, or more than the evaluation of a run does.
-_MORE = ("data", "sizes", "crop", "flip", "variant", "class_names", "batch_size", "predictions", "report", "labels")
+_MORE = (*EVALUATION_OPTIONS, "predictions", "report")
 
 
 def _asks_for_more(arguments: argparse.Namespace) -> bool:

@@ -63,9 +63,7 @@ def open_labelled_files(
         if seed is not None:
             raise ValueError("these images are for evaluation, which reads them in the stored order")
         entries = tf.data.Dataset.from_tensor_slices((mine, padded))
-        return entries.map(
-            lambda path, row: {"id": path, "image": path, "label": tf.boolean_mask(row, row >= 0)}
-        )
+        return entries.map(lambda path, row: {"id": path, "image": path, "label": tf.boolean_mask(row, row >= 0)})
 
     return Source(
         num_examples=len(mine),

@@ -49,17 +49,13 @@ def open_tfds(spec: DatasetSpec, split: str, data_dir: str, host_index: int, hos
     )
 
 
-def _read(
-    builder: tfds.core.DatasetBuilder, label: str, split: str, seed: tf.Tensor | None = None
-) -> tf.data.Dataset:
+def _read(builder: tfds.core.DatasetBuilder, label: str, split: str, seed: tf.Tensor | None = None) -> tf.data.Dataset:
     encoded = tfds.decode.PartialDecoding({"image": True, label: True}, decoders={"image": tfds.decode.SkipDecoding()})
     read_config = tfds.ReadConfig(
         shuffle_seed=seed, add_tfds_id=True, try_autocache=False, skip_prefetch=True, interleave_cycle_length=16
     )
     read_config.options.deterministic = True
-    entries = builder.as_dataset(
-        split=split, decoders=encoded, read_config=read_config, shuffle_files=seed is not None
-    )
+    entries = builder.as_dataset(split=split, decoders=encoded, read_config=read_config, shuffle_files=seed is not None)
     return entries.map(lambda entry: {"id": entry["tfds_id"], "image": entry["image"], "label": entry[label]})
 
 
