@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from effnetv2_jax.cli.config_file import UsageError
-from effnetv2_jax.cli.evaluation_options import EVALUATION_OPTIONS, add_evaluation_arguments, requested
+from effnetv2_jax.cli.evaluation_options import EVALUATION_OPTIONS, add_evaluation_arguments
+from effnetv2_jax.cli.evaluation_request import requested
 from effnetv2_jax.cli.framework_option import add_framework_argument
 from effnetv2_jax.cli.progress_line import progress_line
 from effnetv2_jax.cli.tables import Columns, make_table

@@ -83,7 +83,7 @@ def load_candidates(
     """
     candidates: list[Candidate] = []
     for path in paths:
-        read = {}
+        read: dict[str, Weights] = {}
         for average in (True, False) if averaged is None else (averaged,):
             weights = load_weights(path, framework=framework, moving_average=average, default_variant=variant)
             read.setdefault(weights.provenance.averaging, weights)

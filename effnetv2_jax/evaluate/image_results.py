@@ -35,7 +35,7 @@ class ImageResults:
     @functools.cached_property
     def labelled(self) -> np.ndarray:
         """Whether each image has a label, bool `[N]`."""
-        return (self.labels >= 0).any(-1)
+        return np.asarray((self.labels >= 0).any(-1))
 
     @functools.cached_property
     def hits(self) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from etils import epath
@@ -92,7 +93,7 @@ def _draw_matrix(axes: Axes, pairs: Sequence[tuple[int, int, int]], names: Seque
         text = str(counts[row, column])
         axes.text(column, row, text, ha="center", va="center", fontsize=8, color="white" if dark else "black")
     labels = [_name(names, number) for number in classes]
-    font = {"fontsize": 8, "fontfamily": families("".join(labels)), "parse_math": False}
+    font: dict[str, Any] = {"fontsize": 8, "fontfamily": families("".join(labels)), "parse_math": False}
     axes.set_yticks(range(len(classes)), labels, **font)
     axes.set_xticks(range(len(classes)), labels, rotation=60, ha="right", rotation_mode="anchor", **font)
     axes.set_ylabel("class")

@@ -72,11 +72,11 @@ def _columns(evaluation: Evaluation) -> dict[str, list[Any]]:
 
 
 def _parquet(columns: dict[str, list[Any]]) -> bytes:
-    import pyarrow
+    import pyarrow as pa
     from pyarrow import parquet
 
     buffer = io.BytesIO()
-    parquet.write_table(pyarrow.table(columns), buffer, compression="zstd")
+    parquet.write_table(pa.table(columns), buffer, compression="zstd")
     return buffer.getvalue()
 
 

@@ -18,9 +18,10 @@ from effnetv2_jax.evaluate.candidate import Candidate
 from effnetv2_jax.evaluate.class_map import ClassMap, match_classes
 from effnetv2_jax.evaluate.evaluation_data import EvaluationData
 from effnetv2_jax.evaluate.image_results import ImageResults, gathered, joined
-from effnetv2_jax.evaluate.image_step import make_image_step
+from effnetv2_jax.evaluate.image_step import ImageStep, make_image_step
 from effnetv2_jax.evaluate.scores import scores
 from effnetv2_jax.evaluate.view import View, ViewChoice
+from effnetv2_jax.model.efficientnetv2 import EfficientNetV2
 from effnetv2_jax.train.devices import sharding
 from effnetv2_jax.train.recipe.losses import Loss
 
@@ -94,9 +95,9 @@ def evaluate_suite(
     by_view: dict[View, list[_Member]] = collections.defaultdict(list)
     mesh = sharding.make_mesh()
     for candidate in candidates:
-        members = [(view, candidate, _classes(candidate, data, among)) for view in views.of(candidate.provenance)]
-        for view, member, classes in members:
-            by_view[view].append(_Member(member, classes))
+        member = _Member(candidate, _classes(candidate, data, among))
+        for view in views.of(candidate.provenance):
+            by_view[view].append(member)
     for view, group in by_view.items():
         for member, results in zip(group, _pass(group, data, view, mesh, batch_size, loss, progress), strict=True):
             whole = gathered(results)
@@ -128,16 +129,10 @@ def _pass(
     progress: Progress,
 ) -> list[ImageResults]:
     """Returns this process's results of each member of a group."""
-    whole, divided = sharding.replicated(mesh), sharding.batch_sharded(mesh)
-    family = preprocessing_family(view.preprocessing)
-    make = functools.cache(
-        lambda model, classes: jax.jit(
-            make_image_step(model, family, classes, flip=view.flip, loss=loss),
-            in_shardings=(whole, divided),
-            out_shardings=divided,
-        )
-    )
-    steps = [make(member.candidate.model(), member.classes) for member in group]
+    divided = sharding.batch_sharded(mesh)
+    steps = [
+        _program(each.candidate.model(), view.preprocessing, each.classes, view.flip, loss, mesh) for each in group
+    ]
     variables = [sharding.replicate(member.candidate.weights.variables, mesh) for member in group]
     rows: collections.deque[Mapping[str, np.ndarray]] = collections.deque()
     waiting: collections.deque[tuple[list[dict[str, jax.Array]], Mapping[str, np.ndarray]]] = collections.deque()
@@ -158,6 +153,16 @@ def _pass(
     while waiting:
         fetch()
     return [joined(part) for part in parts]
+
+
+@functools.lru_cache(maxsize=8)
+def _program(
+    model: EfficientNetV2, preprocessing: str, classes: ClassMap, flip: bool, loss: Loss | None, mesh: jax.sharding.Mesh
+) -> ImageStep:
+    """Returns the step to call, which is compiled once for each shape of its batches, also for several data sets."""
+    step = make_image_step(model, preprocessing_family(preprocessing), classes, flip=flip, loss=loss)
+    whole, divided = sharding.replicated(mesh), sharding.batch_sharded(mesh)
+    return jax.jit(step, in_shardings=(whole, divided), out_shardings=divided)
 
 
 def _host_batches(data: EvaluationData, view: View, batch_size: int) -> Iterator[dict[str, np.ndarray]]:
@@ -216,7 +221,5 @@ def _labels(label: np.ndarray, names: np.ndarray, classes: ClassMap) -> np.ndarr
     for name, row, numbers in zip(names, rows, found, strict=True):
         numbers[: len(row)] = np.sort(number_of[row])
         if len(row) and numbers[0] < 0:
-            raise ValueError(
-                f"{name.decode()} has a label that is not among the {len(of_data)} classes that the network chooses from"
-            )
+            raise ValueError(f"{name.decode()} has a label that is not among the {len(of_data)} classes to choose from")
     return found

@@ -67,7 +67,7 @@ def explain(weights: Weights, predictions: Sequence[Prediction], path: Path) -> 
 
 
 def class_maps(weights: Weights, path: Path, classes: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-    """Returns what the network sees of an image file, uint8 `[S, S, 3]`, and Grad-CAM's map for each class, `[C, h, w]`.
+    """Returns what the network sees of an image file, uint8 `[S, S, 3]`, and a map for each class, `[C, h, w]`.
 
     Raises:
       ValueError: if the image is damaged.

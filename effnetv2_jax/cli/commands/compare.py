@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from effnetv2_jax.cli.config_file import UsageError, add_config_argument
-from effnetv2_jax.cli.evaluation_options import add_evaluation_arguments, requested
+from effnetv2_jax.cli.evaluation_options import add_evaluation_arguments
+from effnetv2_jax.cli.evaluation_request import requested
 from effnetv2_jax.cli.framework_option import add_framework_argument
 from effnetv2_jax.cli.printable_line import printable_line
 from effnetv2_jax.cli.process_options import add_process_arguments, join_processes
@@ -106,7 +107,7 @@ def _show(
         f"{summary['images']:,} images: both right {summary['both_right']:,}, only A {summary['only_first_right']:,}, "
         f"only B {summary['only_second_right']:,}, both wrong {summary['both_wrong']:,}\n"
         f"A and B name the same class for {summary['agreement']:.2f} % of the images\n"
-        f"B is {abs(summary['top1_difference']):.2f} points {'better' if summary['top1_difference'] >= 0 else 'worse'}; "
+        f"B is {abs(summary['top1_difference']):.2f} points {'worse' if summary['top1_difference'] < 0 else 'better'}; "
         f"if both were equally good, such a difference would have the probability {summary['p_value']:.3g} "
         "(McNemar's exact test)",
         soft_wrap=True,

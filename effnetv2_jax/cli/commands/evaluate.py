@@ -14,7 +14,8 @@ import rich.table
 from etils import epath
 
 from effnetv2_jax.cli.config_file import UsageError, add_config_argument, load_config, named_fields, with_overrides
-from effnetv2_jax.cli.evaluation_options import EVALUATION_OPTIONS, add_evaluation_arguments, requested
+from effnetv2_jax.cli.evaluation_options import EVALUATION_OPTIONS, add_evaluation_arguments
+from effnetv2_jax.cli.evaluation_request import requested
 from effnetv2_jax.cli.framework_option import add_framework_argument
 from effnetv2_jax.cli.numbers import whole
 from effnetv2_jax.cli.process_options import add_process_arguments, join_processes
@@ -83,7 +84,7 @@ _MORE = (*EVALUATION_OPTIONS, "predictions", "report")
 
 
 def _asks_for_more(arguments: argparse.Namespace) -> bool:
-    """Returns whether the command asks for more than the top-1, top-5 and loss of one run or file on a config's data."""
+    """Returns whether the command asks for more than top-1, top-5 and loss of one run or file on a config's data."""
     return (
         any(getattr(arguments, name) for name in _MORE)
         or arguments.classes != "all"
