@@ -57,5 +57,5 @@ def test_classes_that_cannot_be_matched_are_named(data, weights, message):
 
 
 def test_classes_to_choose_from_that_the_weights_lack_are_named():
-    with pytest.raises(ValueError, match="lack classes .* 'yak'"):
+    with pytest.raises(ValueError, match=r"lack classes .* 'yak'"):
         match_classes(("dog",), WEIGHTS, 4, among=("yak",))

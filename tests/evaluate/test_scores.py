@@ -6,7 +6,7 @@ from sklearn.calibration import calibration_curve
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support, top_k_accuracy_score
 
 from effnetv2_jax.evaluate.class_map import match_classes
-from effnetv2_jax.evaluate.image_results import ImageResults, gathered, joined
+from effnetv2_jax.evaluate.image_results import ImageResults, _packed, _unpacked, gathered, joined
 from effnetv2_jax.evaluate.scores import class_scores, confusions, reliability, scores, worst_mistakes
 
 CLASSES, IMAGES = 12, 300
@@ -118,6 +118,6 @@ def test_the_worst_mistakes_are_those_of_which_the_network_is_surest():
 def test_results_are_joined_with_labels_of_any_number_and_sorted_by_name():
     probabilities = np.eye(3)
     one, two = results_of(probabilities, [(0,), (1,), (2,)]), results_of(probabilities, [(0, 2), (1,), ()])
-    whole = joined([two.only([2, 0]), one.only([1])])
+    whole = joined([_unpacked(_packed(two.only([2, 0]))), one.only([1])])  # as processes send them to each other
     assert whole.labels.tolist() == [[-1, -1], [0, 2], [1, -1]]
     assert gathered(whole).names.tolist() == [b"00000", b"00001", b"00002"]
