@@ -2,6 +2,7 @@
 
 import csv
 import json
+from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -37,6 +38,10 @@ def printed(capsys, *words):
     return capsys.readouterr().out
 
 
+def read_csv(path):
+    return list(csv.DictReader(Path(path).read_text().splitlines()))
+
+
 DATA = ("--data", "images", "--batch-size", "12")
 BOTH = ("a.safetensors", "b.safetensors")
 
@@ -62,7 +67,7 @@ def test_a_report_has_a_folder_for_each_evaluation(evaluated):
         for name in ("reliability.png", "confusions.png", "mistakes.png"):
             with Image.open(folder / name) as picture:
                 picture.verify()
-        classes = list(csv.DictReader((folder / "classes.csv").open()))
+        classes = read_csv(folder / "classes.csv")
         assert [each["name"] for each in classes] == list(CLASSES)
         assert sum(int(each["images"]) for each in classes) == 12
         accuracy = np.mean([float(each["top1"]) for each in classes])  # the classes have equally many images
@@ -88,7 +93,7 @@ def test_predictions_have_a_row_for_each_image_of_each_evaluation(evaluated):
 def test_predictions_as_csv_agree_with_json(capsys):
     words = ["evaluate", "--checkpoint", BOTH[0], *DATA, "--crop", "whole", "--predictions", "p.csv", "--json"]
     (row,) = json.loads(printed(capsys, *words).splitlines()[-1])
-    table = list(csv.DictReader(open("p.csv")))  # noqa: SIM115
+    table = read_csv("p.csv")
     assert [each["image"] for each in table] == sorted(f"images/{name}" for name in IMAGES)
     assert 100 * np.mean([each["right"] == "True" for each in table]) == pytest.approx(row["top1"])
     assert {each["labels"] for each in table} == {"0", "1", "2"}
@@ -109,7 +114,7 @@ def test_compare_counts_the_images_that_one_gets_right(evaluated, capsys):
     assert (summary["only_first_right"], summary["only_second_right"]) == tuple(map(len, only.values()))
     agreement = np.mean([one[image]["class_1"] == other[image]["class_1"] for image in one])
     assert summary["agreement"] == pytest.approx(100 * agreement)
-    rows = list(csv.DictReader(open("d.csv")))  # noqa: SIM115
+    rows = read_csv("d.csv")
     assert {side: {row["image"] for row in rows if row["right"] == side} for side in only} == only
     Image.open("d.png").verify()
     text = printed(capsys, *words)
@@ -120,7 +125,7 @@ def test_compare_counts_the_images_that_one_gets_right(evaluated, capsys):
 def test_bench_makes_a_table_of_weights(capsys):
     words = ["bench", "--pretrained", *BOTH, *DATA, "--crop", "whole", "--csv", "table.csv", "--steps", "1"]
     assert "images/s" in printed(capsys, *words)
-    rows = list(csv.DictReader(open("table.csv")))  # noqa: SIM115
+    rows = read_csv("table.csv")
     assert {row["checkpoint"] for row in rows} == set(BOTH)
     for row in rows:
         assert int(row["parameters"]) == count_parameters(SPEC, 3)
@@ -133,8 +138,7 @@ def test_bench_makes_a_table_of_weights(capsys):
 
 def test_labels_may_come_from_a_file(capsys):
     lines = [f"{name.rpartition('/')[2]},{name.partition('/')[0]}" for name in IMAGES]
-    with open("labels.csv", "w") as file:  # noqa: PTH123
-        file.write("\n".join(["image,label", *lines]))
+    Path("labels.csv").write_text("\n".join(["image,label", *lines]))
     words = ["evaluate", "--checkpoint", BOTH[0], "--crop", "whole", "--batch-size", "12", "--json"]
     (expected,) = json.loads(printed(capsys, *words, "--data", "images").splitlines()[-1])
     (got,) = json.loads(printed(capsys, *words, "--data", "images", "--labels", "labels.csv").splitlines()[-1])
