@@ -30,10 +30,13 @@ ALLOWED = {
     "convert": {"model", "data.families", "pretrained", "convert.formats", "convert.frameworks"},
     "predict": {"model", "data.families", "data.image_header", "convert"},
     "export": {"model", "data", "convert", "predict.images", "predict.labels"},
+    "evaluate": {"model", "data", "train", "convert", "predict"},
     "analysis": {"model", "data", "train"},
     "analysis.benchmarks": {"model", "data", "train", "analysis"},
-    "cli": {"model", "data", "train", "pretrained", "convert", "predict", "export", "analysis"},
-    "cli.commands": {"model", "data", "train", "pretrained", "convert", "predict", "export", "analysis", "cli"},
+    "cli": {"model", "data", "train", "pretrained", "convert", "predict", "export", "evaluate", "analysis"},
+    "cli.commands": {
+        *("model", "data", "train", "pretrained", "convert", "predict", "export", "evaluate", "analysis", "cli")
+    },
 }
 
 

@@ -9,6 +9,7 @@ EXTRAS = {
     "sklearn": "train",
     "importlib_resources": "train",
     "psutil": "train",
+    "pyarrow": "train",
     "tensorboardX": "train",
     "torch": "torch",
     "h5py": "keras",
@@ -28,6 +29,7 @@ _EXTRAS_OF_COMMANDS = {("export", "tensorflow"): "export"}
 _PURPOSES = {
     "train": "training",
     "evaluate": "evaluation",
+    "compare": "evaluation",
     "bench": "this benchmark",
     "data": "reading a data set",
     "export": "this format",

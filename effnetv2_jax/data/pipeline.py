@@ -1,6 +1,6 @@
 """Batches for training and evaluation, which depend only on the configuration, the seed and the step."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -120,8 +120,36 @@ def eval_batches(
         if an image cannot be decoded; the message names it.
       FileNotFoundError: if the data does not exist.
     """
-    _require(image_size=(image_size, 1), batch_size=(batch_size, 1))
     source = open_source(config, evaluation=True, host_index=host_index, host_count=host_count)
+    multi_hot = dataset_spec(config.dataset).multi_hot
+    return batches_of_source(source, config, image_size=image_size, batch_size=batch_size, multi_hot=multi_hot)
+
+
+def batches_of_source(
+    source: Source,
+    config: DataConfig,
+    *,
+    image_size: int,
+    batch_size: int,
+    multi_hot: bool = False,
+    unlabelled: bool = False,
+    named: bool = False,
+) -> Iterator[Batch]:
+    """Returns every example of one host's share once, in the stored order; see `eval_batches`.
+
+    Args:
+      source: the share.
+      config: how images become batches; which images it names does not matter.
+      image_size: height and width in pixels.
+      batch_size: number of this host's images in a batch.
+      multi_hot: whether labels are sets of classes.
+      unlabelled: whether examples may lack a label, which needs `multi_hot`.
+      named: whether batches also have `id`, the names of the examples, as an array of bytes objects.
+
+    Raises:
+      ValueError: as `eval_batches` does.
+    """
+    _require(image_size=(image_size, 1), batch_size=(batch_size, 1))
     transform = evaluation_transform(config, image_size=image_size)
     entries = source.read(None).map(lambda entry: entry | {"seed": tf.constant(_UNUSED_SEED, tf.int64)})
     batches = batched(
@@ -131,11 +159,12 @@ def eval_batches(
         batch_size=batch_size,
         threads=thread_count(config),
         classes=len(source.class_names),
-        multi_hot=dataset_spec(config.dataset).multi_hot,
+        multi_hot=multi_hot,
         guarded=True,
         drop_remainder=False,
+        unlabelled=unlabelled,
     ).prefetch(PREFETCHED_BATCHES)
-    return _padded(batches, source, batch_size)
+    return _padded(batches, source, batch_size, ("image", "label", "id") if named else ("image", "label"))
 
 
 class TrainBatches(Iterator[Batch]):
@@ -174,11 +203,11 @@ class TrainBatches(Iterator[Batch]):
         return self.broken.replaced(batch)
 
 
-def _padded(batches: tf.data.Dataset, source: Source, batch_size: int) -> Iterator[Batch]:
+def _padded(batches: tf.data.Dataset, source: Source, batch_size: int, kept: Sequence[str]) -> Iterator[Batch]:
     blank = {
         key: np.zeros((batch_size, *spec.shape[1:]), spec.dtype.as_numpy_dtype)
         for key, spec in batches.element_spec.items()
-        if key in ("image", "label")
+        if key in kept
     } | {"mask": np.zeros(batch_size, np.float32)}
     stored = batches.as_numpy_iterator()
     for _ in range(-(-source.largest_share // batch_size)):
@@ -191,7 +220,9 @@ def _padded(batches: tf.data.Dataset, source: Source, batch_size: int) -> Iterat
                     "`effnetv2 data check --config …` lists every broken image"
                 )
             count = len(batch["label"])
-            padded["image"][:count], padded["label"][:count], padded["mask"][:count] = batch["image"], batch["label"], 1
+            padded["mask"][:count] = 1
+            for key in kept:
+                padded[key][:count] = batch[key]
         yield padded
 
 

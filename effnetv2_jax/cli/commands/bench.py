@@ -14,6 +14,11 @@ from effnetv2_jax.cli.numbers import above_zero, whole
 from effnetv2_jax.cli.progress_line import progress_line
 from effnetv2_jax.cli.quiet_libraries import import_tensorflow_with_onednn
 from effnetv2_jax.cli.tables import Columns, make_table
+from effnetv2_jax.cli.weights_table import (
+    add_weights_table_arguments,
+    check_weights_table_arguments,
+    print_weights_table,
+)
 
 if TYPE_CHECKING:
     from effnetv2_jax.train.experiment import Experiment
@@ -76,17 +81,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="training steps to time at each stage, or checkpoints (default: 5)",
     )
-    parser.add_argument("--json", action="store_true", help="print JSON, with an object for each stage")
+    parser.add_argument("--json", action="store_true", help="print JSON, with an object for each row of the table")
+    add_weights_table_arguments(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Times each stage and prints a table, or JSON."""
-    if bool(arguments.config) == bool(arguments.exports):
-        raise UsageError("give either --config, to time a training, or --exports, to time exported programs")
+    check_weights_table_arguments(arguments)
+    if sum(map(bool, (arguments.config and not arguments.pretrained, arguments.exports, arguments.pretrained))) != 1:
+        raise UsageError(
+            "give one of --config, to time a training, --exports, to time exported programs, and --pretrained, for a "
+            "table of weights"
+        )
     if arguments.exports:
         from effnetv2_jax.cli.export_timing import time_exports
 
         return time_exports(arguments.exports, arguments.batch, arguments.seconds, json_output=arguments.json)
+    if arguments.pretrained:
+        return print_weights_table(arguments)
     if arguments.threads and not arguments.generated:
         raise UsageError("--threads goes with --generated; for a data set, set --config.data.threads")
     if arguments.generated and arguments.step and not arguments.input:

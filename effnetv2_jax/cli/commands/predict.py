@@ -14,7 +14,7 @@ from effnetv2_jax.cli.framework_option import add_framework_argument
 from effnetv2_jax.cli.numbers import whole
 from effnetv2_jax.cli.printable_line import printable_line
 from effnetv2_jax.convert.provenance_overrides import override_provenance
-from effnetv2_jax.convert.weights import load_weights
+from effnetv2_jax.convert.weights import Weights, load_weights
 from effnetv2_jax.data.families import FAMILIES
 from effnetv2_jax.model.provenance import Provenance
 from effnetv2_jax.predict.classifier import Prediction, classify
@@ -65,12 +65,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--picture", type=Path, metavar="OUT.PNG", help="draw the images and their predictions (default: no picture)"
     )
+    parser.add_argument(
+        "--explain",
+        type=Path,
+        metavar="OUT.PNG",
+        help="draw where the network sees the most probable classes, by Grad-CAM (default: no picture)",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Classifies images and prints a table for each, or JSON. Returns 1 if an image could not be read."""
-    if arguments.picture:
-        _check_picture(arguments.picture)
+    for option in ("picture", "explain"):
+        if getattr(arguments, option):
+            _check_picture(option, getattr(arguments, option))
     paths, skipped = image_files(arguments.images)
     weights = load_weights(
         arguments.checkpoint,
@@ -97,24 +104,38 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps(_as_dicts(paths, predictions, errors), indent=2, ensure_ascii=False))
     notes = [*weights.notes, *_missing_names(provenance), *skipped]
-    if arguments.picture and predictions:
+    for note in [*notes, *_draw(arguments, weights, predictions)]:
+        print(f"note: {note}", file=sys.stderr)
+    return 1 if errors else 0
+
+
+def _draw(arguments: argparse.Namespace, weights: Weights, predictions: Sequence[Prediction]) -> list[str]:
+    """Draws the pictures that are asked for, and returns notes on those that do not show all images."""
+    if not predictions:
+        return []
+    notes = []
+    if arguments.picture:
         from effnetv2_jax.predict.picture import MOST_ROWS, draw
 
         draw(predictions, arguments.picture)
         if len(predictions) > MOST_ROWS:
             notes.append(f"{arguments.picture} shows the first {MOST_ROWS} of {len(predictions):,} images")
-    for note in notes:
-        print(f"note: {note}", file=sys.stderr)
-    return 1 if errors else 0
+    if arguments.explain:
+        from effnetv2_jax.predict.explanation_picture import MOST_ROWS, explain
+
+        explain(weights, predictions, arguments.explain)
+        if len(predictions) > MOST_ROWS:
+            notes.append(f"{arguments.explain} shows the first {MOST_ROWS} of {len(predictions):,} images")
+    return notes
 
 
-def _check_picture(path: Path) -> None:
+def _check_picture(option: str, path: Path) -> None:
     from effnetv2_jax.predict.picture import check_picture
 
     try:
         check_picture(path)
     except ValueError as error:
-        raise UsageError(f"--picture: {error}") from error
+        raise UsageError(f"--{option}: {error}") from error
 
 
 def _report(errors: dict[Path, str], path: Path, error: Exception) -> None:

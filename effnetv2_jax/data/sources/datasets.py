@@ -37,6 +37,7 @@ class DatasetSpec:
       tfds_name: name of the TFDS builder, which also has the class names; "" if there is none.
       shards: the files of each stored split of "tfrecords".
       multi_hot: whether labels are float32 `[num_classes]`, 1 for every class of the image, instead of one int32.
+      label_feature: name of the TFDS feature with the label or the labels.
     """
 
     name: str
@@ -49,6 +50,7 @@ class DatasetSpec:
     tfds_name: str = ""
     shards: Mapping[str, ShardFiles] = dataclasses.field(default_factory=dict)
     multi_hot: bool = False
+    label_feature: str = "label"
 
 
 _ROWS = (

@@ -101,6 +101,24 @@ def list_folder(data_dir: str, train: str, evaluation: str, *, holdout: float, h
     return FolderSplits(data_dir, names, _labelled(classes, names), _labelled(held_out, names), rule)
 
 
+def list_evaluation_folder(folder: str) -> FolderSplits:
+    """Lists the images of one folder, `<class>/<image>`, all of which are for evaluation.
+
+    Args:
+      folder: a local path or `gs://…`.
+
+    Raises:
+      FileNotFoundError: if the folder does not exist.
+      ValueError: if there are no classes, a class has no images, or classes differ only by case.
+    """
+    if not tf.io.gfile.isdir(folder):
+        raise FileNotFoundError(f"{folder!r} is not a folder")
+    parent, name = posixpath.split(folder.rstrip("/"))
+    classes = _images_by_class(parent, name)
+    names = tuple(sorted(classes))
+    return FolderSplits(parent, names, (), _labelled(classes, names), f"all of {name}/")
+
+
 def open_folder(splits: FolderSplits, host_index: int, host_count: int, *, evaluation: bool) -> Source:
     """Opens one host's share of a listed folder.
 

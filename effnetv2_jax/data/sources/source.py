@@ -45,9 +45,9 @@ def digest_of(lines: Iterable[str]) -> str:
     return whole.hexdigest()[:16]
 
 
-def labels_fit(label: tf.Tensor, classes: int) -> tf.Tensor:
-    """Returns whether an entry has at least one label and all its labels are in `0 … classes - 1`."""
-    return tf.reduce_all((label >= 0) & (label < classes)) & (tf.size(label) > 0)
+def labels_fit(label: tf.Tensor, classes: int, *, unlabelled: bool = False) -> tf.Tensor:
+    """Returns whether all labels of an entry are in `0 … classes - 1`; `unlabelled` entries may have none at all."""
+    return tf.reduce_all((label >= 0) & (label < classes)) & (unlabelled | (tf.size(label) > 0))
 
 
 def share(num_examples: int, host_index: int, host_count: int) -> tuple[int, int]:

@@ -1,12 +1,12 @@
 """Data sets of TensorFlow Datasets (TFDS), including the built-in digits."""
 
+import functools
+
 import tensorflow_datasets as tfds
 
 from effnetv2_jax.data.cpu_tensorflow import tf
 from effnetv2_jax.data.sources.datasets import DatasetSpec
 from effnetv2_jax.data.sources.source import Source, digest_of, share
-
-_ENCODED = tfds.decode.PartialDecoding({"image": True, "label": True}, decoders={"image": tfds.decode.SkipDecoding()})
 
 
 def open_tfds(spec: DatasetSpec, split: str, data_dir: str, host_index: int, host_count: int) -> Source:
@@ -24,16 +24,18 @@ def open_tfds(spec: DatasetSpec, split: str, data_dir: str, host_index: int, hos
       FileNotFoundError: if the data set does not exist and must be downloaded by hand.
     """
     builder = prepared_builder(spec.tfds_name, data_dir)
-    label = builder.info.features["label"]
+    feature = builder.info.features[spec.label_feature]
+    label = feature.feature if isinstance(feature, tfds.features.Sequence) else feature
     if label.num_classes != spec.num_classes:
         raise ValueError(
             f"{spec.name} in {builder.data_dir} has {label.num_classes} classes, but should have {spec.num_classes}"
         )
-    whole = _read(builder, split)
+    read = functools.partial(_read, builder, spec.label_feature)
+    whole = read(split)
     total = int(whole.cardinality())
     share(total, host_index, host_count)
     mine = tfds.even_splits(split, host_count)[host_index] if host_count > 1 else split
-    in_stored_order = _read(builder, mine) if host_count > 1 else whole
+    in_stored_order = read(mine) if host_count > 1 else whole
     stored = builder.info.splits.total_num_examples
     return Source(
         num_examples=int(in_stored_order.cardinality()),
@@ -43,19 +45,18 @@ def open_tfds(spec: DatasetSpec, split: str, data_dir: str, host_index: int, hos
         entry_bytes=builder.info.dataset_size / stored if stored else 0.0,
         # Not their lengths in bytes: another machine may have encoded the same pixels differently.
         sizes=lambda: digest_of(f"{name} {split.shard_lengths}" for name, split in sorted(builder.info.splits.items())),
-        read=lambda seed: in_stored_order if seed is None else _read(builder, mine, seed),
+        read=lambda seed: in_stored_order if seed is None else read(mine, seed),
     )
 
 
-def _read(builder: tfds.core.DatasetBuilder, split: str, seed: tf.Tensor | None = None) -> tf.data.Dataset:
+def _read(builder: tfds.core.DatasetBuilder, label: str, split: str, seed: tf.Tensor | None = None) -> tf.data.Dataset:
+    encoded = tfds.decode.PartialDecoding({"image": True, label: True}, decoders={"image": tfds.decode.SkipDecoding()})
     read_config = tfds.ReadConfig(
         shuffle_seed=seed, add_tfds_id=True, try_autocache=False, skip_prefetch=True, interleave_cycle_length=16
     )
     read_config.options.deterministic = True
-    entries = builder.as_dataset(
-        split=split, decoders=_ENCODED, read_config=read_config, shuffle_files=seed is not None
-    )
-    return entries.map(lambda entry: {"id": entry["tfds_id"], "image": entry["image"], "label": entry["label"]})
+    entries = builder.as_dataset(split=split, decoders=encoded, read_config=read_config, shuffle_files=seed is not None)
+    return entries.map(lambda entry: {"id": entry["tfds_id"], "image": entry["image"], "label": entry[label]})
 
 
 def prepared_builder(name: str, data_dir: str) -> tfds.core.DatasetBuilder:
