@@ -3,12 +3,18 @@
 import hashlib
 import json
 
+import jax
 import numpy as np
 import pytest
 from etils import epath
 
+from effnetv2_jax import VARIANTS, create_model
 from effnetv2_jax.cli.main import main
+from effnetv2_jax.convert.weights import default_provenance
+from effnetv2_jax.model.variables import variable_shapes
 from effnetv2_jax.train.checkpoint.orbax_folder import write
+
+SPEC = VARIANTS["efficientnetv2-b0"].scaled(width=0.25, depth=0.1)
 
 
 @pytest.fixture
@@ -50,6 +56,19 @@ def test_verify_names_the_damaged_checkpoint_and_fails(run, capsys):
     assert main(["checkpoint", "verify", str(run / "checkpoints" / "12")]) == 1
     assert main(["checkpoint", "digest", str(run)]) == 1
     assert "is damaged" in capsys.readouterr().err
+
+
+def test_verify_notices_the_checkpoint_of_another_network(tmp_path, capsys):
+    for step, classes in ((3, 10), (12, 4)):
+        shapes = variable_shapes(create_model(SPEC, num_classes=classes))
+        variables = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
+        write(epath.Path(tmp_path) / "checkpoints" / str(step), step, variables)
+    of_ten = {"params": {"classifier": {"bias": np.zeros(10)}}}
+    (tmp_path / "model.json").write_text(json.dumps(default_provenance(of_ten, SPEC).to_metadata()))
+    assert main(["checkpoint", "verify", str(tmp_path)]) == 1
+    first, second, _ = capsys.readouterr().out.splitlines()
+    assert first.startswith("step 3: sound")
+    assert "it belongs to another network or recipe than the config's: params/classifier/bias is float32[4]" in second
 
 
 def test_digest_prints_each_array_and_last_the_whole(run, capsys):

@@ -45,13 +45,14 @@ class ReaderProcess:
     """
 
     def __init__(self, reader: Reader, valid: bytes) -> None:
-        self.seconds = SECONDS
+        self.seconds = 10 * SECONDS
         context = multiprocessing.get_context("spawn")
         self._pipe, child = context.Pipe()
         self._process = context.Process(target=_serve, args=(child, reader), daemon=True)
         self._process.start()
         child.close()
-        self.valid = self.read(valid)
+        self.valid = self.read(valid)  # imports the modules that the reader needs
+        self.seconds = SECONDS
 
     def read(self, data: bytes) -> Outcome:
         """Returns what became of an input. A crash and a hang fail the test."""

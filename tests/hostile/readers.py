@@ -125,12 +125,12 @@ def _decoding_errors() -> tuple[type[Exception], ...]:
 
 
 def _card(folder: Path, data: bytes) -> Any:
-    from effnetv2_jax.convert.formats.run_folder import _card
+    from effnetv2_jax.convert.formats.run_folder import read_card
     from effnetv2_jax.model.efficientnetv2 import create_model
     from effnetv2_jax.model.provenance import CARD, provenance_from_metadata
 
     _written(folder, CARD, data)
-    provenance = provenance_from_metadata(_card(folder / "checkpoints" / "1"))
+    provenance = provenance_from_metadata(read_card(folder / "checkpoints" / "1"))
     if provenance is not None:
         create_model(provenance.spec, num_classes=provenance.num_classes, **provenance.model_fields)
         assert provenance_from_metadata(provenance.to_metadata()) == provenance

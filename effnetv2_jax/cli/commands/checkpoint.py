@@ -15,11 +15,13 @@ from effnetv2_jax.cli.tables import make_table
 from effnetv2_jax.train.report.console import make_console
 
 if TYPE_CHECKING:
+    from effnetv2_jax.model.variables import Variables
     from effnetv2_jax.train.checkpoint.checkpoints import Checkpoints
 
 _ACTIONS = {
     "list": "the steps that are saved, with time, size and accuracy",
-    "verify": "read every checkpoint whole, and compare each array with the digest that was saved with it",
+    "verify": "read every checkpoint whole, and compare each array with the digest that was saved with it, and the "
+    "weights with the network of the run",
     "digest": "print the digest of a checkpoint, which is the same for the same bits in every array",
 }
 
@@ -87,18 +89,33 @@ def _files(path: epath.Path) -> Iterator[epath.Path]:
 def _verify(checkpoints: Checkpoints, steps: list[int]) -> int:
     from effnetv2_jax.train.checkpoint.orbax_folder import DamagedCheckpointError
 
-    damaged = 0
+    damaged, shapes = 0, _variable_shapes(checkpoints.path(steps[0]))
     for step in steps:
         try:
-            record = checkpoints.verify(step)
+            saved = checkpoints.read(step)
+            if shapes:
+                saved.weights(shapes)
         except DamagedCheckpointError as error:
             damaged += 1
             print(f"step {step}: DAMAGED: {error}")
         else:
-            print(f"step {step}: sound, {len(record.arrays):,} arrays, digest {record.digest}")
+            print(f"step {step}: sound, {len(saved.arrays):,} arrays, digest {saved.record.digest}")
     if damaged:
         print(f"{damaged} of {len(steps)} checkpoints are damaged; `effnetv2 train` goes on from the newest sound one")
     return 1 if damaged else 0
+
+
+def _variable_shapes(path: epath.Path) -> Variables | None:
+    """Returns the shapes of the variables of a checkpoint's run, or None if its folder does not tell its network."""
+    from effnetv2_jax.convert.formats.run_folder import read_card
+    from effnetv2_jax.model.efficientnetv2 import create_model
+    from effnetv2_jax.model.provenance import provenance_from_metadata
+    from effnetv2_jax.model.variables import variable_shapes
+
+    provenance = provenance_from_metadata(read_card(path))
+    if provenance is None:
+        return None
+    return variable_shapes(create_model(provenance.spec, num_classes=provenance.num_classes))
 
 
 def _digest(checkpoints: Checkpoints, step: int | None, arrays: bool) -> int:

@@ -48,12 +48,19 @@ def open_run(path: epath.PathLike, *, moving_average: bool) -> Iterator[TensorFi
     except ValueError as error:
         older = ", ".join(str(checkpoints.path(other)) for other in checkpoints.older(step)) or "none"
         raise ValueError(f"{error}; older checkpoints: {older}") from error
-    metadata = _card(checkpoints.path(step)) | {"averaging": "averaged" if averaged else "raw"}
+    metadata = read_card(checkpoints.path(step)) | {"averaging": "averaged" if averaged else "raw"}
     yield TensorFile({name: value.shape for name, value in tensors.items()}, tensors.__getitem__, metadata)
 
 
-def _card(checkpoint: epath.Path) -> dict[str, str]:
-    """Returns the provenance of the run's weights as metadata, which is empty if the run has no card."""
+def read_card(checkpoint: epath.Path) -> dict[str, str]:
+    """Returns the provenance of a run's weights as metadata, which is empty if the run has no card.
+
+    Args:
+      checkpoint: the folder of one of the run's checkpoints.
+
+    Raises:
+      ValueError: if the card is damaged.
+    """
     card = checkpoint.parent.parent / CARD
     if not card.exists():
         return {}

@@ -67,6 +67,7 @@ class Saver:
         if active:
             checkpoints.folder.mkdir(parents=True, exist_ok=True)
             remove_unfinished(checkpoints.folder)
+            self._disk = _disk(checkpoints.folder)
 
     def __enter__(self) -> Self:
         return self
@@ -120,6 +121,7 @@ class Saver:
         path = self._checkpoints.folder / str(step)
         for tries in range(1, self._config.tries + 1):
             try:
+                self._check_disk()
                 if path.exists():  # a save at this step that an earlier process did not finish
                     delete(path)
                 write(path, step, tree)
@@ -139,6 +141,16 @@ class Saver:
                 self._leaving.wait(_FIRST_PAUSE_SECONDS * 2 ** (tries - 1) * random.uniform(0.5, 1.5))
         self._delete_old()
 
+    def _check_disk(self) -> None:
+        """Checks that the folder still lies on its disk: Orbax would make it anew where a disk was unmounted.
+
+        Raises:
+          OSError: if it does not, or is gone.
+        """
+        folder = self._checkpoints.folder
+        if _disk(folder) != self._disk:
+            raise OSError(f"{folder} is on another disk than at the start of the run, so its own was unmounted")
+
     def _delete_old(self) -> None:
         steps = self._checkpoints.steps
         kept = set(steps[-self._config.keep :])
@@ -148,6 +160,15 @@ class Saver:
         for step in steps:
             if step not in kept:
                 delete(self._checkpoints.folder / str(step))
+
+
+def _disk(folder: epath.Path) -> int:
+    """Returns the number of the disk that a folder lies on, or 0 for one in a bucket.
+
+    Raises:
+      OSError: if the folder does not exist.
+    """
+    return 0 if in_bucket(folder) else Path(folder).stat().st_dev
 
 
 def _synchronize(path: epath.Path) -> None:

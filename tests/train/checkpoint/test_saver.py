@@ -1,11 +1,14 @@
 """Saving: what is kept, what is tried again, and what a failure leaves."""
 
 import concurrent.futures
+import contextlib
 import os
 import shutil
+import subprocess
 import threading
 
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from etils import epath
 
@@ -118,6 +121,80 @@ def test_the_last_failure_is_an_error_in_one_line_and_leaves_the_older_checkpoin
     ):
         saver.wait()
     assert Checkpoints(epath.Path(moved)).verify().step == 1
+
+
+@pytest.mark.usefixtures("no_pause")
+def test_a_folder_that_is_gone_is_not_made_anew(tmp_path):
+    folder = tmp_path / "run" / "checkpoints"
+    saver = make_saver(folder, tries=2)
+    saver.save(1, STATE)
+    saver.wait()
+    moved = folder.parent.rename(tmp_path / "moved") / "checkpoints"
+    saver.save(2, STATE)
+    with pytest.raises(OSError, match=rf"^the checkpoint of step 2 could not be saved in 2 tries: .*{folder}"):
+        saver.wait()
+    assert not folder.parent.exists()
+    assert Checkpoints(epath.Path(moved)).verify().step == 1
+
+
+@pytest.fixture
+def mount(tmp_path):
+    """A mounted disk of its own."""
+    folder = tmp_path / "mount"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=10m", "tmpfs", str(folder)]
+    if not shutil.which("mount") or subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip("only root may mount a disk, and not everywhere")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], capture_output=True, check=False)
+
+
+@pytest.mark.usefixtures("no_pause")
+def test_nothing_is_written_where_a_disk_was_unmounted(mount):
+    warnings = []
+    saver = make_saver(mount / "checkpoints", warnings, tries=2)
+    saver.save(1, STATE)
+    saver.wait()
+    subprocess.run(["umount", "-l", str(mount)], check=True)
+    (mount / "checkpoints").mkdir()
+    saver.save(2, STATE)
+    with pytest.raises(OSError, match=r"step 2 could not be saved in 2 tries: .*checkpoints is on another disk"):
+        saver.wait()
+    assert len(warnings) == 1
+    assert list((mount / "checkpoints").iterdir()) == []
+
+
+@pytest.mark.usefixtures("no_pause")
+def test_a_full_disk_ends_in_an_error_and_leaves_the_older_checkpoint_whole(mount):
+    folder, large = mount / "checkpoints", {"params": {"kernel": jnp.asarray(np.random.default_rng(0).random(1 << 18))}}
+    saver = make_saver(folder, tries=2)
+    saver.save(1, large)
+    saver.wait()
+    fill = mount / "fill"
+    with fill.open("wb") as file, contextlib.suppress(OSError):
+        while True:
+            file.write(bytes(1 << 16))
+            file.flush()
+    saver.save(2, large)
+    with pytest.raises(OSError, match=r"^the checkpoint of step 2 could not be saved in 2 tries: [^\n]*space"):
+        saver.wait()
+    assert Checkpoints(epath.Path(folder)).verify().step == 1
+    fill.unlink()
+    saver.save(3, large)
+    saver.wait()
+    assert Checkpoints(epath.Path(folder)).verify().step == 3
+
+
+@pytest.mark.usefixtures("no_pause")
+def test_a_disk_that_becomes_read_only_ends_in_an_error(mount):
+    saver = make_saver(mount / "checkpoints", tries=2)
+    saver.save(1, STATE)
+    saver.wait()
+    subprocess.run(["mount", "-o", "remount,ro", str(mount)], check=True)
+    saver.save(2, STATE)
+    with pytest.raises(OSError, match=r"step 2 could not be saved in 2 tries: [^\n]*[Rr]ead-only"):
+        saver.wait()
+    assert Checkpoints(epath.Path(mount / "checkpoints")).verify().step == 1
 
 
 def test_leaving_does_not_wait_for_further_tries(tmp_path, monkeypatch):

@@ -136,7 +136,7 @@ def stay_in(phase: str) -> None:
 
         loop.Loop._watched = late
     elif phase in ("lost", "failing"):  # processes that notice soon that another one is lost; one fails by itself
-        processes.SILENCE_SECONDS = 6.0
+        processes.SILENCE_SECONDS = 12.0
         watched = loop.Loop._watched
 
         def failing(self, batches):

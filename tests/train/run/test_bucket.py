@@ -50,14 +50,14 @@ class Child:
             self.process.kill()
         self.process.communicate()
 
-    def wait_until(self, happened, seconds=240):
+    def wait_until(self, happened, seconds=900):
         deadline = time.monotonic() + seconds
         while not happened():
             assert self.process.poll() is None, self.process.communicate()
             assert time.monotonic() < deadline
             time.sleep(0.01)
 
-    def ended(self, seconds=400) -> tuple[int, str, str]:
+    def ended(self, seconds=900) -> tuple[int, str, str]:
         """Returns the exit code, the output, and the errors without what is logged if all goes well."""
         output, errors = self.process.communicate(timeout=seconds)
         lines = [line for line in errors.splitlines(True) if not any(notice in line for notice in NOTICES)]
@@ -245,7 +245,7 @@ def test_a_run_that_is_killed_during_each_save_loses_no_earlier_checkpoint(serve
 def test_a_bucket_that_refuses_everything_ends_the_run_with_one_line(server, faults, reason):
     server.faults = faults
     with train(server, **GIVING_UP) as child:
-        code, _, errors = child.ended(120)
+        code, _, errors = child.ended()
     assert code == 1
     assert ONE_LINE.fullmatch(errors), errors
     assert re.search(reason, errors), errors

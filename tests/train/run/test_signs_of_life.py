@@ -24,7 +24,7 @@ def read(folder):
 
 
 def wait_for(happened):
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while not happened():
         assert time.monotonic() < deadline
         time.sleep(0.005)
@@ -61,7 +61,7 @@ def test_the_other_process_ends_and_names_the_one_that_is_late(tmp_path):
         "train", "--config=configs/smoke.py", f"--workdir={tmp_path / 'run'}", "--config.stall_minutes=0.7",
         phase="late", folder=tmp_path,
     ) as children:  # fmt: skip
-        ended = children.ended(400)
+        ended = children.ended()
     assert [code for code, *_ in ended] == [75, 75], ended
     said = "".join(err for _, _, err in ended)
     # Both may notice. The one that hangs is behind, and waits for images.
@@ -84,8 +84,8 @@ def told(errors):
 @pytest.mark.parametrize(
     ("phase", "number", "named"),
     [
-        ("lost", signal.SIGKILL, "process 1 has given no sign of life for 6 s: it was killed or stopped, or"),
-        pytest.param("lost", signal.SIGSTOP, "process 1 has given no sign of life for 6 s", marks=pytest.mark.slow),
+        ("lost", signal.SIGKILL, "process 1 has given no sign of life for 12 s: it was killed or stopped, or"),
+        pytest.param("lost", signal.SIGSTOP, "process 1 has given no sign of life for 12 s", marks=pytest.mark.slow),
         ("failing", None, "process 1 has ended with an error, which it printed; all processes stop"),
     ],
 )
@@ -97,7 +97,7 @@ def test_the_first_process_ends_and_names_the_one_that_is_lost(tmp_path, phase, 
         children.wait_until((tmp_path / "WAITING").exists)
         if number:
             children.signal(1, number)
-        _, err = children.processes[0].communicate(timeout=60)
+        _, err = children.processes[0].communicate(timeout=300)
         if not number:
             code, _, said = children.ended()[1]
             assert (code, told(said)) == (1, ["effnetv2 train: the disk of process 1 is gone"]), said
