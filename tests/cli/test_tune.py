@@ -50,12 +50,10 @@ def test_a_plan_tells_an_older_program_and_options_that_the_compiler_does_not_kn
     content = json.loads((found / "tuning.json").read_text())
     content["programs"]["stage_1"]["digest"] = "that of another program"
     content["programs"]["evaluation"]["compiler_options"] = {"xla_of_tomorrow": "1"}
-    (found / "older.json").write_text(json.dumps(content))
-    assert (
-        main(["plan", *CONFIG, f"--config.tuning={found / 'older.json'}", f"--cache={found / 'cache'}", "--json"]) == 0
-    )
+    (older := found / "older.json").write_text(json.dumps(content))
+    assert main(["plan", *CONFIG, f"--config.tuning={older}", f"--cache={found / 'cache'}", "--json"]) == 0
     told = capsys.readouterr()
-    assert f"stage_1, 32 px: {found / 'older.json'} was made for an older version of this program" in told.err
+    assert f"stage_1, 32 px: {older} was made for an older version of this program" in told.err
     assert "evaluation, 24 px: this compiler does not know xla_of_tomorrow" in told.err
     assert told.err.count("warning") == 2
     rows = json.loads(told.out)
