@@ -27,9 +27,8 @@ def test_bench_times_the_input_of_a_data_set_at_each_stage(capsys):
 
 
 def test_bench_compiles_the_step_as_a_tuning_says(tmp_path, capsys):
-    write_tuning_of_smoke(
-        path := tmp_path / "tuning.json", devices=2, options={OPTION: "False", "xla_of_tomorrow": "1"}
-    )
+    options = {OPTION: "False", "xla_of_tomorrow": "1"}
+    write_tuning_of_smoke(path := tmp_path / "tuning.json", devices=2, options=options)
     arguments = ["bench", "--step", "--steps=1", *SMOKE, f"--config.tuning={path}"]
     assert main([*arguments, "--json"]) == 0
     first, second = json.loads(capsys.readouterr().out)
