@@ -68,15 +68,16 @@ def draw_growth(path: Path, title: str, rows: Sequence[Mapping[str, Any]]) -> No
         ("thousand cycles of a chip for an image", [row["cycles_per_image"] / 1e3 for row in rows]),
         ("MB of all-reduces in a step on a chip", [row["all_reduce_bytes"] / 1e6 for row in rows]),
     )
-    for axes, (name, values) in zip(figure.subplots(1, len(panels)), panels, strict=True):
+    hours, *others = figure.subplots(1, len(panels))
+    for axes, (name, values) in zip((hours, *others), panels, strict=True):
         axes.plot(chips, values, marker="o")
         axes.set_xscale("log", base=2)
         axes.set_xticks(chips, list(map(str, chips)))
         axes.set_xlabel("chips")
         axes.set_title(name, fontsize=10)
         axes.spines[["top", "right"]].set_visible(False)
+    for axes in others:
         axes.set_ylim(bottom=0)
-    hours = figure.axes[0]
     hours.plot(chips, [rows[0]["hours"] * chips[0] / count for count in chips], linestyle=":", color="grey")
     hours.set_yscale("log")
     hours.legend(["estimated", "in proportion to the chips"], frameon=False, fontsize=8)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from data.test_decoding import BROKEN
 from PIL import Image
+from train.smoke import OPTION, write_tuning_of_smoke
 
 from effnetv2_jax.cli.main import main
 
@@ -23,6 +24,20 @@ def test_bench_times_the_input_of_a_data_set_at_each_stage(capsys):
     for row in rows:
         assert row["input_images_per_second"] > 0
         assert 0 < row["host_cores"][0] < row["host_cores"][1]
+
+
+def test_bench_compiles_the_step_as_a_tuning_says(tmp_path, capsys):
+    options = {OPTION: "False", "xla_of_tomorrow": "1"}
+    write_tuning_of_smoke(path := tmp_path / "tuning.json", devices=2, options=options)
+    arguments = ["bench", "--step", "--steps=1", *SMOKE, f"--config.tuning={path}"]
+    assert main([*arguments, "--json"]) == 0
+    first, second = json.loads(capsys.readouterr().out)
+    assert (first["accumulation_steps"], second["accumulation_steps"]) == (2, 1)
+    assert (first["compiler_options"], second["compiler_options"]) == ({OPTION: "False"}, {})
+    assert first["refused_options"] == ["xla_of_tomorrow"]
+    path.write_text(path.read_text().replace('"cpu"', '"v5e"'))
+    assert main(arguments) == 1
+    assert f"{path} was made for v5e, and the run has cpu" in capsys.readouterr().err
 
 
 def run_command(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -46,6 +46,21 @@ def test_a_plan_takes_the_file_and_compiles_nothing_again(found, capsys):
     assert f"{path} was made for v5e, and the run has v6e" in capsys.readouterr().err
 
 
+def test_a_plan_tells_an_older_program_and_options_that_the_compiler_does_not_know(found, capsys):
+    content = json.loads((found / "tuning.json").read_text())
+    content["programs"]["stage_1"]["digest"] = "that of another program"
+    content["programs"]["evaluation"]["compiler_options"] = {"xla_of_tomorrow": "1"}
+    (older := found / "older.json").write_text(json.dumps(content))
+    assert main(["plan", *CONFIG, f"--config.tuning={older}", f"--cache={found / 'cache'}", "--json"]) == 0
+    told = capsys.readouterr()
+    assert f"stage_1, 32 px: {older} was made for an older version of this program" in told.err
+    assert "evaluation, 24 px: this compiler does not know xla_of_tomorrow" in told.err
+    assert told.err.count("warning") == 2
+    rows = json.loads(told.out)
+    assert [row["compiler_options"] for row in rows] == [{}, {}]
+    assert {row["tuning"] for row in rows} == {str(older)}
+
+
 def test_a_search_refuses_the_result_of_another(found, capsys):
     assert main(["tune", *CONFIG, f"--config.tuning={found / 'tuning.json'}"]) == 2
     assert "--config.tuning: a search starts without the results of another" in capsys.readouterr().err
