@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from effnetv2_jax.pretrained.checksum import check_checksum
+from effnetv2_jax.pretrained.https_download import TRIES
 from effnetv2_jax.pretrained.hub_address import HubAddress
 from effnetv2_jax.pretrained.weights_folder import is_offline
 
@@ -57,7 +58,7 @@ def download_file(address: HubAddress, file: str, *, prefer_cache: bool = False)
             endpoint=_endpoint(),
         )
         found = _cached(download) if prefer_cache else None
-        found = found or download(local_files_only=is_offline())
+        found = found or _with_patience(functools.partial(download, local_files_only=is_offline()))
         stored = Path(found).resolve()
         if _SHA256.fullmatch(stored.name):  # the cache calls such a file by its digest
             try:
@@ -66,6 +67,21 @@ def download_file(address: HubAddress, file: str, *, prefer_cache: bool = False)
                 stored.unlink()
                 raise OSError(f"{address}: {file} is damaged: {error}; it was removed from the cache") from error
     return Path(found)
+
+
+def _with_patience(download: Callable[[], str]) -> str:
+    """Returns what `download` returns, after further attempts if its connection breaks; each goes on where one ended."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    for _ in range(TRIES - 1):
+        try:
+            return download()
+        except HfHubHTTPError:
+            raise
+        except Exception as error:
+            if not _is_http_error(error):
+                raise
+    return download()
 
 
 def _cached(download: Callable[..., str]) -> str | None:
