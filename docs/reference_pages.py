@@ -127,7 +127,8 @@ def pretrained() -> str:
 
 def _file(row: PublishedWeights) -> str:
     """Returns a link to the file of published weights, or to the page of their repository."""
-    return f"[{row.file}]({row.address.replace('hf://', 'https://huggingface.co/')})"
+    guessed = " (address not confirmed)" if row.address_is == "follows a pattern" else ""
+    return f"[{row.file}]({row.address.replace('hf://', 'https://huggingface.co/')}){guessed}"
 
 
 def _table(titles: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> Iterator[str]:

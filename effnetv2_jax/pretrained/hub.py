@@ -70,7 +70,7 @@ def download_file(address: HubAddress, file: str, *, prefer_cache: bool = False)
 
 
 def _with_patience(download: Callable[[], str]) -> str:
-    """Returns what `download` returns, after further attempts if its connection breaks; each goes on where one ended."""
+    """Returns what `download` returns. If its connection breaks, it is called again, and goes on where it ended."""
     from huggingface_hub.errors import HfHubHTTPError
 
     for _ in range(TRIES - 1):
@@ -115,6 +115,7 @@ def has_file(address: HubAddress, file: str) -> bool:
     """
     import huggingface_hub
 
+    _require_network(address)
     with _one_line(address, file):
         api = huggingface_hub.HfApi(endpoint=_endpoint())
         return bool(api.file_exists(address.repository, file, revision=address.revision or None))
@@ -128,8 +129,7 @@ def upload_folder(address: HubAddress, folder: Path, message: str, *, private: b
     """
     import huggingface_hub
 
-    if is_offline():
-        raise ConnectionError(f"{address} cannot be written: the network is switched off by HF_HUB_OFFLINE")
+    _require_network(address)
     with _one_line(address, ""):
         api = huggingface_hub.HfApi(endpoint=_endpoint())
         api.create_repo(address.repository, private=private or None, exist_ok=True)
@@ -139,6 +139,12 @@ def upload_folder(address: HubAddress, folder: Path, message: str, *, private: b
             revision=address.revision or None,
             commit_message=message,
         )
+
+
+def _require_network(address: HubAddress) -> None:
+    """Raises ConnectionError if the user has forbidden the network."""
+    if is_offline():
+        raise ConnectionError(f"{address} cannot be written: the network is switched off by HF_HUB_OFFLINE")
 
 
 @contextlib.contextmanager

@@ -168,3 +168,16 @@ def test_without_a_network_the_file_of_another_server_to_put_where_is_named(monk
     place = own_cache / "torchvision/efficientnet_v2_s-dd5fe13b.pth"
     with pytest.raises(ConnectionError, match=f"efficientnetv2-s.in1k: .*put the file {url} at {place}"):
         load_weights("efficientnetv2-s.in1k", framework="torchvision")
+
+
+@pytest.mark.parametrize(
+    ("init_from", "recorded"),
+    [(NAME, NAME), ("hf://me/mine@v1", "hf://me/mine@v1"), ("/home/me/secret/w.pth", "w.pth"), ("", "")],
+)
+def test_the_weights_of_a_run_record_what_its_training_started_from(init_from, recorded):
+    from effnetv2_jax.cli.config_file import load_config
+    from effnetv2_jax.train import experiment
+
+    overrides = [f"--config.init_from={init_from}"]
+    config = load_config(type("Arguments", (), {"config": "smoke", "overrides": overrides}))
+    assert experiment.make_experiment(config, devices=1).provenance().started_from == recorded
