@@ -35,7 +35,7 @@ def test_a_name_loads_the_file_of_each_framework(hub, monkeypatch, name, framewo
     assert reference.equal(weights.variables, variables(variant))
     provenance = weights.provenance
     assert (provenance.preprocessing, provenance.eval_size, provenance.read_from) == (family, 224, read_from)
-    assert provenance.label_set == "imagenet-1k"
+    assert (provenance.label_set, provenance.eval_crop) == ("imagenet-1k", "")
     assert provenance.padding == ("symmetric" if framework == "torchvision" else "same")
 
 
@@ -60,7 +60,8 @@ def test_one_line_gives_a_network_that_runs():
 
 def test_the_repository_of_a_name_is_known_by_its_address(published):
     assert load_weights("hf://timm/tf_efficientnetv2_b0.in1k").provenance == load_weights(NAME).provenance
-    published.repositories["me/copy"] = published.repositories["timm/tf_efficientnetv2_b0.in1k"]
+    files = published.repositories["timm/tf_efficientnetv2_b0.in1k"]
+    published.repositories["me/copy"] = {"model.safetensors": files["model.safetensors"]}
     with pytest.raises(ValueError, match="hf://me/copy: the file does not record its variant"):
         load_weights("hf://me/copy")
     assert load_weights("hf://me/copy", B0).provenance.read_from == "timm:me/copy"
@@ -119,6 +120,22 @@ def config_of(*overrides):
     from effnetv2_jax.cli.config_file import load_config
 
     return load_config(type("Arguments", (), {"config": f"finetune:{B0},folder", "overrides": list(overrides)}))
+
+
+@pytest.mark.parametrize(
+    ("argument", "name"),
+    [
+        ("efficientnetv2-s,folder", "efficientnetv2-s.in21k_ft_in1k"),
+        ("efficientnetv2-s,imagenet2012", "efficientnetv2-s.in21k"),
+        ("efficientnet-b0,imagenet2012", "efficientnet-b0.ns_jft_in1k"),
+        ("article-s,folder", "<weights>"),
+    ],
+)
+def test_the_weights_to_start_from_depend_on_the_variant_and_the_data_set(argument, name):
+    from effnetv2_jax.cli.config_file import load_config
+
+    given = type("Arguments", (), {"config": f"finetune:{argument}", "overrides": []})
+    assert load_config(given).init_from == name
 
 
 @pytest.mark.usefixtures("published")
