@@ -1,4 +1,4 @@
-"""The parts of the documentation that are made from the code: commands, fields of a config, and variants."""
+"""The parts of the documentation that are made from the code: commands, config fields, variants, published weights."""
 
 from __future__ import annotations
 
@@ -14,9 +14,12 @@ from sphinx.domains.python._object import PyObject
 from sphinx.util.docutils import SphinxDirective
 
 from effnetv2_jax.cli.main import COMMANDS
+from effnetv2_jax.cli.pretrained_table import pretrained_cells
 from effnetv2_jax.config_fields import ConfigField, config_fields
 from effnetv2_jax.model.summary import count_multiply_adds, count_parameters
 from effnetv2_jax.model.variants import VARIANTS
+from effnetv2_jax.pretrained.published_weights import PublishedWeights
+from effnetv2_jax.pretrained.table import TABLE
 from effnetv2_jax.train.config import TrainConfig
 
 
@@ -111,6 +114,23 @@ def variants() -> str:
     return "\n".join(_table(titles, rows, right=range(1, 7)))
 
 
+def pretrained() -> str:
+    """Returns a table of the published weights of each framework, as Markdown."""
+    titles = ("name", "file", "classes", "px", "crop", "family", "top-1", "MB", "licence", "checksum")
+    lines: list[str] = []
+    for framework in dict.fromkeys(row.framework for row in TABLE):
+        rows = [row for row in TABLE if row.framework == framework]
+        cells = [(f"`{row.name}`", _file(row), *pretrained_cells(row), row.checksum or "–") for row in rows]
+        lines += [f"### {framework}", "", *_table(titles, cells, right=(2, 3, 6, 7))]
+    return "\n".join(lines)
+
+
+def _file(row: PublishedWeights) -> str:
+    """Returns a link to the file of published weights, or to the page of their repository."""
+    guessed = " (address not confirmed)" if row.address_is == "follows a pattern" else ""
+    return f"[{row.file}]({row.address.replace('hf://', 'https://huggingface.co/')}){guessed}"
+
+
 def _table(titles: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> Iterator[str]:
     yield "| " + " | ".join(titles) + " |"
     yield "|" + "|".join("---:" if column in right else "---" for column in range(len(titles))) + "|"
@@ -128,7 +148,13 @@ class _Generated(SphinxDirective):
     def run(self) -> list[nodes.Node]:
         """Returns the nodes of the text."""
         self.env.note_reread()  # the text depends on the code, so each build makes it again
-        text = {"commands": command_line, "config": config_reference, "variants": variants}[self.arguments[0]]()
+        makers = {
+            "commands": command_line,
+            "config": config_reference,
+            "variants": variants,
+            "pretrained": pretrained,
+        }
+        text = makers[self.arguments[0]]()
         return self.parse_text_to_nodes(text, allow_section_headings=True)
 
 

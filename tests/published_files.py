@@ -7,6 +7,7 @@ import dataclasses
 import functools
 import hashlib
 import io
+import json
 import tarfile
 import tempfile
 from pathlib import Path
@@ -41,6 +42,14 @@ def _tensors(row: PublishedWeights) -> dict[str, np.ndarray]:
 
 def _timm(row: PublishedWeights) -> bytes:
     return safetensors.numpy.save(_tensors(row))
+
+
+def _timm_config(row: PublishedWeights) -> dict[str, Any]:
+    """Returns the keys of timm's `config.json` that say something of the weights."""
+    evaluation = {"input_size": [3, 192, 192], "test_input_size": [3, 224, 224], "crop_pct": 0.875}
+    evaluation |= {"mean": [0.485, 0.456, 0.406], "crop_mode": "center"}
+    architecture = hub_address(row.address).repository.partition("/")[2].partition(".")[0]
+    return {"architecture": architecture, "num_classes": row.num_classes, "pretrained_cfg": evaluation}
 
 
 def _torchvision(row: PublishedWeights) -> bytes:
@@ -95,7 +104,10 @@ def publish(server: WeightServer, monkeypatch: Any, name: str, framework: str) -
     row = table.find_pretrained(name, framework)
     content = _content(dataclasses.replace(row))
     if in_hub(row.address):
-        server.repositories[hub_address(row.address).repository] = {"model.safetensors": content, "config.json": b"{}"}
+        server.repositories[hub_address(row.address).repository] = {
+            "model.safetensors": content,
+            "config.json": json.dumps(_timm_config(row)).encode(),
+        }
         return row
     kind = row.checksum.partition(":")[0]
     checksum = f"{kind}:{hashlib.new(kind, content).hexdigest()[: len(row.checksum) - len(kind) - 1]}" if kind else ""

@@ -144,12 +144,12 @@ def _check_variant(row: PublishedWeights, variant: str | ModelSpec | None) -> No
 
 
 def _provenance(located: LocatedWeights, contents: Contents, file: TensorFile) -> Provenance:
-    """Returns the provenance of weights. For published ones, the table has the preprocessing and the size."""
+    """Returns the provenance of weights. For published ones, the table replaces their `config.json`."""
     provenance = contents.provenance(file, located.name)
     row = located.row
     if row is None or contents.recorded is not None:
         return provenance
-    return dataclasses.replace(provenance, preprocessing=row.preprocessing, eval_size=row.eval_size)
+    return dataclasses.replace(provenance, preprocessing=row.preprocessing, eval_size=row.eval_size, eval_crop="")
 
 
 def _check_classes(new_head: int | None, num_classes: int | None) -> None:

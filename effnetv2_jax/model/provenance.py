@@ -59,10 +59,10 @@ class Provenance:
       read_from: framework and name of the file that they were read from, such as `timm:model.safetensors`.
       read_from_sha256: hexadecimal digest of that file.
       origin: framework and name of the file that the weights were first converted from, if known.
-      started_from: what training started from, if known: the name of published weights, their address on a hub, or the
-        name of a file.
       exact: whether the weights give the same logits in the framework that the file was written for; None if unknown.
       eval_crop: `centre` or `whole`, the crop of their evaluation images; "" follows the family's rule.
+      started_from: what training started from, if known: the name of published weights, their address on a hub, or the
+        name of a file.
     """
 
     spec: ModelSpec
@@ -77,9 +77,9 @@ class Provenance:
     read_from: str = ""
     read_from_sha256: str = ""
     origin: str = ""
-    started_from: str = ""
     exact: bool | None = None
     eval_crop: EvalCrop = ""
+    started_from: str = ""
 
     @property
     def model_fields(self) -> dict[str, Any]:

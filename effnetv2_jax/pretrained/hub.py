@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from effnetv2_jax.pretrained.checksum import check_checksum
+from effnetv2_jax.pretrained.https_download import TRIES
 from effnetv2_jax.pretrained.hub_address import HubAddress
 from effnetv2_jax.pretrained.weights_folder import is_offline
 
@@ -57,7 +58,7 @@ def download_file(address: HubAddress, file: str, *, prefer_cache: bool = False)
             endpoint=_endpoint(),
         )
         found = _cached(download) if prefer_cache else None
-        found = found or download(local_files_only=is_offline())
+        found = found or _with_patience(functools.partial(download, local_files_only=is_offline()))
         stored = Path(found).resolve()
         if _SHA256.fullmatch(stored.name):  # the cache calls such a file by its digest
             try:
@@ -66,6 +67,21 @@ def download_file(address: HubAddress, file: str, *, prefer_cache: bool = False)
                 stored.unlink()
                 raise OSError(f"{address}: {file} is damaged: {error}; it was removed from the cache") from error
     return Path(found)
+
+
+def _with_patience(download: Callable[[], str]) -> str:
+    """Returns what `download` returns. If its connection breaks, it is called again, and goes on where it ended."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    for _ in range(TRIES - 1):
+        try:
+            return download()
+        except HfHubHTTPError:
+            raise
+        except Exception as error:
+            if not _is_http_error(error):
+                raise
+    return download()
 
 
 def _cached(download: Callable[..., str]) -> str | None:
@@ -99,6 +115,7 @@ def has_file(address: HubAddress, file: str) -> bool:
     """
     import huggingface_hub
 
+    _require_network(address)
     with _one_line(address, file):
         api = huggingface_hub.HfApi(endpoint=_endpoint())
         return bool(api.file_exists(address.repository, file, revision=address.revision or None))
@@ -112,8 +129,7 @@ def upload_folder(address: HubAddress, folder: Path, message: str, *, private: b
     """
     import huggingface_hub
 
-    if is_offline():
-        raise ConnectionError(f"{address} cannot be written: the network is switched off by HF_HUB_OFFLINE")
+    _require_network(address)
     with _one_line(address, ""):
         api = huggingface_hub.HfApi(endpoint=_endpoint())
         api.create_repo(address.repository, private=private or None, exist_ok=True)
@@ -123,6 +139,12 @@ def upload_folder(address: HubAddress, folder: Path, message: str, *, private: b
             revision=address.revision or None,
             commit_message=message,
         )
+
+
+def _require_network(address: HubAddress) -> None:
+    """Raises ConnectionError if the user has forbidden the network."""
+    if is_offline():
+        raise ConnectionError(f"{address} cannot be written: the network is switched off by HF_HUB_OFFLINE")
 
 
 @contextlib.contextmanager

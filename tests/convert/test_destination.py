@@ -87,6 +87,13 @@ def test_wrong_destinations_are_refused_before_anything_is_sent(hub, weights, ca
     assert hub.requests == []
 
 
+def test_without_a_network_nothing_is_uploaded(hub, weights, monkeypatch, capsys):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert main(["convert", str(weights), "hf://me/mine", "--to", "timm"]) == 1
+    assert "hf://me/mine cannot be written: the network is switched off by HF_HUB_OFFLINE" in capsys.readouterr().err
+    assert hub.requests == []
+
+
 def test_the_card_of_published_weights_has_their_licence_accuracy_and_base():
     spec = VARIANTS["efficientnetv2-s"]
     provenance = Provenance(spec, 1000, "same", 1e-3, preprocessing="finetune", eval_size=384, label_set="imagenet-1k")

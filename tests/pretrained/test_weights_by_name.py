@@ -35,7 +35,7 @@ def test_a_name_loads_the_file_of_each_framework(hub, monkeypatch, name, framewo
     assert reference.equal(weights.variables, variables(variant))
     provenance = weights.provenance
     assert (provenance.preprocessing, provenance.eval_size, provenance.read_from) == (family, 224, read_from)
-    assert provenance.label_set == "imagenet-1k"
+    assert (provenance.label_set, provenance.eval_crop) == ("imagenet-1k", "")
     assert provenance.padding == ("symmetric" if framework == "torchvision" else "same")
 
 
@@ -60,7 +60,8 @@ def test_one_line_gives_a_network_that_runs():
 
 def test_the_repository_of_a_name_is_known_by_its_address(published):
     assert load_weights("hf://timm/tf_efficientnetv2_b0.in1k").provenance == load_weights(NAME).provenance
-    published.repositories["me/copy"] = published.repositories["timm/tf_efficientnetv2_b0.in1k"]
+    files = published.repositories["timm/tf_efficientnetv2_b0.in1k"]
+    published.repositories["me/copy"] = {"model.safetensors": files["model.safetensors"]}
     with pytest.raises(ValueError, match="hf://me/copy: the file does not record its variant"):
         load_weights("hf://me/copy")
     assert load_weights("hf://me/copy", B0).provenance.read_from == "timm:me/copy"
@@ -121,6 +122,22 @@ def config_of(*overrides):
     return load_config(type("Arguments", (), {"config": f"finetune:{B0},folder", "overrides": list(overrides)}))
 
 
+@pytest.mark.parametrize(
+    ("argument", "name"),
+    [
+        ("efficientnetv2-s,folder", "efficientnetv2-s.in21k_ft_in1k"),
+        ("efficientnetv2-s,imagenet2012", "efficientnetv2-s.in21k"),
+        ("efficientnet-b0,imagenet2012", "efficientnet-b0.ns_jft_in1k"),
+        ("article-s,folder", "<weights>"),
+    ],
+)
+def test_the_weights_to_start_from_depend_on_the_variant_and_the_data_set(argument, name):
+    from effnetv2_jax.cli.config_file import load_config
+
+    given = type("Arguments", (), {"config": f"finetune:{argument}", "overrides": []})
+    assert load_config(given).init_from == name
+
+
 @pytest.mark.usefixtures("published")
 def test_a_run_starts_from_the_best_weights_of_its_variant_without_being_told_which(capsys):
     from effnetv2_jax.cli.initial_weights import initial_variables
@@ -168,3 +185,16 @@ def test_without_a_network_the_file_of_another_server_to_put_where_is_named(monk
     place = own_cache / "torchvision/efficientnet_v2_s-dd5fe13b.pth"
     with pytest.raises(ConnectionError, match=f"efficientnetv2-s.in1k: .*put the file {url} at {place}"):
         load_weights("efficientnetv2-s.in1k", framework="torchvision")
+
+
+@pytest.mark.parametrize(
+    ("init_from", "recorded"),
+    [(NAME, NAME), ("hf://me/mine@v1", "hf://me/mine@v1"), ("/home/me/secret/w.pth", "w.pth"), ("", "")],
+)
+def test_the_weights_of_a_run_record_what_its_training_started_from(init_from, recorded):
+    from effnetv2_jax.cli.config_file import load_config
+    from effnetv2_jax.train import experiment
+
+    overrides = [f"--config.init_from={init_from}"]
+    config = load_config(type("Arguments", (), {"config": "smoke", "overrides": overrides}))
+    assert experiment.make_experiment(config, devices=1).provenance().started_from == recorded
