@@ -131,7 +131,7 @@ def test_a_library_is_imported_by_one_module(library, allowed):
         [
             "effnetv2_jax",
             "effnetv2_jax.cli.main",
-            *(f"effnetv2_jax.cli.commands.{n}" for n in ("info", "convert", "predict")),
+            *(f"effnetv2_jax.cli.commands.{n}" for n in ("info", "convert", "predict", "export")),
         ],
         [
             f"effnetv2_jax.{name}"

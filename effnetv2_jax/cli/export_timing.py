@@ -22,6 +22,7 @@ _COLUMNS: Columns = {
     "one image, ms": ("latency_seconds", "{:,.1f}", 1e3),
     "batch": ("batch_size", "{}"),
     "images/s": ("images_per_second", "{:,.1f}"),
+    "CPU ms an image": ("cpu_seconds", "{:,.1f}", 1e3),
 }
 
 

@@ -65,14 +65,16 @@ class ServedNetwork:
 
         Source: the keys of the provenance are those of a file of weights.
         """
+        names = self.class_names()
         shape = "x".join(map(str, self.image_shape()))
         kind = "uint8 RGB pixels" if self.normalises else "normalised RGB images, float32"
-        values = {"mean": self.family.mean, "std": self.family.std}
-        return (
-            self.provenance.to_metadata()
-            | {"input": f"{kind}, N x {shape}", "batch_norm": "folded" if self.model.has_folded_norms else "kept"}
-            | {name: json.dumps(value) for name, value in values.items()}
-        )
+        return self.provenance.to_metadata() | {
+            "input": f"{kind}, N x {shape}",
+            "mean": json.dumps(self.family.mean),
+            "std": json.dumps(self.family.std),
+            "batch_norm": "folded" if self.model.has_folded_norms else "kept",
+            **({"class_names": json.dumps(names, ensure_ascii=False)} if names else {}),
+        }
 
     def class_names(self) -> tuple[str, ...]:
         """Returns the name of each class; () if they are unknown."""
