@@ -155,7 +155,11 @@ def test_labels_may_come_from_a_file(capsys):
         (("evaluate", "--checkpoint", *BOTH, *DATA, "--sizes", "1:2"), 2, "--sizes: '1:2' is neither"),
         (("evaluate", "--checkpoint", *BOTH, *DATA, "--predictions", "p.txt"), 2, "must end in .parquet or .csv"),
         (("evaluate", "--checkpoint", *BOTH, *DATA, "--labels", "x=l"), 2, "must be DATA=FILE with one of images"),
-        (("evaluate", "--checkpoint", *BOTH, "--data", "nowhere"), 1, "nowhere' is not a folder"),
+        (
+            ("evaluate", "--checkpoint", *BOTH, "--data", "nowhere"),
+            1,
+            "'nowhere' is neither a folder nor a known data set; these are imagenet2012",
+        ),
         (("evaluate", "--checkpoint", *BOTH, "--data", "others"), 1, "the weights lack 'eel'"),
         (("compare", *BOTH, *DATA, "--sizes", "24,32"), 2, "--sizes must be a single size"),
         (("compare", *BOTH, *DATA, "--picture", "x.jpg"), 2, "--picture: x.jpg must be a .png file"),
