@@ -9,7 +9,16 @@ from pathlib import Path
 
 from etils import epath
 
-from effnetv2_jax.paths import in_bucket
+from effnetv2_jax.paths import absolute, in_bucket
+
+
+def make_parent(path: epath.PathLike) -> None:
+    """Makes the folder of a file that a command will write, before it does its work.
+
+    Raises:
+      OSError: if it cannot be made.
+    """
+    absolute(path).parent.mkdir(parents=True, exist_ok=True)
 
 
 def write_whole(path: epath.Path, content: bytes, suffix: str = "tmp") -> None:

@@ -83,9 +83,8 @@ def requested(
     config = _config(arguments, data_needed=data_needed)
     views = _views(arguments, config)
     labels = _label_files(arguments)
-    candidates = _candidates(
-        arguments, checkpoints, config, averaged
-    )  # before the data is opened, which may take minutes
+    # Before the data is opened, which may take minutes.
+    candidates = _candidates(arguments, checkpoints, config, averaged)
 
     import jax
 
@@ -174,7 +173,10 @@ def _candidates(
     from effnetv2_jax.predict.labels import read_names
 
     variant: Any = arguments.variant or (config.model.spec() if config else None)
-    candidates = load_candidates(checkpoints, framework=arguments.framework, variant=variant, averaged=averaged)
+    dtype = config.model.dtype if config and getattr(arguments, "workdir", None) else "float32"
+    candidates = load_candidates(
+        checkpoints, framework=arguments.framework, variant=variant, averaged=averaged, dtype=dtype
+    )
     if not arguments.class_names:
         return candidates
     names = read_names(arguments.class_names)

@@ -16,6 +16,7 @@ from effnetv2_jax.cli.progress_line import progress_line
 from effnetv2_jax.cli.tables import Columns, make_table
 from effnetv2_jax.paths import absolute
 from effnetv2_jax.train.report.console import make_console
+from effnetv2_jax.whole_file import make_parent, write_whole
 
 
 def add_weights_table_arguments(parser: argparse.ArgumentParser) -> None:
@@ -50,8 +51,9 @@ def print_weights_table(arguments: argparse.Namespace) -> int:
     """Times and evaluates the weights, and prints a table or JSON."""
     from effnetv2_jax.evaluate.report import as_csv
     from effnetv2_jax.evaluate.results_table import result_rows
-    from effnetv2_jax.whole_file import write_whole
 
+    if arguments.csv:
+        make_parent(arguments.csv)
     request = requested(arguments, arguments.pretrained, averaged=True, data_needed=False)
     evaluations = list(request.evaluations())
     with progress_line() as show:

@@ -44,29 +44,32 @@ def match_classes(
     Raises:
       ValueError: if the classes cannot be matched; the message names some.
     """
-    index_of, note = _indices(data_names, weights_names, num_classes)
-    known = dict(zip(weights_names, range(num_classes), strict=False)) | index_of
+    indices, note = _indices(data_names, weights_names, num_classes)
+    known = dict(zip(weights_names, range(num_classes), strict=False)) | dict(zip(data_names, indices, strict=True))
     missing = [name for name in among if name not in known]
     if missing:
         raise ValueError(f"the weights lack classes that the network has to choose from: {_listed(missing)}")
     columns = sorted({known[name] for name in among}) if among else range(num_classes)
-    data_class = {index_of[name]: number for number, name in enumerate(data_names)}
-    own = {index: name for name, index in index_of.items()}
-    names = (weights_names[column] if weights_names else own.get(column, str(column)) for column in columns)
-    return ClassMap(tuple(columns), tuple(data_class.get(column, -1) for column in columns), tuple(names), note)
+    data_class = {index: number for number, index in enumerate(indices)}
+    of_data = tuple(data_class.get(column, -1) for column in columns)
+    own = weights_names or {index: name for name, index in zip(data_names, indices, strict=True)}
+    names = (own[column] if weights_names or column in data_class else str(column) for column in columns)
+    return ClassMap(tuple(columns), of_data, tuple(names), note)
 
 
-def _indices(data_names: Sequence[str], weights_names: Sequence[str], num_classes: int) -> tuple[dict[str, int], str]:
-    """Returns name of a class of the data → its index among the weights' classes, and a note."""
+def _indices(data_names: Sequence[str], weights_names: Sequence[str], num_classes: int) -> tuple[list[int], str]:
+    """Returns the index of each class of the data among the weights' classes, and a note."""
     by_name = {name: index for index, name in enumerate(weights_names)}
-    if len(by_name) == len(weights_names) and by_name.keys() >= set(data_names):
-        return {name: by_name[name] for name in data_names}, ""
+    unique = len(by_name) == len(weights_names) and len(set(data_names)) == len(data_names)
+    if unique and by_name.keys() >= set(data_names):
+        return [by_name[name] for name in data_names], ""
     if all(name.isdecimal() and int(name) < num_classes for name in data_names):
-        numbers = {name: int(name) for name in data_names}
-        if len(set(numbers.values())) == len(data_names):
+        numbers = [int(name) for name in data_names]
+        if len(set(numbers)) == len(numbers):
             return numbers, _BY_NUMBER if weights_names else ""
     if len(data_names) == num_classes:
-        return dict(zip(data_names, range(num_classes), strict=True)), _IN_ORDER
+        same = tuple(data_names) == tuple(weights_names)  # two classes have the same name
+        return list(range(num_classes)), "" if same else _IN_ORDER
     unknown = [name for name in data_names if name not in by_name]
     whose = "" if weights_names else "; the weights do not record the names of their classes, so give --class-names"
     raise ValueError(

@@ -13,7 +13,7 @@ from effnetv2_jax.data.dataset import open_source
 from effnetv2_jax.data.sources.datasets import DATASETS, FOLDER
 from effnetv2_jax.evaluate.benchmarks import BENCHMARKS, Benchmark, imagenet_ids
 from effnetv2_jax.evaluate.label_file import labels_of, read_labels
-from effnetv2_jax.paths import absolute
+from effnetv2_jax.paths import absolute, in_bucket
 
 if TYPE_CHECKING:
     from effnetv2_jax.data.sources.source import Source
@@ -81,6 +81,9 @@ def named_data(text: str, data_dir: str = "", labels: str = "") -> EvaluationDat
     if place:
         if name and benchmark is None:
             raise ValueError(f"unknown benchmark {name!r}; allowed before = are {', '.join(BENCHMARKS)}")
+        if not in_bucket(place) and not absolute(place).is_dir():
+            known = ", ".join(dict.fromkeys([*BENCHMARKS, *DATASETS]))
+            raise FileNotFoundError(f"{place!r} is neither a folder nor a known data set; these are {known}")
         return _in_folder(text, str(absolute(place)), labels, benchmark)
     if labels:
         raise ValueError(f"a file of labels is for the images of a folder, as in {name}=FOLDER")

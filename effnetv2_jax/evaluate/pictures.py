@@ -24,7 +24,7 @@ _COLUMNS = 6
 def draw_reliability(path: epath.Path, bins: Reliability, title: str) -> None:
     """Draws accuracy by confidence, with the number of images at each confidence below, into a PNG file."""
     figure = Figure(figsize=(5.5, 6.5), layout="constrained")
-    figure.suptitle(title, fontsize=10, parse_math=False)
+    figure.suptitle(title.replace(" on ", "\non ", 1), fontsize=9, parse_math=False)
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     width = 1 / len(bins.count)
     middles = (np.arange(len(bins.count)) + 0.5) * width
@@ -67,6 +67,7 @@ def draw_confusions(path: epath.Path, pairs: Sequence[tuple[int, int, int]], nam
     left.bar_label(bars, padding=3, fontsize=8)
     left.set_yticks(range(len(shown)), labels, fontsize=8, fontfamily=families("".join(labels)), parse_math=False)
     left.set_xticks([])
+    left.margins(y=0.01)
     left.spines[["top", "right", "bottom"]].set_visible(False)
     left.set_title("class → class that it is taken for, and how often", loc="left", fontsize=9)
     _draw_matrix(right, pairs, names)

@@ -100,7 +100,7 @@ def test_predictions_as_csv_agree_with_json(capsys):
 
 
 def test_compare_counts_the_images_that_one_gets_right(evaluated, capsys):
-    words = ["compare", *BOTH, *DATA, "--crop", "whole", "--differences", "d.csv", "--picture", "d.png"]
+    words = ["compare", *BOTH, *DATA, "--crop", "whole", "--differences", "out/d.csv", "--picture", "d.png"]
     summary = json.loads(printed(capsys, *words, "--json").splitlines()[-1])
     table = pq.read_table(evaluated / "all.parquet").to_pylist()
     one, other = (
@@ -114,7 +114,7 @@ def test_compare_counts_the_images_that_one_gets_right(evaluated, capsys):
     assert (summary["only_first_right"], summary["only_second_right"]) == tuple(map(len, only.values()))
     agreement = np.mean([one[image]["class_1"] == other[image]["class_1"] for image in one])
     assert summary["agreement"] == pytest.approx(100 * agreement)
-    rows = read_csv("d.csv")
+    rows = read_csv("out/d.csv")
     assert {side: {row["image"] for row in rows if row["right"] == side} for side in only} == only
     Image.open("d.png").verify()
     text = printed(capsys, *words)
@@ -155,7 +155,11 @@ def test_labels_may_come_from_a_file(capsys):
         (("evaluate", "--checkpoint", *BOTH, *DATA, "--sizes", "1:2"), 2, "--sizes: '1:2' is neither"),
         (("evaluate", "--checkpoint", *BOTH, *DATA, "--predictions", "p.txt"), 2, "must end in .parquet or .csv"),
         (("evaluate", "--checkpoint", *BOTH, *DATA, "--labels", "x=l"), 2, "must be DATA=FILE with one of images"),
-        (("evaluate", "--checkpoint", *BOTH, "--data", "nowhere"), 1, "nowhere' is not a folder"),
+        (
+            ("evaluate", "--checkpoint", *BOTH, "--data", "nowhere"),
+            1,
+            "'nowhere' is neither a folder nor a known data set; these are imagenet2012",
+        ),
         (("evaluate", "--checkpoint", *BOTH, "--data", "others"), 1, "the weights lack 'eel'"),
         (("compare", *BOTH, *DATA, "--sizes", "24,32"), 2, "--sizes must be a single size"),
         (("compare", *BOTH, *DATA, "--picture", "x.jpg"), 2, "--picture: x.jpg must be a .png file"),

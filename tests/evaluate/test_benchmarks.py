@@ -196,7 +196,9 @@ def test_data_that_makes_no_sense_is_refused(text, labels, message):
 
 
 def test_a_folder_that_does_not_exist_is_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match="nowhere' is not a folder"):
+    with pytest.raises(
+        FileNotFoundError, match="nowhere' is neither a folder nor a known data set; these are imagenet2012, "
+    ):
         named_data(str(tmp_path / "nowhere"))
 
 

@@ -39,6 +39,12 @@ def test_equally_many_classes_of_other_names_are_taken_in_order_with_a_note():
     assert match_classes(("x", "y"), (), 2).names == ("x", "y")
 
 
+def test_classes_of_the_same_name_are_taken_in_order():
+    names = ("crane", "crane", "dog")
+    found = match_classes(names, names, 3)
+    assert (found.of_data, found.names, found.note) == ((0, 1, 2), names, "")
+
+
 @pytest.mark.parametrize(
     ("data", "weights", "message"),
     [

@@ -16,6 +16,7 @@ from effnetv2_jax.cli.process_options import add_process_arguments, join_process
 from effnetv2_jax.cli.tables import Columns, make_table
 from effnetv2_jax.paths import absolute
 from effnetv2_jax.train.report.console import make_console
+from effnetv2_jax.whole_file import make_parent, write_whole
 
 if TYPE_CHECKING:
     from effnetv2_jax.evaluate.comparison import Comparison
@@ -47,6 +48,8 @@ def run(arguments: argparse.Namespace) -> int:
         path = getattr(arguments, option)
         if path and not path.lower().endswith(suffix):
             raise UsageError(f"--{option}: {path} must be a {suffix} file")
+        if path:
+            make_parent(path)
     from effnetv2_jax.evaluate.comparison import compare, difference_rows
     from effnetv2_jax.train.run.processes import is_first, share_first_error
 
@@ -74,7 +77,6 @@ def _write(arguments: argparse.Namespace, rows: Sequence[Mapping[str, Any]], fir
     from effnetv2_jax.evaluate.pictures import draw_page, mistake_caption
     from effnetv2_jax.evaluate.report import as_csv
     from effnetv2_jax.evaluate.stored_images import stored_images
-    from effnetv2_jax.whole_file import write_whole
 
     if arguments.differences:
         write_whole(absolute(arguments.differences), as_csv(rows))
@@ -108,7 +110,7 @@ def _show(
         f"only B {summary['only_second_right']:,}, both wrong {summary['both_wrong']:,}\n"
         f"A and B name the same class for {summary['agreement']:.2f} % of the images\n"
         f"B is {abs(summary['top1_difference']):.2f} points {'worse' if summary['top1_difference'] < 0 else 'better'}; "
-        f"if both were equally good, such a difference would have the probability {summary['p_value']:.3g} "
+        f"if both were equally good, a difference this large would have the probability {summary['p_value']:.3g} "
         "(McNemar's exact test)",
         soft_wrap=True,
     )

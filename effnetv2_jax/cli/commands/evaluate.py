@@ -23,6 +23,7 @@ from effnetv2_jax.cli.tables import Columns, make_table
 from effnetv2_jax.convert.weights import load_weights
 from effnetv2_jax.paths import absolute
 from effnetv2_jax.train.report.console import make_console
+from effnetv2_jax.whole_file import make_parent
 
 if TYPE_CHECKING:
     from effnetv2_jax.convert.frameworks.table import FrameworkName
@@ -106,6 +107,7 @@ def _evaluate_images(arguments: argparse.Namespace) -> int:
             check_predictions_path(arguments.predictions)
         except ValueError as error:
             raise UsageError(f"--predictions: {error}") from error
+        make_parent(arguments.predictions)
     join_processes(arguments)
     request = requested(arguments, _checkpoints(arguments))
     evaluations = list(request.evaluations())
