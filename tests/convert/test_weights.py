@@ -67,7 +67,9 @@ def test_the_framework_of_a_downloaded_file_is_found_from_its_names(tmp_path, ta
 
 def test_a_file_whose_framework_cannot_be_found_is_refused(timm_file):
     change(timm_file, lambda state: state.pop("conv_stem.weight"))
-    with pytest.raises(ValueError, match=r"timm\.safetensors: .* its framework.* official, timm, torchvision, keras, article"):
+    with pytest.raises(
+        ValueError, match=r"timm\.safetensors: .* its framework.* official, timm, torchvision, keras, article"
+    ):
         load_weights(timm_file, reference.TINY)
 
 
