@@ -13,7 +13,8 @@ class DataConfig:
 
     Attributes:
       dataset: name of the data set, a key of `DATASETS`.
-      data_dir: folder that holds the data set, a local path or `gs://…`. "" uses the default folder of TensorFlow
+      data_dir: folder that holds the data set, a local path or `gs://…`; for "parquet" and "webdataset" also
+        `hf://datasets/OWNER/NAME`. "" uses the default folder of TensorFlow
         Datasets (`TFDS_DATA_DIR`, else `~/tensorflow_datasets`).
       train_split: split to train on: an alias of the data set, or a TFDS split expression such as "train[:90%]". For
         "folder", the name of a folder under `data_dir`. "" uses the data set's own.

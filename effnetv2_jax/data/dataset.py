@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING
 
 from effnetv2_jax.data.config import DataConfig, DatasetInfo, check_config
@@ -21,6 +22,12 @@ def open_source(config: DataConfig, *, evaluation: bool, host_index: int = 0, ho
     """
     check_config(config)
     spec = dataset_spec(config.dataset)
+    if spec.kind in ("parquet", "webdataset"):
+        from effnetv2_jax.data.sources.shards import open_shards, split_sizes
+
+        spec = dataclasses.replace(spec, split_sizes=split_sizes(spec.kind, config.data_dir))
+        splits = resolve_splits(spec, config.train_split, config.eval_split)
+        return open_shards(spec, splits[evaluation], config.data_dir, host_index, host_count)
     splits = resolve_splits(spec, config.train_split, config.eval_split)
     if spec.kind == "folder":
         from effnetv2_jax.data.sources.folder import list_folder, open_folder

@@ -28,11 +28,11 @@ class DatasetSpec:
     Attributes:
       name: the key in `DATASETS`.
       kind: "tfds" for a data set of TensorFlow Datasets, "tfrecords" for record files as the official EfficientNetV2
-        code reads them, "folder" for a folder of images.
+        code reads them, "parquet" and "webdataset" for shards in these formats, "folder" for a folder of images.
       train: the default training split, in TFDS's notation.
       evaluation: the default evaluation split, which shares no example with `train`.
-      num_classes: number of classes; 0 for folders, where it depends on the data.
-      split_sizes: number of examples in each stored split; empty for folders.
+      num_classes: number of classes; 0 where it depends on the data.
+      split_sizes: number of examples in each stored split; empty where they depend on the data.
       aliases: further name of a split → the split in TFDS's notation.
       tfds_name: name of the TFDS builder, which also has the class names; "" if there is none.
       shards: the files of each stored split of "tfrecords".
@@ -41,7 +41,7 @@ class DatasetSpec:
     """
 
     name: str
-    kind: Literal["tfds", "tfrecords", "folder"]
+    kind: Literal["tfds", "tfrecords", "parquet", "webdataset", "folder"]
     train: str
     evaluation: str
     num_classes: int = 0
@@ -112,6 +112,8 @@ _ROWS = (
         },
         multi_hot=True,
     ),
+    DatasetSpec("parquet", "parquet", "train", "validation"),
+    DatasetSpec("webdataset", "webdataset", "train", "validation"),
     DatasetSpec(FOLDER, "folder", "train", "val"),
 )
 

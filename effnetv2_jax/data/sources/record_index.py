@@ -11,7 +11,7 @@ import struct
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from effnetv2_jax.data.cpu_tensorflow import tf
 from effnetv2_jax.untrusted_json import MAX_JSON_BYTES, parse_json
@@ -45,15 +45,19 @@ def indexed_files(data_dir: str, pattern: str) -> tuple[RecordFile, ...]:
     paths = sorted(tf.io.gfile.glob(posixpath.join(data_dir, pattern))) if data_dir else []
     if not paths:
         raise FileNotFoundError(f"no files {pattern} in data_dir {data_dir!r}, which must contain the record files")
-    _require_all(paths)
+    require_all(paths)
     with ThreadPoolExecutor(_CONNECTIONS) as pool:
         lengths = list(pool.map(lambda path: int(tf.io.gfile.stat(path).length), paths))
         counts = _counts(data_dir, paths, lengths, pool)
     return tuple(RecordFile(*row) for row in zip(paths, counts, lengths, strict=True))
 
 
-def _require_all(paths: Sequence[str]) -> None:
-    """Refuses an incomplete set of numbered files, which have names such as `…-00007-of-01024`."""
+def require_all(paths: Sequence[str]) -> None:
+    """Refuses an incomplete set of numbered files, which have names such as `…-00007-of-01024`.
+
+    Raises:
+      FileNotFoundError: if some are missing.
+    """
     numbers = [match for path in paths if (match := re.search(r"-(\d+)-of-(\d+)$", path))]
     if not numbers:
         return
@@ -65,37 +69,55 @@ def _require_all(paths: Sequence[str]) -> None:
 
 def _counts(data_dir: str, paths: Sequence[str], lengths: Sequence[int], pool: ThreadPoolExecutor) -> list[int]:
     keys = [f"{posixpath.basename(path)} {length}" for path, length in zip(paths, lengths, strict=True)]
-    index_paths = (posixpath.join(data_dir, INDEX_NAME), _path_in_users_cache(data_dir))
+    index_paths = (posixpath.join(data_dir, INDEX_NAME), user_index_path(data_dir, INDEX_NAME))
     known: dict[str, int] = {}
     for index_path in index_paths:
-        if tf.io.gfile.exists(index_path):
-            with tf.io.gfile.GFile(index_path, "rb") as file:
-                known |= _parsed(file.read(MAX_JSON_BYTES + 1), index_path)
+        known |= _checked(read_index(index_path), index_path)
     missing = [row for row in zip(keys, paths, lengths, strict=True) if row[0] not in known]
     if missing:
         _log.info("counting the records of %d files in %s", len(missing), data_dir)
         found = pool.map(lambda row: (row[0], _count_records(row[1], row[2])), missing)
         known |= dict(found)
-        _store(known, index_paths)
+        store_index(known, index_paths)
     return [known[key] for key in keys]
 
 
-def _parsed(text: bytes, index_path: str) -> dict[str, int]:
+def _checked(known: dict[str, Any], index_path: str) -> dict[str, int]:
+    if not all(type(count) is int and count >= 0 for count in known.values()):
+        raise ValueError(
+            f"{index_path} is damaged: it must contain one object of numbers; delete it, and the records are counted "
+            "again"
+        )
+    return known
+
+
+def read_index(index_path: str) -> dict[str, Any]:
+    """Returns the object in an index file; an empty one if there is no file.
+
+    Raises:
+      ValueError: if the file is damaged.
+    """
+    if not tf.io.gfile.exists(index_path):
+        return {}
+    with tf.io.gfile.GFile(index_path, "rb") as file:
+        content = file.read(MAX_JSON_BYTES + 1)
     try:
-        known = parse_json(text)
-        if not isinstance(known, dict) or not all(type(count) is int and count >= 0 for count in known.values()):
-            raise ValueError("it must contain one object of numbers")
+        known = parse_json(content)
+        if not isinstance(known, dict):
+            raise ValueError("it must contain one object")
     except ValueError as error:
         raise ValueError(f"{index_path} is damaged: {error}; delete it, and the records are counted again") from error
     return known
 
 
-def _path_in_users_cache(data_dir: str) -> str:
+def user_index_path(data_dir: str, name: str) -> str:
+    """Returns the path of an index file in the user's cache folder."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return os.fspath(cache / "effnetv2_jax" / hashlib.sha256(data_dir.encode()).hexdigest()[:16] / INDEX_NAME)
+    return os.fspath(cache / "effnetv2_jax" / hashlib.sha256(data_dir.encode()).hexdigest()[:16] / name)
 
 
-def _store(known: Mapping[str, int], index_paths: Sequence[str]) -> None:
+def store_index(known: Mapping[str, Any], index_paths: Sequence[str]) -> None:
+    """Writes an index file at the first of several paths that can be written to; none if none can."""
     for index_path in index_paths:
         temporary = f"{index_path}.{os.getpid()}"
         try:
@@ -104,7 +126,7 @@ def _store(known: Mapping[str, int], index_paths: Sequence[str]) -> None:
                 json.dump(known, file, indent=0, sort_keys=True)
             tf.io.gfile.rename(temporary, index_path, overwrite=True)
         except tf.errors.OpError as error:
-            _log.info("cannot store the record counts in %s: %s", index_path, error.message)
+            _log.info("cannot store the index %s: %s", index_path, error.message)
         else:
             return
 

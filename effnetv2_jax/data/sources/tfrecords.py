@@ -2,24 +2,16 @@
 
 import functools
 import posixpath
-from typing import NamedTuple
 
 import numpy as np
 
 from effnetv2_jax.data.cpu_tensorflow import tf
 from effnetv2_jax.data.sources.datasets import DATASETS, DatasetSpec, ranges
+from effnetv2_jax.data.sources.piece import Piece, cut
 from effnetv2_jax.data.sources.record_index import RecordFile, indexed_files
 from effnetv2_jax.data.sources.source import Source, digest_of, labels_fit, share
 
 _FILES_AT_ONCE = 16  # as in TFDS
-
-
-class Piece(NamedTuple):
-    """Records `skip … skip + take - 1` of one file."""
-
-    path: str
-    skip: int
-    take: int
 
 
 def open_tfrecords(spec: DatasetSpec, split: str, data_dir: str, host_index: int, host_count: int) -> Source:
@@ -42,10 +34,10 @@ def open_tfrecords(spec: DatasetSpec, split: str, data_dir: str, host_index: int
     pieces = [
         piece
         for name, first, end in ranges(spec, split, sizes)
-        for piece in _cut([Piece(file.path, 0, file.records) for file in files[name]], first, end)
+        for piece in cut([Piece(file.path, 0, file.records) for file in files[name]], first, end)
     ]
     total = sum(piece.take for piece in pieces)
-    mine = _cut(pieces, *share(total, host_index, host_count))
+    mine = cut(pieces, *share(total, host_index, host_count))
     everything = [file for members in files.values() for file in members]
     return Source(
         num_examples=sum(piece.take for piece in mine),
@@ -68,17 +60,6 @@ def _files_of_splits(dataset: str, data_dir: str) -> dict[str, tuple[RecordFile,
     }
     _check_first_records(spec, [Piece(file.path, 0, 1) for members in files.values() for file in members])
     return files
-
-
-def _cut(pieces: list[Piece], first: int, end: int) -> list[Piece]:
-    """Returns the pieces with the records `first … end - 1`, counted over all pieces."""
-    kept, position = [], 0
-    for path, skip, take in pieces:
-        start, stop = max(first - position, 0), min(end - position, take)
-        if start < stop:
-            kept.append(Piece(path, skip + start, stop - start))
-        position += take
-    return kept
 
 
 def _read(seed: tf.Tensor | None, spec: DatasetSpec, pieces: list[Piece]) -> tf.data.Dataset:
