@@ -28,7 +28,7 @@ class ModelConfig:
       variant: name of an architecture; `effnetv2 info` lists them.
       width: factor by which the variant's widths are multiplied.
       depth: factor by which the variant's depths are multiplied.
-      dtype: dtype of the activations, `float32` or `bfloat16`.
+      dtype: dtype of the activations.
       padding: `same` as in TensorFlow, `symmetric` as in PyTorch, or "" for the variant's own.
       bn_momentum: share of the old moving average that BatchNorm keeps at each step; None for the variant's own.
       bn_epsilon: added to BatchNorm's variance; None for the variant's own.
@@ -61,7 +61,7 @@ class EvaluationConfig:
       image_size: side of the images in pixels; 0 for that of the last stage with the preset `custom`, and for the
         variant's own with the others.
       batch_size: images in a step, on all devices together; 0 for the training batch size.
-      weights: `averaged` or `raw`: the weights whose accuracy the run reports and chooses the best checkpoint by.
+      weights: the weights whose accuracy the run reports and chooses the best checkpoint by.
     """
 
     every_epochs: float = 1.0
@@ -99,8 +99,7 @@ class TrainConfig:
         machine away.
       stall_minutes: minutes without progress after which the processes of a run stop, if there are several, since one
         of them hangs; 0 for never.
-      platform: the platform that the run needs to start: `tpu`, `gpu`, `cpu`, or `accelerator` for any but a CPU; ""
-        for any.
+      platform: the platform that the run needs to start; `accelerator` for any but a CPU, "" for any.
       init_from: a file or folder of weights to start from, a path or `gs://…`; "" for fresh weights. If the number of
         classes differs, the classifier is fresh.
       init_framework: the framework of those weights; "" to find it from the file.
