@@ -41,7 +41,7 @@ def add_config_argument(parser: argparse.ArgumentParser, *, default: str = "", r
     parser.set_defaults(takes_overrides=True)
     parser.epilog = (
         "--config.FIELD=VALUE replaces a field of the config, as in --config.optimizer.clip_norm=1.0. "
-        "`--config CONFIG --help`, or `effnetv2 config CONFIG`, lists all fields"
+        "`effnetv2 config CONFIG` lists all fields, and so does a --help that follows the config"
     )
 
 
