@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import difflib
+import re
 import runpy
 import traceback
 from collections.abc import Sequence
@@ -14,6 +14,7 @@ from absl import flags
 
 from effnetv2_jax.cli.own_configs import config_path, own_configs
 from effnetv2_jax.config_fields import check_types, config_fields
+from effnetv2_jax.similar_names import did_you_mean
 
 if TYPE_CHECKING:
     from effnetv2_jax.train.config import TrainConfig
@@ -38,7 +39,10 @@ def add_config_argument(parser: argparse.ArgumentParser, *, default: str = "", r
         help=config_help() + (f" (default: {default})" if default else ""),
     )
     parser.set_defaults(takes_overrides=True)
-    parser.epilog = "--config.FIELD=VALUE replaces a field of the config, as in --config.optimizer.clip_norm=1.0"
+    parser.epilog = (
+        "--config.FIELD=VALUE replaces a field of the config, as in --config.optimizer.clip_norm=1.0. "
+        "`effnetv2 config CONFIG` lists all fields, and so does a --help that follows the config"
+    )
 
 
 def config_help() -> str:
@@ -94,7 +98,7 @@ def with_overrides(config: TrainConfig, arguments: argparse.Namespace) -> TrainC
     except KeyError as error:
         raise UsageError(_unknown_field(command_line, error)) from error
     except Exception as error:  # the parsers of absl and ml_collections fail in many ways
-        raise UsageError(_one_line(error)) from error
+        raise UsageError(_wrong_value(config, _one_line(error))) from error
     if rest:
         raise UsageError(f"unknown arguments: {' '.join(rest)}")
     return changed
@@ -140,11 +144,19 @@ def _unknown_field(command_line: Sequence[str], error: KeyError) -> str:
     for argument in command_line:
         name = argument.partition("=")[0].removeprefix("--config.")
         if argument.startswith("--config.") and name not in known:
-            last = [field for field in known if field.rpartition(".")[2] == name.rpartition(".")[2]]
-            near = last or difflib.get_close_matches(name, known, n=3)
-            suggestion = f"did you mean {' or '.join(near)}? " if near else ""
-            return f"unknown field {name!r}; {suggestion}`effnetv2 config CONFIG` lists all fields"
+            return (
+                f"unknown field {name!r}{did_you_mean(name, known, most=3)} (`effnetv2 config CONFIG` lists all fields)"
+            )
     return str(error.args[0])
+
+
+def _wrong_value(config: TrainConfig, message: str) -> str:
+    """Returns an error message about an override, with the type of its field if the parser has refused its value."""
+    refused = re.match(r"flag --config\.([\w.]+)=(.*?): ", message)
+    types = {field.name: field.type for field in config_fields(config)}
+    if not refused or refused[1] not in types:
+        return message
+    return f"{refused[1]} must be {types[refused[1]]}, got {refused[2]!r}"
 
 
 def _one_line(error: BaseException) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
+import re
 import select
 import sys
 from collections.abc import Sequence
@@ -12,9 +13,11 @@ from typing import Any, NoReturn
 
 from effnetv2_jax.bucket_limits import set_limits
 from effnetv2_jax.cli.config_file import UsageError
+from effnetv2_jax.cli.config_listing import Help
 from effnetv2_jax.cli.missing_extra import missing_extra
 from effnetv2_jax.cli.printable_line import printable_line
 from effnetv2_jax.cli.quiet_libraries import silence_libraries
+from effnetv2_jax.similar_names import did_you_mean
 from effnetv2_jax.version import __version__
 
 # Command → what it does. Each command is a module in `commands/` with two functions: `add_arguments(parser)`, and
@@ -77,11 +80,18 @@ def script() -> NoReturn:
 
 def _run(argv: Sequence[str]) -> int:
     parser = _parser(argv)
+    command = next((word for word in argv if not word.startswith("-")), None)
+    if command not in COMMANDS and not {"-h", "--help", "--version"}.intersection(argv):
+        if command is not None:
+            parser.error(
+                f"unknown command {command!r}{did_you_mean(command, COMMANDS)} (commands: {', '.join(COMMANDS)})"
+            )
+        parser.print_help(sys.stderr)
+        return USAGE
     arguments, overrides = parser.parse_known_args(argv)
     arguments.overrides = overrides
     try:
-        if overrides and not arguments.takes_overrides:
-            raise UsageError(f"unknown arguments: {' '.join(overrides)}")
+        _check_overrides(arguments)
         return int(arguments.run(arguments))
     except UsageError as error:
         return _fail(arguments, error, USAGE)
@@ -91,6 +101,19 @@ def _run(argv: Sequence[str]) -> int:
         return _fail(arguments, error, FAILED)
 
 
+def _check_overrides(arguments: argparse.Namespace) -> None:
+    """Checks that what the command's parser does not know are overrides of a config, if the command takes them.
+
+    Raises:
+      UsageError: if they are not; the message proposes an option of the command.
+    """
+    options = [word for word in arguments.overrides if word.startswith("-") and not word.startswith("--config.")]
+    if options or (arguments.overrides and not arguments.takes_overrides):
+        word = re.split("[=.]", options[0], maxsplit=1)[0] if options else ""
+        unknown = " ".join(options or arguments.overrides)
+        raise UsageError(f"unknown arguments: {unknown}{did_you_mean(word, arguments.options)}")
+
+
 def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="effnetv2", description="EfficientNetV2 in JAX/Flax, TPU first.")
     debug: dict[str, Any] = {"action": "store_true", "help": "show the whole traceback of an error"}
@@ -98,13 +121,15 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     parser.add_argument("--debug", **debug)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, text in COMMANDS.items():
-        command = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+        command = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".", add_help=False)
+        command.register("action", "help", Help)
+        command.add_argument("-h", "--help", action="help", help="show this help message and exit")
         command.add_argument("--debug", default=argparse.SUPPRESS, **debug)  # keeps a --debug before the command
         command.set_defaults(takes_overrides=False)
         if name in argv:  # imports only this command's module: importing TensorFlow takes seconds
             module = importlib.import_module(f"effnetv2_jax.cli.commands.{name}")
             module.add_arguments(command)
-            command.set_defaults(run=module.run)
+            command.set_defaults(run=module.run, options=[*command._option_string_actions])
     return parser
 
 

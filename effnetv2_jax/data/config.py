@@ -27,7 +27,7 @@ class DataConfig:
         squashed to a square, "" for the family's rule.
       min_crop_area: least share of the image that a random training crop covers, 0..1. 0 uses the family's own.
       flip: whether to mirror half of the training images, drawn at random.
-      augmentation: "randaugment", "autoaugment" (policy v0) or "none".
+      augmentation: what is applied to training images; "autoaugment" is its policy v0.
       operations: variant of the augmentation's operations: "official" keeps the quirks of the official code,
         "corrected" removes them (see `OPERATION_SETS`).
       layers: number of operations that RandAugment applies to each image, 0..16.
@@ -113,7 +113,7 @@ def check_config(config: DataConfig) -> None:
         ("threads", 0, 4096),
     ):
         if not least <= getattr(config, field) <= greatest:
-            raise ValueError(f"{field} {getattr(config, field)!r} is outside {least}..{greatest}")
+            raise ValueError(f"data.{field} {getattr(config, field)!r} is outside {least}..{greatest}")
 
 
 def thread_count(config: DataConfig) -> int:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 
 from effnetv2_jax.model.specs import ModelSpec, RowSpec
+from effnetv2_jax.similar_names import did_you_mean
 
 
 def _fused(expand_ratio: int, stride: int, features: int, repeats: int) -> RowSpec:
@@ -111,5 +112,7 @@ def get_spec(variant: str | ModelSpec) -> ModelSpec:
     if isinstance(variant, ModelSpec):
         return variant
     if variant not in VARIANTS:
-        raise ValueError(f"unknown variant {variant!r}; known variants: {', '.join(VARIANTS)}")
+        raise ValueError(
+            f"unknown variant {variant!r}{did_you_mean(variant, VARIANTS)} (known variants: {', '.join(VARIANTS)})"
+        )
     return VARIANTS[variant]

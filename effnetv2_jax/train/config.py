@@ -29,7 +29,7 @@ class ModelConfig:
       variant: name of an architecture; `effnetv2 info` lists them.
       width: factor by which the variant's widths are multiplied.
       depth: factor by which the variant's depths are multiplied.
-      dtype: dtype of the activations, `float32` or `bfloat16`.
+      dtype: dtype of the activations.
       padding: `same` as in TensorFlow, `symmetric` as in PyTorch, or "" for the variant's own.
       bn_momentum: share of the old moving average that BatchNorm keeps at each step; None for the variant's own.
       bn_epsilon: added to BatchNorm's variance; None for the variant's own.
@@ -62,7 +62,7 @@ class EvaluationConfig:
       image_size: side of the images in pixels; 0 for that of the last stage with the preset `custom`, and for the
         variant's own with the others.
       batch_size: images in a step, on all devices together; 0 for the training batch size.
-      weights: `averaged` or `raw`: the weights whose accuracy the run reports and chooses the best checkpoint by.
+      weights: the weights whose accuracy the run reports and chooses the best checkpoint by.
       fold_batch_norm: whether BatchNorm is folded into the kernels before the images are classified. The logits differ
         by rounding, and the evaluation is faster on some devices.
     """
@@ -107,8 +107,7 @@ class TrainConfig:
         machine away.
       stall_minutes: minutes without progress after which the processes of a run stop, if there are several, since one
         of them hangs; 0 for never.
-      platform: the platform that the run needs to start: `tpu`, `gpu`, `cpu`, or `accelerator` for any but a CPU; ""
-        for any.
+      platform: the platform that the run needs to start; `accelerator` for any but a CPU, "" for any.
       init_from: weights to start from: a file or folder, `gs://…`, `hf://OWNER/REPOSITORY`, or the name of published
         weights, such as `efficientnetv2-s.in21k_ft_in1k`; "" for fresh weights. If the number of classes differs, the
         classifier is fresh.

@@ -137,8 +137,8 @@ def train(
             alive.beat("compile", start.step)
             stop.check()
 
+        state = _state(experiment, mesh, start, initial_variables)  # first: weights that cannot be read end the run
         programs = stack.enter_context(compiling(experiment, mesh, start.step, progress))
-        state = _state(experiment, mesh, start, initial_variables)
         bad_steps, step = BadSteps(config.optimizer.max_bad_steps), start.step
         run = Loop(experiment, mesh, claim, programs, saver, stop, alive, report, trace, state, step, step, bad_steps)
         if teacher:

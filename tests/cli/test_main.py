@@ -29,11 +29,13 @@ TRAIN = ("train", "--config", "configs/smoke.py", "--workdir", "unused")
     ("overrides", "code", "message"),
     [
         (["--config.batch_sice=3"], 2, "batch_sice"),
-        (["--config.batch_size=three"], 2, "batch_size=three"),
-        (["--config.model.variant=b9"], 1, "unknown variant 'b9'; known variants: efficientnetv2-s"),
+        (["--config.batch_size=three"], 2, "batch_size must be int, got 'three'"),
+        (["--config.loss.kind=hinge"], 2, "loss.kind must be 'softmax', 'sigmoid' or 'multi_hot', got 'hinge'"),
+        (["--config.model.variant=b9"], 1, "unknown variant 'b9' (known variants: efficientnetv2-s"),
         (["--config.data.dataset=mnist"], 1, "unknown data set 'mnist'"),
         (["--config.platform=tpu"], 1, "platform 'tpu'"),
-        (["--confik.x=1"], 2, "unknown arguments: --confik.x=1"),
+        (["--confik.x=1"], 2, "unknown arguments: --confik.x=1; did you mean --config?"),
+        (["--acept-changes=seed"], 2, "unknown arguments: --acept-changes=seed; did you mean --accept-changes?"),
         (["--config.init_from=<weights>"], 1, "--config.init_from="),
         (["--config.init_from=x", "--config.init_framework=mxnet"], 1, "'mxnet'"),
     ],
@@ -222,7 +224,30 @@ def test_python_m_runs_the_command():
     assert all(command in done.stdout for command in COMMANDS)
     wrong = subprocess.run([sys.executable, "-m", "effnetv2_jax", "fly"], capture_output=True, text=True, cwd=ROOT)
     assert wrong.returncode == 2
-    assert "invalid choice: 'fly'" in wrong.stderr
+    assert "unknown command 'fly' (commands: train, " in wrong.stderr
+
+
+def test_no_command_shows_the_help_and_a_mistyped_one_its_neighbour(capsys):
+    assert main([]) == 2
+    shown = capsys.readouterr().err
+    assert all(command in shown for command in COMMANDS)
+    with pytest.raises(SystemExit) as exit_:
+        main(["trian", "--config", "digits"])
+    assert exit_.value.code == 2
+    assert "unknown command 'trian'; did you mean train?" in capsys.readouterr().err
+
+
+def test_help_after_a_config_lists_its_fields(capsys):
+    with pytest.raises(SystemExit) as exit_:
+        main(["train", "--config", "smoke", "--help"])
+    assert exit_.value.code == 0
+    text = capsys.readouterr().out
+    assert "--accept-changes" in text
+    assert "--config.batch_size=32\n    int; images in a step" in text
+    with pytest.raises(SystemExit) as exit_:
+        main(["train", "--config", "smok", "--help"])
+    assert exit_.value.code == 2
+    assert "did you mean smoke?" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("argv", [["info", "efficientnetv2-s"], ["config", "configs/smoke.py"]])
@@ -249,8 +274,21 @@ def test_a_broken_connection_is_no_reader_that_ended(monkeypatch):
 
 
 def test_a_mistake_in_a_config_is_reported_before_tensorflow_is_imported():
-    program = "import sys; from effnetv2_jax.cli.main import main; main(); print('tensorflow' in sys.modules)"
-    command = [sys.executable, "-c", program, *TRAIN, "--config.batch_sice=3"]
-    process = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert "unknown field 'batch_sice'" in process.stderr
+    mistakes = {
+        "--config.batch_sice=3": "unknown field 'batch_sice'",
+        "--config.batch_size=0": "batch_size must be at least 1, got 0",
+        "--config.data.layers=99": "data.layers 99 is outside 0..16",
+        "--config.data.dataset=digit": "unknown data set 'digit'; did you mean digits?",
+        "--config.progressive.image_size=(8,)": "image_size",
+        "--config.platform=tpu": "the config requires the platform 'tpu'",
+    }
+    program = (
+        "import sys; from effnetv2_jax.cli.main import main\n"
+        f"for mistake in {list(mistakes)!r}: main([*{TRAIN!r}, mistake])\n"
+        "print('tensorflow' in sys.modules)"
+    )
+    process = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    lines = process.stderr.splitlines()
+    assert len(lines) == len(mistakes)
+    assert all(message in line for message, line in zip(mistakes.values(), lines, strict=True)), lines
     assert process.stdout == "False\n"

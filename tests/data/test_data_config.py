@@ -28,7 +28,7 @@ def training(config: DataConfig, **changes) -> TrainBatches:
         ("eval_crop", "left", "data.eval_crop must be '', 'centre' or 'whole', got 'left'"),
         ("augmentation", "trivial", "data.augmentation must be 'randaugment', .* got 'trivial'"),
         ("operations", "mine", "data.operations must be 'official' or 'corrected', got 'mine'"),
-        ("min_crop_area", 1.5, "min_crop_area 1.5 is outside"),
+        ("min_crop_area", 1.5, "data.min_crop_area 1.5 is outside"),
         ("max_broken", -0.1, "max_broken -0.1"),
         ("layers", -1, "layers -1"),
         ("threads", -1, "threads -1"),

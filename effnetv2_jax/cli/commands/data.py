@@ -41,10 +41,10 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _check(arguments: argparse.Namespace) -> int:
     """Prints the sizes, classes, broken images and duplicates of a data set. Returns 1 if something is wrong."""
+    config = load_config(arguments).data
     from effnetv2_jax.data.check import check_dataset
     from effnetv2_jax.data.dataset import dataset_info
 
-    config = load_config(arguments).data
     dataset_info(config)  # refuses a bad config or folder before the images are decoded
     console = make_console()
     with rich.progress.Progress(console=console, transient=True) as progress:
@@ -119,12 +119,13 @@ def _list(console: rich.console.Console, title: str, rows: Mapping[str, str]) ->
 
 def _preview(arguments: argparse.Namespace) -> int:
     """Draws a grid of training images for each stage, and each operation of RandAugment at each stage's magnitude."""
+    config = load_config(arguments)
     import jax
 
     from effnetv2_jax.train.experiment import make_experiment
     from effnetv2_jax.train.report.preview import draw_operations, draw_stage
 
-    experiment = make_experiment(load_config(arguments), jax.device_count())
+    experiment = make_experiment(config, jax.device_count())
     arguments.out.mkdir(parents=True, exist_ok=True)
     data = experiment.config.data
     for stage in experiment.stages:

@@ -9,6 +9,7 @@ from effnetv2_jax.cli.config_file import add_config_argument, load_config
 from effnetv2_jax.cli.initial_weights import initial_variables
 from effnetv2_jax.cli.process_options import add_process_arguments, join_processes
 from effnetv2_jax.cli.teacher import load_teacher
+from effnetv2_jax.train.early_check import check_early
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,7 +31,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Trains, and prints the results and the paths of the files."""
-    config = load_config(arguments)  # before TensorFlow is imported, which takes seconds
+    config = load_config(arguments)
+    variables = initial_variables(config)
+    join_processes(arguments)
+    check_early(config)  # before TensorFlow is imported, which takes seconds
     from effnetv2_jax.train.run.bucket import require_bucket
     from effnetv2_jax.train.run.preemption import EXIT_CODE, Stopped
     from effnetv2_jax.train.run.processes import is_first
@@ -38,12 +42,11 @@ def run(arguments: argparse.Namespace) -> int:
 
     for path in (arguments.workdir, config.compilation_cache):
         require_bucket(path)
-    join_processes(arguments)
     try:
         summary = train(
             config,
             arguments.workdir,
-            initial_variables(config),
+            variables,
             arguments.profile,
             teacher=load_teacher(config),
             accepted_changes=list(filter(None, arguments.accept_changes.split(","))),

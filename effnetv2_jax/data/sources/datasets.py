@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Literal
 
+from effnetv2_jax.similar_names import did_you_mean
+
 FOLDER = "folder"
 
 
@@ -127,7 +129,7 @@ def dataset_spec(name: str) -> DatasetSpec:
       ValueError: if there is no such data set; the message lists the allowed names.
     """
     if name not in DATASETS:
-        raise ValueError(f"unknown data set {name!r}; allowed: {', '.join(DATASETS)}")
+        raise ValueError(f"unknown data set {name!r}{did_you_mean(name, DATASETS)} (allowed: {', '.join(DATASETS)})")
     return DATASETS[name]
 
 

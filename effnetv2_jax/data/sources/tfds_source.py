@@ -1,6 +1,8 @@
 """Data sets of TensorFlow Datasets (TFDS), including the built-in digits."""
 
+import contextlib
 import functools
+from collections.abc import Iterator
 
 import tensorflow_datasets as tfds
 
@@ -70,7 +72,8 @@ def prepared_builder(name: str, data_dir: str) -> tfds.core.DatasetBuilder:
     """
     builder = _builder(name, data_dir)
     try:
-        builder.download_and_prepare()
+        with _quiet() if name == "digits" and not builder.is_prepared() else contextlib.nullcontext():
+            builder.download_and_prepare()
     except AssertionError as error:  # TFDS asks for a manual download in this way
         raise FileNotFoundError(f"{name}: not found in {builder.data_dir}. {error}") from error
     except OSError:
@@ -78,6 +81,17 @@ def prepared_builder(name: str, data_dir: str) -> tfds.core.DatasetBuilder:
         if not builder.is_prepared():
             raise
     return builder
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Hides TFDS's progress bars and its lines about a download. The digits are not downloaded, and written at once."""
+    tfds.disable_progress_bar()
+    try:
+        with contextlib.redirect_stdout(None):
+            yield
+    finally:
+        tfds.enable_progress_bar()
 
 
 def _builder(name: str, data_dir: str) -> tfds.core.DatasetBuilder:

@@ -18,7 +18,7 @@ class LossConfig:
     """The loss.
 
     Attributes:
-      kind: `softmax`, `sigmoid`, or `multi_hot`, which is softmax against labels normalised to the sum 1.
+      kind: the loss; `multi_hot` is softmax against labels normalised to the sum 1.
       label_smoothing: share of each target that is spread over all classes, or replaced by 0.5 for `sigmoid`.
     """
 

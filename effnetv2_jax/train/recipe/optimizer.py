@@ -22,7 +22,7 @@ class OptimizerConfig:
     """How gradients become updates.
 
     Attributes:
-      name: `rmsprop`, `sgd` or `adamw`.
+      name: the optimiser; `rmsprop` is TensorFlow 1's.
       schedule: the learning rate at each step.
       momentum: momentum of the updates; β₁ of AdamW.
       decay: decay of RMSProp's mean square; the other optimisers ignore it.

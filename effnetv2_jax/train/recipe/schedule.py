@@ -15,7 +15,7 @@ class ScheduleConfig:
     """The learning rate over a run.
 
     Attributes:
-      kind: `exponential`, `cosine`, `linear` or `constant`.
+      kind: how the rate changes after the warm-up.
       base_rate: peak of the rate for a batch of `reference_batch` images; it grows in proportion to the batch size.
       reference_batch: batch size that `base_rate` is given for; 0 makes `base_rate` the peak for every batch size.
       warmup_epochs: epochs in which the rate rises linearly from 0 to the peak.

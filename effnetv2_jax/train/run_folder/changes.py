@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, NamedTuple
+
+from effnetv2_jax.similar_names import did_you_mean
 
 
 class Change(NamedTuple):
@@ -106,11 +107,11 @@ def check_accepted(
     """
     for name in accepted:
         if name not in known:
-            raise ValueError(f"--accept-changes: unknown field {name!r}{_nearest(name, known)}")
+            raise ValueError(f"--accept-changes: unknown field {name!r}{did_you_mean(name, sorted(known))}")
         if name not in rules.on_request | rules.free:
             raise ValueError(
                 f"--accept-changes: {name} cannot change within a run, because the saved state or the order of the "
-                f"images depends on it{_nearest(name, rules.on_request)}"
+                f"images depends on it{did_you_mean(name, sorted(rules.on_request))}"
             )
         if name not in changes and name not in earlier:
             needed = ", ".join(sorted(changes.keys() & rules.on_request)) or "none"
@@ -118,10 +119,3 @@ def check_accepted(
                 f"--accept-changes: {name} has not changed since the last start; fields whose changes it would accept: "
                 f"{needed}"
             )
-
-
-def _nearest(name: str, names: Collection[str]) -> str:
-    last = name.rpartition(".")[2]
-    near = [other for other in sorted(names) if other.rpartition(".")[2] == last and other != name]
-    near = near or difflib.get_close_matches(name, sorted(names), n=1)
-    return f"; did you mean {' or '.join(near)}?" if near else ""

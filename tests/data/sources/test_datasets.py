@@ -82,7 +82,7 @@ def test_two_parts_of_a_split_are_refused_if_they_share_examples(bounds):
 
 
 def test_unknown_names_are_refused_with_the_allowed_ones():
-    with pytest.raises(ValueError, match=r"'mnist'; allowed: digits, cifar10, .*folder"):
+    with pytest.raises(ValueError, match=r"'mnist' \(allowed: digits, cifar10, .*folder\)"):
         dataset_spec("mnist")
     with pytest.raises(ValueError, match=r"'tain'.* minival, trainval, train, validation"):
         resolve_splits(dataset_spec("imagenet2012"), "tain")

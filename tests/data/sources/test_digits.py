@@ -24,6 +24,13 @@ def stored(digits_dir: str) -> dict[str, list[dict[str, np.ndarray]]]:
     return {split: list(tfds.as_numpy(builder.as_dataset(split=split))) for split in ("train", "test")}
 
 
+def test_the_digits_are_written_without_a_word(tmp_path, capfd):
+    from effnetv2_jax.data.sources.tfds_source import prepared_builder
+
+    assert prepared_builder("digits", str(tmp_path)).is_prepared()
+    assert capfd.readouterr() == ("", "")
+
+
 def test_the_two_splits_contain_every_digit_of_scikit_learn_once(stored):
     def as_bytes(image):
         return np.rint(np.asarray(image, np.float64)).astype(np.uint8).tobytes()
