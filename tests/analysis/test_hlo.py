@@ -59,7 +59,7 @@ def test_cycles_are_summed_over_the_entry_with_loops_unrolled():
 def test_all_reduces_have_bytes_and_groups():
     assert read_cost(TEXT).all_reduces == (
         AllReduce(8 * 4 + 6 * 2, 8),
-        AllReduce(4 * 4, 4),
+        AllReduce(4 * 4, 4, waits=False),
         *3 * [AllReduce(8 * 4, 4)],
     )
 
