@@ -40,6 +40,7 @@ class EfficientNetV2(nn.Module):
     bn_group_size: int = 0
     remat: tuple[int, ...] = ()
     fast_cpu_gradients: bool = False
+    fast_tpu_gradients: bool = False
 
     @nn.compact
     def __call__(
@@ -74,7 +75,8 @@ class EfficientNetV2(nn.Module):
             apply = functools.partial(_apply, train=train)
             if spec.row in self.remat:
                 apply = nn.remat(apply)
-            x = ends[f"block_{i}"] = apply(Block(spec, conv, norm, rate, name=f"block_{i}"), x)
+            block = Block(spec, conv, norm, rate, self.fast_tpu_gradients, name=f"block_{i}")
+            x = ends[f"block_{i}"] = apply(block, x)
             if i + 1 == len(blocks) or blocks[i + 1].stride > 1:
                 reduction += 1
                 ends[f"reduction_{reduction}"] = x
@@ -120,6 +122,7 @@ def create_model(
     bn_group_size: int = 0,
     remat: Sequence[int] = (),
     fast_cpu_gradients: bool = False,
+    fast_tpu_gradients: bool = False,
 ) -> EfficientNetV2:
     """Creates the network of a variant. None means the variant's own value.
 
@@ -137,6 +140,9 @@ def create_model(
       fast_cpu_gradients: whether a CPU computes hand-written gradients of the convolutions, which are several times
         faster than JAX's own. They support `jax.grad` and `jax.vjp` only; without them, `jax.jvp`, `jax.hessian` and
         all other transformations work too.
+      fast_tpu_gradients: whether training computes the blocks in units with hand-written gradients, which need fewer
+        passes over large arrays. They are meant for a TPU; other devices compute the same, more slowly. They too support
+        `jax.grad` and `jax.vjp` only.
 
     Raises:
       ValueError: for an unknown variant, dtype, padding or row in `remat`, or a number out of its range.
@@ -176,4 +182,5 @@ def create_model(
         bn_group_size,
         tuple(remat),
         fast_cpu_gradients,
+        fast_tpu_gradients,
     )
