@@ -100,9 +100,7 @@ class BatchNorm(nn.Module):
         moving_var = self.variable("batch_stats", "var", jnp.ones, shape, jnp.float32)
         return scale, bias, moving_mean, moving_var
 
-    def _update(
-        self, moving_mean: nn.Variable[Array], moving_var: nn.Variable[Array], mean: Array, var: Array
-    ) -> None:
+    def _update(self, moving_mean: nn.Variable[Array], moving_var: nn.Variable[Array], mean: Array, var: Array) -> None:
         if not self.is_initializing():
             moving_mean.value = self._averaged(moving_mean.value, mean.mean(0))
             moving_var.value = self._averaged(moving_var.value, var.mean(0))

@@ -43,9 +43,7 @@ def apply_units(
     return norm(name="project_norm")(y, train=True)
 
 
-def _expand(
-    layer: LayerSpec, x: Array, *, conv: functools.partial[Conv], norm: functools.partial[BatchNorm]
-) -> Array:
+def _expand(layer: LayerSpec, x: Array, *, conv: functools.partial[Conv], norm: functools.partial[BatchNorm]) -> Array:
     kernel = conv(layer.features, 1, name="expand_conv").weights(layer.input_features)
 
     def expand(scale: Array, bias: Array, groups: int, epsilon: float) -> tuple[Array, ...]:
