@@ -140,9 +140,8 @@ def create_model(
       fast_cpu_gradients: whether a CPU computes hand-written gradients of the convolutions, which are several times
         faster than JAX's own. They support `jax.grad` and `jax.vjp` only; without them, `jax.jvp`, `jax.hessian` and
         all other transformations work too.
-      fast_tpu_gradients: whether training computes the blocks in units with hand-written gradients, which need fewer
-        passes over large arrays. They are meant for a TPU; other devices compute the same, more slowly. They too support
-        `jax.grad` and `jax.vjp` only.
+      fast_tpu_gradients: whether training computes MBConv with hand-written gradients, which need fewer passes over
+        large arrays on a TPU. Other devices compute the same, more slowly. They support `jax.grad` and `jax.vjp` only.
 
     Raises:
       ValueError: for an unknown variant, dtype, padding or row in `remat`, or a number out of its range.

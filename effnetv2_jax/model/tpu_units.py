@@ -8,8 +8,8 @@ BatchNorm and SiLU inside depthwise convolutions wherever their windows overlap.
   moments of its inputs, which have a quarter or a sixth of the channels. They are known before the convolution, which
   can therefore write normalised outputs. The same moments give BatchNorm's share of the gradients.
 - `project`: BatchNorm, SiLU, squeeze and excitation, and a 1×1 convolution. Its gradient computes the transposed
-  convolution twice. The first time, only the sums of each image leave it, and the gates are applied to these afterwards.
-  The second time, it writes the gradient of the unit's input.
+  convolution twice. The first time, only the sums of each image leave it, and the gates are applied to these
+  afterwards. The second time, it writes the gradient of the unit's input.
 
 The units support `jax.grad` and `jax.vjp` only. Statistics, factors, sums and gradients of kernels are float32. The
 returned statistics are constants for the gradients.
@@ -94,9 +94,9 @@ def _expand_forward(x: Array, kernel: Array, scale: Array, bias: Array, groups: 
     return (y, mean, var), (x, w, e, norm, moments)
 
 
-def _expand_backward(groups: int, epsilon: float, saved: Any, cotangents: Any) -> Any:
+def _expand_backward(groups: int, _: float, saved: Any, cotangents: Any) -> Any:
     x, w, e, norm, moments = saved
-    _, slope, centred = _activated(e, norm)
+    slope, centred = _activated(e, norm)[1:]
     g = _grouped(cotangents[0].astype(jnp.float32) * slope, groups)
     by_bias = g.sum((1, 2, 3))  # [G, O]
     by_scale = (g * _grouped(centred, groups)).sum((1, 2, 3)) * norm.rstd
@@ -159,7 +159,7 @@ def _project_forward(
     return (_conv(y.astype(x.dtype), w).astype(x.dtype), mean, var), (x, w, norm, excited)
 
 
-def _project_backward(groups: int, epsilon: float, saved: Any, cotangents: Any) -> Any:
+def _project_backward(groups: int, _: float, saved: Any, cotangents: Any) -> Any:
     x, w, norm, excited = saved
     g = cotangents[0]
     y, slope, centred = _activated(x, norm)
