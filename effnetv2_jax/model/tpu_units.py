@@ -165,7 +165,9 @@ def _project_backward(groups: int, _: float, saved: Any, cotangents: Any) -> Any
     y, slope, centred = _activated(x, norm)
     by_y = _conv(g, w.T)
     by_image = [(by_y * each).sum((1, 2)) for each in (slope, slope * centred)]  # [N, I]
-    gate = added = by_squeeze = None
+    gate: Any = None
+    added: Any = None
+    by_squeeze = None
     if excited is not None:
         squeeze, squeezed, gate, *slope_sums = excited
         by_gate = (by_y * y).sum((1, 2)).astype(x.dtype)

@@ -38,7 +38,7 @@ def _arrays(spec: BlockSpec) -> tuple[Any, Array, Array]:
     moved = [
         leaf + 0.2 * jax.random.normal(jax.random.fold_in(keys[3], i), leaf.shape) for i, leaf in enumerate(leaves)
     ]
-    return {**variables, "params": tree.unflatten(moved)}, x, g
+    return {**variables, "params": jax.tree.unflatten(tree, moved)}, x, g
 
 
 def _results(spec: BlockSpec, group_size: int, dtype: Any, fast: bool) -> dict[str, Any]:
