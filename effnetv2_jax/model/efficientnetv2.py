@@ -41,6 +41,7 @@ class EfficientNetV2(nn.Module):
     bn_group_size: int = 0
     remat: tuple[int, ...] = ()
     fast_cpu_gradients: bool = False
+    fast_tpu_gradients: bool = False
     fixed_norms: frozenset[str] = frozenset()
     has_folded_norms: bool = False
 
@@ -76,7 +77,9 @@ class EfficientNetV2(nn.Module):
             apply = functools.partial(_apply, train=train)
             if spec.row in self.remat:
                 apply = nn.remat(apply)
-            x = ends[f"block_{i}"] = apply(Block(spec, conv, norm, rate, name=f"block_{i}"), x)
+            in_units = self.fast_tpu_gradients and not self._has_fixed_norms(f"block_{i}/")
+            block = Block(spec, conv, norm, rate, in_units, name=f"block_{i}")
+            x = ends[f"block_{i}"] = apply(block, x)
             if i + 1 == len(blocks) or blocks[i + 1].stride > 1:
                 reduction += 1
                 ends[f"reduction_{reduction}"] = x
@@ -108,6 +111,9 @@ class EfficientNetV2(nn.Module):
             BatchNorm, self.bn_momentum, self.bn_epsilon, self.bn_group_size, self.fixed_norms
         )
 
+    def _has_fixed_norms(self, prefix: str) -> bool:
+        return any(path.startswith(prefix) for path in self.fixed_norms)
+
     def _check(self, images: Array, train: bool) -> None:
         if train and self.has_folded_norms:
             raise ValueError("a network whose BatchNorm is folded into its convolutions cannot be trained")
@@ -138,6 +144,7 @@ def create_model(
     bn_group_size: int = 0,
     remat: Sequence[int] = (),
     fast_cpu_gradients: bool = False,
+    fast_tpu_gradients: bool = False,
     fixed_norms: Collection[str] = (),
 ) -> EfficientNetV2:
     """Creates the network of a variant. None means the variant's own value.
@@ -156,6 +163,8 @@ def create_model(
       fast_cpu_gradients: whether a CPU computes hand-written gradients of the convolutions, which are several times
         faster than JAX's own. They support `jax.grad` and `jax.vjp` only; without them, `jax.jvp`, `jax.hessian` and
         all other transformations work too.
+      fast_tpu_gradients: whether training computes MBConv with hand-written gradients, which need fewer passes over
+        large arrays on a TPU. Other devices compute the same, more slowly. They support `jax.grad` and `jax.vjp` only.
       fixed_norms: paths of the BatchNorm layers, such as `block_0/expand_norm`, that use their moving averages in
         training too, and keep them, as where parameters are frozen.
 
@@ -197,5 +206,6 @@ def create_model(
         bn_group_size,
         tuple(remat),
         fast_cpu_gradients,
+        fast_tpu_gradients,
         frozenset(fixed_norms),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +14,7 @@ from effnetv2_jax.model.convolution import convolve
 from effnetv2_jax.model.initializers import CONV, DEPTHWISE
 from effnetv2_jax.model.lax_convolution import Padding
 from effnetv2_jax.model.specs import LayerSpec
+from effnetv2_jax.model.tpu_units import SqueezeWeights, excitation
 
 
 class Conv(nn.Module):
@@ -31,20 +33,26 @@ class Conv(nn.Module):
     use_bias: bool = False
 
     @nn.compact
-    def __call__(self, x: Array) -> Array:
-        inputs, initializer = (1, DEPTHWISE) if self.depthwise else (x.shape[-1], CONV)
+    def weights(self, features: int) -> tuple[Array, Array | None]:
+        """Returns the kernel `[k, k, I, features]` for inputs with a number of features, and the bias; float32."""
+        inputs, initializer = (1, DEPTHWISE) if self.depthwise else (features, CONV)
         shape = (self.kernel_size, self.kernel_size, inputs, self.features)
+        kernel = self.param("kernel", initializer, shape, jnp.float32)
+        zeros = nn.initializers.zeros
+        return kernel, self.param("bias", zeros, (self.features,), jnp.float32) if self.use_bias else None
+
+    def __call__(self, x: Array) -> Array:
+        kernel, bias = self.weights(x.shape[-1])
         y = convolve(
             x,
-            self.param("kernel", initializer, shape, jnp.float32).astype(x.dtype),
+            kernel.astype(x.dtype),
             stride=self.stride,
             padding=self.padding,
             depthwise=self.depthwise,
             fast_cpu_gradients=self.fast_cpu_gradients,
         )
-        if not self.use_bias:
+        if bias is None:
             return y
-        bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
         return (y.astype(jnp.float32) + bias[None, None, None, :]).astype(x.dtype)
 
 
@@ -66,21 +74,14 @@ class BatchNorm(nn.Module):
     group_size: int = 0
     fixed: frozenset[str] = frozenset()
 
-    @nn.compact
     def __call__(self, x: Array, *, train: bool) -> Array:
         train = train and "/".join(self.path) not in self.fixed
-        shape = (x.shape[-1],)
-        scale = self.param("scale", nn.initializers.ones, shape, jnp.float32)
-        bias = self.param("bias", nn.initializers.zeros, shape, jnp.float32)
-        moving_mean = self.variable("batch_stats", "mean", jnp.zeros, shape, jnp.float32)
-        moving_var = self.variable("batch_stats", "var", jnp.ones, shape, jnp.float32)
+        scale, bias, moving_mean, moving_var = self._variables(x.shape[-1])
         groups = _group_count(x.shape[0], self.group_size) if train else 1
         grouped = x.reshape(groups, -1, *x.shape[1:])  # [G, N/G, H, W, C]
         if train:
             mean, var = _moments(grouped)  # [G, C]
-            if not self.is_initializing():
-                moving_mean.value = self._averaged(moving_mean.value, mean.mean(0))
-                moving_var.value = self._averaged(moving_var.value, var.mean(0))
+            self._update(moving_mean, moving_var, mean, var)
         else:
             mean, var = moving_mean.value[None], moving_var.value[None]
         factor = scale[None] * jax.lax.rsqrt(var + self.epsilon)
@@ -88,8 +89,39 @@ class BatchNorm(nn.Module):
         factor, offset = factor[:, None, None, None, :], offset[:, None, None, None, :]
         return (grouped.astype(jnp.float32) * factor + offset).astype(x.dtype).reshape(x.shape)
 
+    def inside(self, unit: Unit, images: int, features: int) -> Array:
+        """Returns the result of a unit that normalises in training, and updates the moving averages.
+
+        Args:
+          unit: (scale, bias, number of groups, epsilon) → the result, and the mean and variance of each group `[G, C]`.
+          images: number of images.
+          features: number of channels that are normalised.
+        """
+        scale, bias, moving_mean, moving_var = self._variables(features)
+        y, mean, var = unit(scale, bias, _group_count(images, self.group_size), self.epsilon)
+        self._update(moving_mean, moving_var, mean, var)
+        return y
+
+    @nn.compact
+    def _variables(self, features: int) -> tuple[Array, Array, nn.Variable[Array], nn.Variable[Array]]:
+        shape = (features,)
+        scale = self.param("scale", nn.initializers.ones, shape, jnp.float32)
+        bias = self.param("bias", nn.initializers.zeros, shape, jnp.float32)
+        moving_mean = self.variable("batch_stats", "mean", jnp.zeros, shape, jnp.float32)
+        moving_var = self.variable("batch_stats", "var", jnp.ones, shape, jnp.float32)
+        return scale, bias, moving_mean, moving_var
+
+    def _update(self, moving_mean: nn.Variable[Array], moving_var: nn.Variable[Array], mean: Array, var: Array) -> None:
+        if not self.is_initializing():
+            moving_mean.value = self._averaged(moving_mean.value, mean.mean(0))
+            moving_var.value = self._averaged(moving_var.value, var.mean(0))
+
     def _averaged(self, old: Array, new: Array) -> Array:
         return self.momentum * old + (1.0 - self.momentum) * new
+
+
+Unit = Callable[[Array, Array, int, float], tuple[Array, ...]]
+"""(scale, bias, number of groups, epsilon) → the result, the mean and the variance, as in `tpu_units`."""
 
 
 def _group_count(images: int, group_size: int) -> int:
@@ -113,24 +145,26 @@ class SqueezeExcite(nn.Module):
 
     features: int
 
-    @nn.compact
     def __call__(self, x: Array) -> Array:
         squeezed = x.mean((1, 2), dtype=jnp.float32).astype(x.dtype)
-        gate = nn.silu(Pointwise(self.features, name="reduce")(squeezed))
-        gate = nn.sigmoid(Pointwise(x.shape[-1], name="expand")(gate))
-        return x * gate[:, None, None, :]
+        return x * excitation(squeezed, self.weights(x.shape[-1]))[:, None, None, :]
+
+    @nn.compact
+    def weights(self, features: int) -> SqueezeWeights:
+        """Returns the kernels and the biases for inputs with a number of features."""
+        reduce = Pointwise(self.features, name="reduce")(features)
+        return SqueezeWeights(*reduce, *Pointwise(features, name="expand")(self.features))
 
 
 class Pointwise(nn.Module):
-    """A 1×1 convolution with bias on a feature map of one pixel: `[N, I]` → `[N, features]`."""
+    """The float32 weights of a 1×1 convolution with bias: I → kernel `[1, 1, I, features]` and bias `[features]`."""
 
     features: int
 
     @nn.compact
-    def __call__(self, x: Array) -> Array:
-        kernel = self.param("kernel", CONV, (1, 1, x.shape[-1], self.features), jnp.float32)
-        bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
-        return x @ kernel[0, 0].astype(x.dtype) + bias[None].astype(x.dtype)
+    def __call__(self, inputs: int) -> tuple[Array, Array]:
+        kernel = self.param("kernel", CONV, (1, 1, inputs, self.features), jnp.float32)
+        return kernel, self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
 
 
 def apply_layer(
