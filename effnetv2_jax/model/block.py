@@ -16,8 +16,8 @@ class Block(nn.Module):
     """MBConv or Fused-MBConv, as `spec` describes: `[N, H, W, C]` → `[N, H', W', features]`.
 
     `drop_path_rate` is the probability that an image skips the block in training. With `fast_tpu_gradients`, MBConv
-    is computed in the units of `tpu_units` in training. Fused-MBConv is not: units would save cycles in one of its rows and
-    cost cycles in another.
+    is computed in the units of `tpu_units` in training. Fused-MBConv is not: units would save cycles in one of its rows
+    and cost cycles in another.
     """
 
     spec: BlockSpec
