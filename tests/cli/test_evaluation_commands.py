@@ -164,7 +164,7 @@ def test_labels_may_come_from_a_file(capsys):
         (("compare", *BOTH, *DATA, "--sizes", "24,32"), 2, "--sizes must be a single size"),
         (("compare", *BOTH, *DATA, "--picture", "x.jpg"), 2, "--picture: x.jpg must be a .png file"),
         (("compare", *BOTH), 2, "--data or --config must name the data"),
-        (("bench",), 2, "--config is required, or --pretrained"),
+        (("bench",), 2, "give one of --config, to time a training, --exports, to time exported programs"),
         (("bench", "--config", "smoke", *DATA), 2, "--data goes with --pretrained"),
         (("bench", "--pretrained", "a.safetensors", "--input"), 2, "--pretrained goes without --input"),
         (("bench", "--pretrained", "a.safetensors", "--csv", "x"), 2, "--csv: x must be a .csv file"),
