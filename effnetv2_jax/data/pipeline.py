@@ -120,9 +120,7 @@ def eval_batches(
       FileNotFoundError: if the data does not exist.
     """
     source = open_source(config, evaluation=True, host_index=host_index, host_count=host_count)
-    return batches_of_source(
-        source, config, image_size=image_size, batch_size=batch_size, multi_hot=source.multi_hot
-    )
+    return batches_of_source(source, config, image_size=image_size, batch_size=batch_size, multi_hot=source.multi_hot)
 
 
 def batches_of_source(

@@ -50,9 +50,13 @@ class Manifest:
 
     def path(self, folder: str, split: str, shard: int) -> str:
         """Returns the path of a shard. The names are those of TFDS."""
-        return posixpath.join(
-            folder, f"converted-{split}.{self.format}-{shard:05}-of-{len(self.examples[split]):05}"
-        )
+        return posixpath.join(folder, f"converted-{split}.{self.format}-{shard:05}-of-{len(self.examples[split]):05}")
+
+    def with_length(self, split: str, shard: int, length: int) -> "Manifest":
+        """Returns the manifest in which a shard is written and has a length in bytes."""
+        lengths = list(self.lengths[split])
+        lengths[shard] = length
+        return dataclasses.replace(self, lengths={**self.lengths, split: tuple(lengths)})
 
     def to_json(self) -> str:
         """Returns the text of the manifest's file."""
@@ -78,7 +82,9 @@ def read_manifest(folder: str) -> Manifest:
         }
         names = tuple(map(str, manifest.class_names))
         counts, lengths = splits["examples"], splits["lengths"]
-        if {split: len(each) for split, each in counts.items()} != {split: len(each) for split, each in lengths.items()}:
+        if {split: len(each) for split, each in counts.items()} != {
+            split: len(each) for split, each in lengths.items()
+        }:
             raise ValueError("its numbers of shards disagree")
         if manifest.format not in RECORD_FORMATS:
             raise ValueError(f"its format is {manifest.format!r}; allowed: {', '.join(RECORD_FORMATS)}")
