@@ -16,7 +16,7 @@ from effnetv2_jax.data.cpu_tensorflow import tf
 from effnetv2_jax.data.dataset import open_source
 from effnetv2_jax.data.image_header import ruled_out, why_not_decoded
 from effnetv2_jax.data.shard_writer import new_shard, remove_temporary_shards
-from effnetv2_jax.data.sources.converted import MANIFEST_NAME, Manifest, length_or_none, read_manifest
+from effnetv2_jax.data.sources.converted import MANIFEST_NAME, SPLITS, Manifest, length_or_none, read_manifest
 from effnetv2_jax.data.sources.record_format import RECORD_FORMATS, record_of
 from effnetv2_jax.data.sources.source import Source, share
 from effnetv2_jax.data.sources.storage import file_length
@@ -25,7 +25,6 @@ from effnetv2_jax.data.stream import stream_options
 from effnetv2_jax.paths import in_bucket
 from effnetv2_jax.whole_file import as_os_error, write_whole
 
-_SPLITS = ("train", "validation")
 _SAMPLED = 1024  # images whose sizes tell how many fit into a shard
 _ORDER = 0  # the seed that draws the order of the training images
 
@@ -90,7 +89,7 @@ def convert_dataset(
     if in_bucket(folder) and not RECORD_FORMATS[form].reads_buckets:
         raise ValueError(f"{form} files cannot be read from a bucket such as {folder!r}; use tfrecord")
     threads = thread_count(config)
-    sources = dict(zip(_SPLITS, (open_source(config, evaluation=side) for side in (False, True)), strict=True))
+    sources = dict(zip(SPLITS, (open_source(config, evaluation=side) for side in (False, True)), strict=True))
     manifest = _begun(folder, _planned(sources, form, size or ShardSize(), threads))
     missing = {split: _missing(manifest, folder, split) for split in sources}
     total, written = sum(manifest.split_sizes.values()), 0

@@ -18,6 +18,7 @@ from effnetv2_jax.data.sources.source import Source, digest_of, share
 from effnetv2_jax.data.sources.storage import file_length
 
 MANIFEST_NAME = "effnetv2_data.json"
+SPLITS = ("train", "validation")
 
 _FILES_AT_ONCE = 16  # as in TFDS
 _CONNECTIONS = 32
@@ -82,6 +83,8 @@ def read_manifest(folder: str) -> Manifest:
         }
         names = tuple(map(str, manifest.class_names))
         counts, lengths = splits["examples"], splits["lengths"]
+        if set(counts) != set(SPLITS) or min(map(min, counts.values())) < 1 or min(map(min, lengths.values())) < 0:
+            raise ValueError(f"it must have the numbers of {' and '.join(SPLITS)}, which are not negative")
         if {split: len(each) for split, each in counts.items()} != {
             split: len(each) for split, each in lengths.items()
         }:
