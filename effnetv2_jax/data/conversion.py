@@ -103,11 +103,14 @@ def convert_dataset(
         for shard in map(int, np.flatnonzero(missing[split])):
             path = manifest.path(folder, split, shard)
             with new_shard(path, form) as write:
+                end = done + counts[shard]
                 for example in itertools.islice(examples, counts[shard]):
                     write(record_of(*example))
                     broken |= _fault(example)
                     done += 1
                     progress(done, total)
+                if done < end:
+                    raise ValueError(f"{config.dataset}: {split} ended {end - done:,} examples before its number said")
             manifest = manifest.with_length(split, shard, file_length(path))
             _store(manifest, folder)
             written += 1
@@ -122,8 +125,8 @@ def _planned(sources: Mapping[str, Source], form: str, size: ShardSize, threads:
         raise ValueError(
             f"{size.shards} shards are not possible; allowed: 1..{train.num_examples:,}, one for each image"
         )
-    if not size.shards and not size.megabytes > 0:
-        raise ValueError(f"shards of {size.megabytes:g} MB are not possible; the size must be above 0")
+    if not size.shards and not 0 < size.megabytes < float("inf"):
+        raise ValueError(f"shards of {size.megabytes:g} MB are not possible; the size must be above 0 and finite")
     shards = size.shards
     if not shards:
         in_each = max(1, int(size.megabytes * 1e6 / _mean_bytes(train, threads)))

@@ -1,5 +1,6 @@
 """Data sets written as shards of even size: the same examples as before, whatever happens in between."""
 
+import dataclasses
 import itertools
 import json
 from pathlib import Path
@@ -156,6 +157,17 @@ def test_a_conversion_that_was_stopped_goes_on_to_the_same_files(tars, tmp_path,
     assert contents(out) == contents(tmp_path / "straight")
 
 
+def test_a_source_that_ends_early_leaves_no_short_shard(digits, tmp_path, monkeypatch):
+    def shortened(*arguments, **options):
+        source = open_source(*arguments, **options)
+        return dataclasses.replace(source, read=lambda seed: source.read(seed).take(20))
+
+    monkeypatch.setattr("effnetv2_jax.data.conversion.open_source", shortened)
+    with pytest.raises(ValueError, match=r"digits: train ended 1,417 examples before its number said"):
+        convert_dataset(digits, str(tmp_path), size=ShardSize(shards=1))
+    assert not contents(tmp_path)
+
+
 def test_a_shard_for_a_bucket_is_copied_there_whole(tars, tmp_path, monkeypatch):
     convert_dataset(tars, str(tmp_path / "disk"), size=ShardSize(shards=2))
     monkeypatch.setattr("effnetv2_jax.data.shard_writer.in_bucket", lambda _: True)
@@ -185,6 +197,7 @@ def test_what_differs_from_the_folder_is_refused_and_named(digits, pets, make_fo
         (("gs://bucket/x", "array_record"), "cannot be read from a bucket"),
         (("x", "tfrecord", ShardSize(shards=1438)), "1438 shards are not possible"),
         (("x", "tfrecord", ShardSize(megabytes=0)), "must be above 0"),
+        (("x", "tfrecord", ShardSize(megabytes=float("inf"))), "must be above 0 and finite"),
     ],
 )
 def test_wrong_arguments_are_refused_before_anything_is_written(digits, arguments, message, tmp_path, monkeypatch):
@@ -256,8 +269,8 @@ def test_the_command_says_what_the_folder_holds(digits_dir, tmp_path, capsys):
     words = ["data", "convert", "--config", "digits", f"--config.data.data_dir={digits_dir}", "--shards", "4"]
     assert main([*words, "--out", str(tmp_path / "out")]) == 0
     printed = " ".join(capsys.readouterr().out.split())
-    assert "holds 1,437 examples in 4 shards of train and 360 examples in 2 shards of validation" in printed
-    assert "6 of 6 shards were written now" in printed
+    assert "holds 1,437 examples of train (shards: 4) and 360 examples of validation (shards: 2)" in printed
+    assert "shards written now: 6 of 6." in printed
     assert json.loads((tmp_path / "out/effnetv2_data.json").read_text())["format"] == "tfrecord"
     for wrong, message in ((words, "convert needs --out FOLDER"), ([*words[:-1], "0", "--out", "x"], "at least 1")):
         assert main(wrong) == 2

@@ -167,12 +167,12 @@ def _convert(arguments: argparse.Namespace) -> int:
     _list(console, "images that cannot be decoded, copied as they are", done.broken)
     manifest = done.manifest
     parts = (
-        f"{manifest.split_sizes[split]:,} examples in {len(counts):,} shards of {split}"
+        f"{manifest.split_sizes[split]:,} examples of {split} (shards: {len(counts):,})"
         for split, counts in manifest.examples.items()
     )
     total = sum(map(len, manifest.examples.values()))
     console.print(
-        f"{arguments.out} holds {' and '.join(parts)}; {done.written:,} of {total:,} shards were written now.\n"
+        f"{arguments.out} holds {' and '.join(parts)}; shards written now: {done.written:,} of {total:,}.\n"
         f"To use it: --config.data.dataset=converted --config.data.data_dir={arguments.out}",
         markup=False,
     )
