@@ -116,6 +116,7 @@ def test_files_have_specific_names_and_docstrings():
         ("torch", {"convert.formats.pth_file"}),
         ("huggingface_hub", {"pretrained.hub", "data.sources.storage"}),
         ("h5py", {"convert.formats.h5_file"}),
+        ("array_record", {"data.sources.record_format"}),
     ],
 )
 def test_a_library_is_imported_only_where_it_belongs(library, allowed):

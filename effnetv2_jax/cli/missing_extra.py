@@ -10,6 +10,7 @@ EXTRAS = {
     "importlib_resources": "train",
     "psutil": "train",
     "pyarrow": "train",
+    "array_record": "train",
     "tensorboardX": "train",
     "torch": "torch",
     "h5py": "keras",

@@ -28,6 +28,12 @@ def open_source(config: DataConfig, *, evaluation: bool, host_index: int = 0, ho
         spec = dataclasses.replace(spec, split_sizes=split_sizes(spec.kind, config.data_dir))
         splits = resolve_splits(spec, config.train_split, config.eval_split)
         return open_shards(spec, splits[evaluation], config.data_dir, host_index, host_count)
+    if spec.kind == "converted":
+        from effnetv2_jax.data.sources.converted import open_converted, whole_manifest
+
+        spec = dataclasses.replace(spec, split_sizes=whole_manifest(config.data_dir).split_sizes)
+        splits = resolve_splits(spec, config.train_split, config.eval_split)
+        return open_converted(spec, splits[evaluation], config.data_dir, host_index, host_count)
     splits = resolve_splits(spec, config.train_split, config.eval_split)
     if spec.kind == "folder":
         from effnetv2_jax.data.sources.folder import list_folder, open_folder
@@ -65,7 +71,7 @@ def dataset_info(config: DataConfig, *, for_training: bool = False) -> DatasetIn
         eval_examples=evaluation.num_examples,
         class_names=train.class_names,
         origin=_both(train.origin, evaluation.origin),
-        multi_hot=dataset_spec(config.dataset).multi_hot,
+        multi_hot=train.multi_hot,
         sizes=_both(train.sizes(), evaluation.sizes()) if for_training else "",
     )
 

@@ -10,7 +10,6 @@ from effnetv2_jax.data.cpu_tensorflow import tf
 from effnetv2_jax.data.dataset import open_source
 from effnetv2_jax.data.host_memory import PREFETCHED_BATCHES, buffer_of_part
 from effnetv2_jax.data.host_rows import host_rows
-from effnetv2_jax.data.sources.datasets import dataset_spec
 from effnetv2_jax.data.sources.source import Source
 from effnetv2_jax.data.stream import batched, endless_entries, interleaved_rows
 from effnetv2_jax.data.transform import evaluation_transform, training_transform
@@ -87,7 +86,7 @@ def train_batches(
             batch_size=batch_size,
             threads=threads,
             classes=len(sources[0].class_names),
-            multi_hot=dataset_spec(config.dataset).multi_hot,
+            multi_hot=sources[0].multi_hot,
             guarded=guarded,
         ).prefetch(PREFETCHED_BATCHES)
 
@@ -121,8 +120,7 @@ def eval_batches(
       FileNotFoundError: if the data does not exist.
     """
     source = open_source(config, evaluation=True, host_index=host_index, host_count=host_count)
-    multi_hot = dataset_spec(config.dataset).multi_hot
-    return batches_of_source(source, config, image_size=image_size, batch_size=batch_size, multi_hot=multi_hot)
+    return batches_of_source(source, config, image_size=image_size, batch_size=batch_size, multi_hot=source.multi_hot)
 
 
 def batches_of_source(

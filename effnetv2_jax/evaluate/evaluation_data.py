@@ -56,8 +56,9 @@ def configured_data(config: DataConfig, name: str = "") -> EvaluationData:
         return open_source(config, evaluation=True, host_index=host_index, host_count=host_count)
 
     whole = opened(0, 1)
-    multi_hot = DATASETS[config.dataset].multi_hot
-    return EvaluationData(name or config.dataset, whole.class_names, whole.num_examples, opened, config, multi_hot)
+    return EvaluationData(
+        name or config.dataset, whole.class_names, whole.num_examples, opened, config, whole.multi_hot
+    )
 
 
 def named_data(text: str, data_dir: str = "", labels: str = "") -> EvaluationData:

@@ -15,11 +15,11 @@ def fresh_listings() -> None:
 
 def forget_listings() -> None:
     from effnetv2_jax.data import header_check
-    from effnetv2_jax.data.sources import folder, record_index, shard_index, shards, tfrecords
+    from effnetv2_jax.data.sources import converted, folder, record_index, shard_index, shards, tfrecords
 
     listings = (
         *(folder.list_folder, record_index.indexed_files, tfrecords._files_of_splits, header_check._looks),
-        *(shards.shards_of_splits, shard_index.indexed_shards),
+        *(shards.shards_of_splits, shard_index.indexed_shards, converted.whole_manifest),
     )
     for listing in listings:
         listing.cache_clear()

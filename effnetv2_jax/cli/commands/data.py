@@ -1,4 +1,4 @@
-"""`effnetv2 data check` and `effnetv2 data preview`."""
+"""`effnetv2 data check`, `effnetv2 data preview` and `effnetv2 data convert`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import rich.console
 import rich.progress
 import rich.table
 
-from effnetv2_jax.cli.config_file import add_config_argument, load_config
+from effnetv2_jax.cli.config_file import UsageError, add_config_argument, load_config
 from effnetv2_jax.train.report.console import make_console
 
 if TYPE_CHECKING:
@@ -25,18 +25,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the command's arguments."""
     parser.add_argument(
         "action",
-        choices=("check", "preview"),
-        help="check: decode every image once and report what is wrong; preview: draw each stage's training images",
+        choices=("check", "preview", "convert"),
+        help="check: decode every image once and report what is wrong; preview: draw each stage's training images; "
+        "convert: write the data set as shards of even size, for data.dataset=converted; a conversion that was stopped "
+        "goes on with the same command",
     )
     add_config_argument(parser)
     parser.add_argument(
-        "--out", type=Path, default=Path("preview"), help="folder for the pictures of preview (default: preview)"
+        "--out", default="", help="folder for the pictures of preview (default: preview), or for the shards of convert"
     )
+    parser.add_argument("--format", default="tfrecord", help="tfrecord (default) or array_record, for convert")
+    size = parser.add_mutually_exclusive_group()
+    size.add_argument("--shard-mb", type=float, default=200.0, help="size of a shard in 10^6 bytes (default: 200)")
+    size.add_argument("--shards", type=int, help="number of training shards, in place of their size")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Checks the data set of the config, or draws its training images."""
-    return {"check": _check, "preview": _preview}[arguments.action](arguments)
+    """Checks the data set of the config, draws its training images, or writes it as shards."""
+    return {"check": _check, "preview": _preview, "convert": _convert}[arguments.action](arguments)
 
 
 def _check(arguments: argparse.Namespace) -> int:
@@ -126,12 +132,48 @@ def _preview(arguments: argparse.Namespace) -> int:
     from effnetv2_jax.train.report.preview import draw_operations, draw_stage
 
     experiment = make_experiment(config, jax.device_count())
-    arguments.out.mkdir(parents=True, exist_ok=True)
+    folder = Path(arguments.out or "preview")
+    folder.mkdir(parents=True, exist_ok=True)
     data = experiment.config.data
     for stage in experiment.stages:
-        print(draw_stage(experiment.description(), data, stage, arguments.out))
+        print(draw_stage(experiment.description(), data, stage, folder))
     if data.augmentation == "randaugment":
-        print(draw_operations(data, experiment.stages, arguments.out))
+        print(draw_operations(data, experiment.stages, folder))
     else:
         print(f"no picture of RandAugment's operations: data.augmentation is {data.augmentation!r}")
+    return 0
+
+
+def _convert(arguments: argparse.Namespace) -> int:
+    """Writes a data set as shards."""
+    if not arguments.out:
+        raise UsageError("convert needs --out FOLDER")
+    if arguments.shards is not None and arguments.shards < 1:
+        raise UsageError(f"--shards {arguments.shards} must be at least 1")
+    config = load_config(arguments).data
+    from effnetv2_jax.data.conversion import ShardSize, convert_dataset
+
+    console = make_console()
+    size = ShardSize(arguments.shard_mb, arguments.shards or 0)
+    with rich.progress.Progress(console=console, transient=True) as progress:
+        task = progress.add_task(f"writing {config.dataset}", total=None)
+        done = convert_dataset(
+            config,
+            arguments.out,
+            arguments.format,
+            size,
+            lambda count, total: progress.update(task, completed=count, total=total),
+        )
+    _list(console, "images that cannot be decoded, copied as they are", done.broken)
+    manifest = done.manifest
+    parts = (
+        f"{manifest.split_sizes[split]:,} examples of {split} (shards: {len(counts):,})"
+        for split, counts in manifest.examples.items()
+    )
+    total = sum(map(len, manifest.examples.values()))
+    console.print(
+        f"{arguments.out} holds {' and '.join(parts)}; shards written now: {done.written:,} of {total:,}.\n"
+        f"To use it: --config.data.dataset=converted --config.data.data_dir={arguments.out}",
+        markup=False,
+    )
     return 0

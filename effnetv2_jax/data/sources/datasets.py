@@ -12,6 +12,7 @@ from typing import Literal
 from effnetv2_jax.similar_names import did_you_mean
 
 FOLDER = "folder"
+CONVERTED = "converted"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +31,8 @@ class DatasetSpec:
     Attributes:
       name: the key in `DATASETS`.
       kind: "tfds" for a data set of TensorFlow Datasets, "tfrecords" for record files as the official EfficientNetV2
-        code reads them, "parquet" and "webdataset" for shards in these formats, "folder" for a folder of images.
+        code reads them, "parquet" and "webdataset" for shards in these formats, "converted" for what
+        `effnetv2 data convert` writes, "folder" for a folder of images.
       train: the default training split, in TFDS's notation.
       evaluation: the default evaluation split, which shares no example with `train`.
       num_classes: number of classes; 0 where it depends on the data.
@@ -43,7 +45,7 @@ class DatasetSpec:
     """
 
     name: str
-    kind: Literal["tfds", "tfrecords", "parquet", "webdataset", "folder"]
+    kind: Literal["tfds", "tfrecords", "parquet", "webdataset", "converted", "folder"]
     train: str
     evaluation: str
     num_classes: int = 0
@@ -116,6 +118,7 @@ _ROWS = (
     ),
     DatasetSpec("parquet", "parquet", "train", "validation"),
     DatasetSpec("webdataset", "webdataset", "train", "validation"),
+    DatasetSpec(CONVERTED, "converted", "train", "validation"),
     DatasetSpec(FOLDER, "folder", "train", "val"),
 )
 

@@ -25,6 +25,7 @@ class Source:
       load: an entry's `image` → encoded bytes; called after shuffling, in parallel.
       sizes: returns a digest of the sizes of the stored files, or "" if they would take too long to find. It reads no
         contents.
+      multi_hot: whether images have several classes.
     """
 
     num_examples: int
@@ -35,6 +36,7 @@ class Source:
     read: Callable[[tf.Tensor | None], tf.data.Dataset]
     load: Callable[[tf.Tensor], tf.Tensor] = lambda image: image
     sizes: Callable[[], str] = lambda: ""
+    multi_hot: bool = False
 
 
 def digest_of(lines: Iterable[str]) -> str:

@@ -48,6 +48,7 @@ def open_tfds(spec: DatasetSpec, split: str, data_dir: str, host_index: int, hos
         # Not their lengths in bytes: another machine may have encoded the same pixels differently.
         sizes=lambda: digest_of(f"{name} {split.shard_lengths}" for name, split in sorted(builder.info.splits.items())),
         read=lambda seed: in_stored_order if seed is None else read(mine, seed),
+        multi_hot=spec.multi_hot,
     )
 
 

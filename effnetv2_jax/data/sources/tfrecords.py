@@ -47,6 +47,7 @@ def open_tfrecords(spec: DatasetSpec, split: str, data_dir: str, host_index: int
         entry_bytes=sum(file.length for file in everything) / sum(file.records for file in everything),
         read=lambda seed: _read(seed, spec, mine),
         sizes=lambda: digest_of(f"{posixpath.basename(file.path)} {file.records} {file.length}" for file in everything),
+        multi_hot=spec.multi_hot,
     )
 
 
