@@ -34,6 +34,8 @@ class ModelConfig:
       bn_momentum: share of the old moving average that BatchNorm keeps at each step; None for the variant's own.
       bn_epsilon: added to BatchNorm's variance; None for the variant's own.
       bn_group_size: images that BatchNorm normalises together in training; 0 for the whole batch or microbatch.
+      fast_tpu_gradients: whether training computes MBConv with hand-written gradients, which take fewer passes over large
+        arrays on a TPU. Results change by rounding.
       remat: rows of blocks whose activations are computed again in the backward pass, which takes less memory and more
         time.
     """
@@ -46,6 +48,7 @@ class ModelConfig:
     bn_momentum: float | None = None
     bn_epsilon: float | None = None
     bn_group_size: int = 0
+    fast_tpu_gradients: bool = False
     remat: tuple[int, ...] = ()
 
     def spec(self) -> ModelSpec:
@@ -171,6 +174,7 @@ FIELDS_ON_REQUEST = frozenset(
     | {f"data.{name}" for name in ("min_crop_area", "flip", "scaled_decoding")}
     # Activations and BatchNorm's batches: a state holds neither.
     | {"model.dtype", "model.bn_momentum", "model.bn_group_size", "accumulation_steps", "tuning"}
+    | {"model.fast_tpu_gradients"}
 )
 """Fields that may change from a step on if the user names them.
 

@@ -287,6 +287,7 @@ def make_model(config: TrainConfig, num_classes: int) -> EfficientNetV2:
         bn_group_size=config.model.bn_group_size,
         remat=config.model.remat,
         fast_cpu_gradients=True,
+        fast_tpu_gradients=config.model.fast_tpu_gradients,
     )
 
 

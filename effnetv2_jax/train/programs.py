@@ -18,13 +18,10 @@ from effnetv2_jax.train.tuned_programs import EVALUATION
 def train_program(experiment: Experiment, stage: Stage, mesh: Mesh, microbatches: int = 1) -> Program:
     """Returns the program of a stage's training step: (state, batch) → (state, metrics), with the state donated.
 
-    For a TPU, the step computes MBConv with hand-written gradients. With a teacher, its variables are a third argument.
+    With a teacher, its variables are a third argument.
     """
     settings = experiment.settings(stage.name)
-    model = experiment.model.clone(
-        remat=settings.remat or experiment.model.remat,
-        fast_tpu_gradients=mesh.devices.flat[0].platform == "tpu",
-    )
+    model = experiment.model.clone(remat=settings.remat) if settings.remat else experiment.model
     recipe = dataclasses.replace(experiment.recipe, model=model, accumulation_steps=microbatches)
     whole, divided = sharding.replicated(mesh), sharding.batch_sharded(mesh)
     batch = experiment.abstract_batch(experiment.config.batch_size, stage.image_size)

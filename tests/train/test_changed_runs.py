@@ -37,7 +37,9 @@ OTHER_VALUES = {
     "optimizer.schedule.warmup_epochs": "0.0", "optimizer.schedule.warmup_steps": "0",
     "progressive.cutmix_alpha": "(0.1,0.1)", "progressive.drop_path_rate": "(0.1,0.1)",
     "progressive.dropout_rate": "(0.1,0.1)", "progressive.magnitude": "(1.0,1.0)",
-    "progressive.mixup_alpha": "(0.1,0.1)", "tuning": "<file>",
+    "progressive.mixup_alpha": "(0.1,0.1)", "tuning": "<file>", "optimizer.layer_decay": "0.8",
+    "optimizer.head_rate": "3.0", "distillation.weight": "0.3", "distillation.temperature": "3.0",
+    "model.fast_tpu_gradients": "True",
 }  # fmt: skip
 
 
