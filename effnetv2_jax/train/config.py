@@ -34,8 +34,8 @@ class ModelConfig:
       bn_momentum: share of the old moving average that BatchNorm keeps at each step; None for the variant's own.
       bn_epsilon: added to BatchNorm's variance; None for the variant's own.
       bn_group_size: images that BatchNorm normalises together in training; 0 for the whole batch or microbatch.
-      fast_tpu_gradients: whether training computes MBConv with hand-written gradients, which take fewer passes over large
-        arrays on a TPU. Results change by rounding.
+      fast_tpu_gradients: whether training computes MBConv with hand-written gradients, which take fewer passes over
+        large arrays on a TPU. Results change by rounding.
       remat: rows of blocks whose activations are computed again in the backward pass, which takes less memory and more
         time.
     """
