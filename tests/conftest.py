@@ -11,8 +11,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # depends on the processor, which may change a pixel by one grey level. TensorFlow's own kernel always uses our order.
 os.environ["TF_ENABLE_ONEDNN_OPTS"] = "0"
 # XLA ends a process in which a device waits for another one for 40 seconds, as may happen on a busy machine.
-PATIENT = ("--xla_cpu_collective_call_terminate_timeout_seconds=400", "--xla_cpu_collective_timeout_seconds=400")
-os.environ["XLA_FLAGS"] = " ".join([*os.environ.get("XLA_FLAGS", "").split(), *PATIENT])
+os.environ["XLA_FLAGS"] = (
+    os.environ.get("XLA_FLAGS", "")
+    + " --xla_cpu_collective_call_terminate_timeout_seconds=400 --xla_cpu_collective_timeout_seconds=400"
+)
 
 import jax
 import pytest

@@ -15,7 +15,6 @@ from etils import epath
 from effnetv2_jax.cli.missing_extra import missing_extra
 from effnetv2_jax.train.report.tracker import TRACKER, Tracker, require_tracker
 
-
 ROOT = Path(__file__).parent.parent.parent.parent
 
 
