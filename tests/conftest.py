@@ -1,6 +1,7 @@
 """Settings for every test: two CPU devices, no implicit broadcasting of ranks, and a compilation cache."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -31,3 +32,12 @@ jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 def golden() -> Path:
     """The folder of reference values, computed with code that this project did not write."""
     return Path(__file__).parent / "golden"
+
+
+@pytest.fixture(autouse=True)
+def same_environment() -> Iterator[None]:
+    """Restores the environment variables after each test: a command sets some for its process, here for all tests."""
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
