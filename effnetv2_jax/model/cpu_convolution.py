@@ -51,48 +51,28 @@ def _dense_gradients(x: Array, kernel: Array, g: Array, geometry: Geometry) -> t
 
 
 def _dense_kernel_gradient(x: Array, g: Array, geometry: Geometry) -> Array:
-    """Returns the kernel's gradient, as a sum of one matrix product for each row of pixels.
+    """Returns the kernel's gradient, as a sum of one matrix product for each row of pixels in `g` `[N, H', W', O]`.
 
-    A product's factors are shifted copies of a few rows, which are concatenated and stay in the CPU's cache. Those of
-    the whole batch would be k² copies of `x` in memory.
+    Each product multiplies the row by the k² shifted windows of `x` that produced it, which are concatenated. The
+    windows of one row stay in the CPU's cache; those of the whole batch would be k² copies of `x` in memory.
     """
     size, stride, ((above, _), beside), _ = geometry
-    height, width = g.shape[1:3]
-    inputs, outputs = x.shape[-1], g.shape[-1]
+    height, width = x.shape[1], g.shape[2]
 
-    def windows(line: Array) -> list[Array]:
-        """Returns for each tap of a row the pixels of `line` `[N, W, I]` that it sees: `[N, W', I]`."""
-        line = jnp.pad(line, ((0, 0), beside, (0, 0)))
-        return [line[:, start : start + (width - 1) * stride + 1 : stride] for start in range(size)]
+    def add_row(row: Array, total: Array) -> Array:
+        windows = []
+        for tap in range(size):
+            image_row = row * stride + tap - above
+            line = lax.dynamic_index_in_dim(x, jnp.clip(image_row, 0, height - 1), 1, keepdims=False)  # [N, W, I]
+            line = jnp.where((image_row >= 0) & (image_row < height), line, 0)
+            line = jnp.pad(line, ((0, 0), beside, (0, 0)))
+            windows += [line[:, start : start + (width - 1) * stride + 1 : stride] for start in range(size)]
+        seen = _pixels(jnp.concatenate(windows, -1))  # [N·W', k²·I]
+        return total + _pixels(lax.dynamic_index_in_dim(g, row, 1, keepdims=False)).T @ seen
 
-    def add_row_of_x(row: Array, total: Array) -> Array:
-        """Multiplies the k windows of a row of `x` by the k rows of `g` to which it contributes."""
-        seen = _pixels(jnp.concatenate(windows(_row(x, row)), -1))
-        rows = [_row_or_zeros(g, row + above - tap) for tap in range(size)]
-        return total + seen.T @ _pixels(jnp.concatenate(rows, -1))
-
-    def add_row_of_g(row: Array, total: Array) -> Array:
-        """Multiplies a row of `g` by the k² windows of `x` that it was computed from."""
-        rows = [_row_or_zeros(x, row * stride + tap - above) for tap in range(size)]
-        seen = _pixels(jnp.concatenate([window for line in rows for window in windows(line)], -1))
-        return total + _pixels(_row(g, row)).T @ seen
-
-    if stride == 1:
-        total = lax.fori_loop(0, x.shape[1], add_row_of_x, jnp.zeros((size * inputs, size * outputs), x.dtype))
-        return total.reshape(size, inputs, size, outputs).transpose(2, 0, 1, 3)
-    total = lax.fori_loop(0, height, add_row_of_g, jnp.zeros((outputs, size * size * inputs), x.dtype))
-    return total.reshape(outputs, size, size, inputs).transpose(1, 2, 3, 0)
-
-
-def _row(x: Array, index: Array) -> Array:
-    """`[N, H, W, C]` → `[N, W, C]`."""
-    return lax.dynamic_index_in_dim(x, index, 1, keepdims=False)
-
-
-def _row_or_zeros(x: Array, index: Array) -> Array:
-    """`[N, H, W, C]` → `[N, W, C]`, which is zero for an index outside the image."""
-    height = x.shape[1]
-    return jnp.where((index >= 0) & (index < height), _row(x, jnp.clip(index, 0, height - 1)), 0)
+    total = jnp.zeros((g.shape[-1], size * size * x.shape[-1]), x.dtype)
+    total = lax.fori_loop(0, g.shape[1], add_row, total)
+    return total.reshape(-1, size, size, x.shape[-1]).transpose(1, 2, 3, 0)
 
 
 def _shifted_sum(x: Array, kernel: Array, geometry: Geometry) -> Array:
@@ -133,19 +113,14 @@ def _spread(g: Array, size: tuple[int, ...], geometry: Geometry) -> Array:
 
 
 def _correlation(x: Array, y: Array, geometry: Geometry) -> Array:
-    """Returns `[k, k, 1, C]`: for each tap, the sum of `y` `[N, H, W, C]` times the window of `x` at that tap.
-
-    It takes one row of `y` after another, so that a row is still in the CPU's cache for the last of the k² taps.
-    """
+    """Returns `[k, k, 1, C]`: for each tap, the sum of `y` `[N, H, W, C]` times the window of `x` at that tap."""
     size, stride = geometry.kernel_size, geometry.stride
-    height, span = y.shape[1], (y.shape[2] - 1) * stride + 1
+    n, height, width, channels = y.shape
+    window = (n, (height - 1) * stride + 1, (width - 1) * stride + 1, channels)
 
-    def add_row(row: Array, totals: list[Array]) -> list[Array]:
-        factor = _row(y, row)
-        lines = [_row(x, row * stride + tap) for tap in range(size)]
-        seen = (line[:, start : start + span : stride] for line in lines for start in range(size))
-        return [total + window * factor for total, window in zip(totals, seen, strict=True)]
+    def at_tap(tap: Array, sums: Array) -> Array:
+        seen = lax.dynamic_slice(x, (0, tap // size, tap % size, 0), window)[:, ::stride, ::stride]
+        return sums.at[tap].set((seen * y).sum((0, 1, 2)))
 
-    totals = [jnp.zeros_like(y[:, 0]) for _ in range(size * size)]  # [N, W, C] each
-    totals = lax.fori_loop(0, height, add_row, totals)
-    return jnp.stack([total.sum((0, 1)) for total in totals]).reshape(size, size, 1, -1)
+    sums = lax.fori_loop(0, size * size, at_tap, jnp.zeros((size * size, channels), x.dtype))
+    return sums.reshape(size, size, 1, channels)
