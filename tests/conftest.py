@@ -11,6 +11,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # The official Sharpness truncates the float sum of a convolution to uint8. oneDNN adds the terms in an order that
 # depends on the processor, which may change a pixel by one grey level. TensorFlow's own kernel always uses our order.
 os.environ["TF_ENABLE_ONEDNN_OPTS"] = "0"
+# Each device that waits for another one in a sum holds a thread of XLA's pool, which has one for each core by default.
+# On two cores, programs of two devices can so wait for each other for ever.
+os.environ.setdefault("PJRT_NPROC", "8")
+os.environ.setdefault("NPROC", "8")
 # XLA ends a process in which a device waits for another one for 40 seconds, as may happen on a busy machine.
 os.environ["XLA_FLAGS"] = (
     os.environ.get("XLA_FLAGS", "")
