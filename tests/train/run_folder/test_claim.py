@@ -28,6 +28,7 @@ IDENTITY = RunIdentity(
     rules=RULES,
     data_origin="folder: 3 images",
     data_sizes="abc",
+    teacher="",
     card={"variant": "b0"},
     stage_ends=(6, 12),
 )
