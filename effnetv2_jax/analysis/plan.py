@@ -19,9 +19,10 @@ from effnetv2_jax.data.config import DataConfig
 from effnetv2_jax.data.dataset import dataset_info, recorded_info
 from effnetv2_jax.model.summary import count_multiply_adds
 from effnetv2_jax.train.config import EvaluationConfig, ModelConfig, TrainConfig
+from effnetv2_jax.train.derivation import make_experiment
 from effnetv2_jax.train.devices.memory import DeviceMemoryError, smallest_fitting
 from effnetv2_jax.train.devices.program import Program
-from effnetv2_jax.train.experiment import Experiment, make_experiment, require_teacher
+from effnetv2_jax.train.experiment import Experiment, require_teacher
 from effnetv2_jax.train.programs import eval_program, train_program
 from effnetv2_jax.train.recipe.distillation import Teacher
 from effnetv2_jax.train.recipe.progressive import ProgressiveConfig

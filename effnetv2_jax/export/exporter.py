@@ -104,6 +104,10 @@ def _check(
         raise ValueError(f"the format {known.name} always normalises its images; only stablehlo can leave it out")
     if (dtype == "int8") != bool(calibration):
         raise ValueError("int8 and calibration images go together, because their activations give its ranges")
+    for path in calibration:
+        if not path.is_file():
+            why = "is a folder without images" if path.is_dir() else "does not exist"
+            raise FileNotFoundError(f"calibration images: {path} {why}")
     if not 0 <= least_agreement <= 1:
         raise ValueError(f"least_agreement must be 0 to 1, got {least_agreement}")
 

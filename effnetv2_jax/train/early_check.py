@@ -8,8 +8,8 @@ from effnetv2_jax.data.config import DataConfig, DatasetInfo
 from effnetv2_jax.data.config import check_config as check_data_config
 from effnetv2_jax.data.dataset import recorded_info
 from effnetv2_jax.train.config import TrainConfig
+from effnetv2_jax.train.derivation import make_experiment
 from effnetv2_jax.train.devices.platform import require_platform
-from effnetv2_jax.train.experiment import make_experiment
 
 _EXAMPLES = 1 << 40  # of a data set whose size is not known before it is opened: enough for any batch
 

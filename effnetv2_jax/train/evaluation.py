@@ -19,9 +19,9 @@ from effnetv2_jax.paths import absolute
 from effnetv2_jax.train.checkpoint.checkpoints import CHECKPOINTS, Checkpoints
 from effnetv2_jax.train.checkpoint.orbax_folder import DamagedCheckpointError
 from effnetv2_jax.train.config import TrainConfig, unflatten
+from effnetv2_jax.train.derivation import evaluation_sizes, make_model
 from effnetv2_jax.train.devices import sharding
 from effnetv2_jax.train.devices.compiler import enable_cache
-from effnetv2_jax.train.experiment import evaluation_sizes, make_model
 from effnetv2_jax.train.recipe.eval_step import EvalStep, Results, make_eval_step
 from effnetv2_jax.train.recipe.losses import make_loss
 from effnetv2_jax.train.recipe.step import Batch

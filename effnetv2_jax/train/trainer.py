@@ -17,12 +17,13 @@ from effnetv2_jax.train.checkpoint.checkpoints import CHECKPOINTS, Checkpoints
 from effnetv2_jax.train.checkpoint.saver import Saver
 from effnetv2_jax.train.compilation import compiling
 from effnetv2_jax.train.config import TrainConfig
+from effnetv2_jax.train.derivation import make_experiment, with_parts
 from effnetv2_jax.train.devices import sharding
 from effnetv2_jax.train.devices.chips import device_name
 from effnetv2_jax.train.devices.compiler import enable_cache
 from effnetv2_jax.train.devices.platform import require_platform
 from effnetv2_jax.train.devices.profile import Trace, check_within, parse_steps
-from effnetv2_jax.train.experiment import Experiment, make_experiment, require_teacher, with_parts
+from effnetv2_jax.train.experiment import Experiment, require_teacher
 from effnetv2_jax.train.loop import Loop
 from effnetv2_jax.train.recipe.distillation import Teacher
 from effnetv2_jax.train.recipe.state import TrainState

@@ -7,7 +7,7 @@ from effnetv2_jax.analysis.program_cost import program_cost
 from effnetv2_jax.analysis.topology import make_mesh, parse_topology
 from effnetv2_jax.model.variables import variable_shapes
 from effnetv2_jax.train.config import ModelConfig, TrainConfig
-from effnetv2_jax.train.experiment import make_experiment
+from effnetv2_jax.train.derivation import make_experiment
 from effnetv2_jax.train.programs import train_program
 from effnetv2_jax.train.recipe.progressive import ProgressiveConfig
 

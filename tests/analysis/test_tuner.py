@@ -12,8 +12,8 @@ from effnetv2_jax.analysis.program_cost import ProgramCost
 from effnetv2_jax.analysis.topology import parse_topology
 from effnetv2_jax.data.config import DataConfig
 from effnetv2_jax.train.config import EvaluationConfig, ModelConfig, TrainConfig
+from effnetv2_jax.train.derivation import make_experiment
 from effnetv2_jax.train.devices.memory import DeviceMemoryError, UnknownOptionError
-from effnetv2_jax.train.experiment import make_experiment
 from effnetv2_jax.train.recipe.progressive import ProgressiveConfig
 
 OPTIONS = tuple(

@@ -175,6 +175,12 @@ def test_wrong_arguments_are_refused(tmp_path, fields, message):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(("name", "why"), [("none.jpg", "does not exist"), ("", "is a folder without images")])
+def test_a_calibration_image_that_is_not_there_is_named(tmp_path, name, why):
+    with pytest.raises(FileNotFoundError, match=f"calibration images: .*{name} {why}"):
+        export_model(weights(), tmp_path / "n.tflite", to="tflite", dtype="int8", calibration=[tmp_path / name])
+
+
 def test_weights_without_a_classifier_are_refused(tmp_path):
     with pytest.raises(ValueError, match="no classifier"):
         export_model(weights(classes=0), tmp_path / "n.onnx", to="onnx")

@@ -10,7 +10,7 @@ from etils import epath
 from effnetv2_jax.cli.config_file import load_config
 from effnetv2_jax.train import loop
 from effnetv2_jax.train.checkpoint.checkpoints import CHECKPOINTS, Checkpoints
-from effnetv2_jax.train.experiment import make_experiment
+from effnetv2_jax.train.derivation import make_experiment
 from effnetv2_jax.train.report.metrics import read_metrics
 from effnetv2_jax.train.tuned_programs import tuned_fields
 from effnetv2_jax.train.tuning import Settings, Tuning, write_tuning

@@ -15,7 +15,7 @@ from train.smoke import ROOT, smoke_config, write_tuning_of_smoke
 from effnetv2_jax.cli.main import main
 from effnetv2_jax.data.pipeline import train_batches
 from effnetv2_jax.train.config import ABOVE_ZERO_FIELDS, FIELDS_ON_REQUEST, FREE_FIELDS, TrainConfig, flatten
-from effnetv2_jax.train.experiment import make_experiment
+from effnetv2_jax.train.derivation import make_experiment
 from effnetv2_jax.train.report.metrics import read_metrics
 from effnetv2_jax.train.run_folder.owner import owned
 from effnetv2_jax.train.trainer import train

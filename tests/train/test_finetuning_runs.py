@@ -10,7 +10,7 @@ from effnetv2_jax.cli.teacher import load_teacher
 from effnetv2_jax.model.variables import init_variables
 from effnetv2_jax.train import trainer
 from effnetv2_jax.train.checkpoint.checkpoints import CHECKPOINTS, Checkpoints
-from effnetv2_jax.train.experiment import make_experiment
+from effnetv2_jax.train.derivation import make_experiment
 from effnetv2_jax.train.run.preemption import Stopped
 
 HEAD_STEPS, STEPS = 3, 8

@@ -7,8 +7,8 @@ from train.smoke import smoke_config
 from effnetv2_jax.data import host_memory
 from effnetv2_jax.data.pipeline import eval_batches, train_batches
 from effnetv2_jax.train.checkpoint.storage import state_bytes
+from effnetv2_jax.train.derivation import make_experiment
 from effnetv2_jax.train.devices import sharding
-from effnetv2_jax.train.experiment import make_experiment
 from effnetv2_jax.train.run_memory import check_run_memory
 from effnetv2_jax.train.trainer import train
 

@@ -9,8 +9,8 @@ from effnetv2_jax.data.config import DataConfig
 from effnetv2_jax.data.dataset import recorded_info
 from effnetv2_jax.train import tuned_programs
 from effnetv2_jax.train.config import EvaluationConfig, ModelConfig, TrainConfig
+from effnetv2_jax.train.derivation import make_experiment
 from effnetv2_jax.train.devices.chips import CHIPS
-from effnetv2_jax.train.experiment import make_experiment
 from effnetv2_jax.train.recipe.progressive import ProgressiveConfig
 from effnetv2_jax.train.run_folder.starts import differences, start_record
 from effnetv2_jax.train.tuned_programs import tuned_fields

@@ -128,7 +128,7 @@ def _preview(arguments: argparse.Namespace) -> int:
     config = load_config(arguments)
     import jax
 
-    from effnetv2_jax.train.experiment import make_experiment
+    from effnetv2_jax.train.derivation import make_experiment
     from effnetv2_jax.train.report.preview import draw_operations, draw_stage
 
     experiment = make_experiment(config, jax.device_count())

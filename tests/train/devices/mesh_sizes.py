@@ -15,8 +15,8 @@ import numpy as np
 from effnetv2_jax.cli.config_file import load_config
 from effnetv2_jax.model.layers import BatchNorm
 from effnetv2_jax.model.variables import init_variables
+from effnetv2_jax.train.derivation import make_experiment
 from effnetv2_jax.train.devices.sharding import batch_sharded, global_batch, make_mesh, replicate, replicated
-from effnetv2_jax.train.experiment import make_experiment
 from effnetv2_jax.train.recipe.step import make_train_step
 
 jax.config.update("jax_num_cpu_devices", 8)
