@@ -28,8 +28,12 @@ DEVICES = 2
 
 jax.config.update("jax_num_cpu_devices", DEVICES)
 jax.config.update("jax_numpy_rank_promotion", "raise")
-jax.config.update("jax_compilation_cache_dir", str(Path(__file__).parent.parent / ".jax_cache"))
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+COMPILATION_CACHE = {
+    "jax_compilation_cache_dir": str(Path(__file__).parent.parent / ".jax_cache"),
+    "jax_persistent_cache_min_compile_time_secs": 0.5,
+}
+for name, value in COMPILATION_CACHE.items():
+    jax.config.update(name, value)
 
 
 @pytest.fixture(scope="session")
@@ -40,8 +44,10 @@ def golden() -> Path:
 
 @pytest.fixture(autouse=True)
 def same_environment() -> Iterator[None]:
-    """Restores the environment variables after each test: a command sets some for its process, here for all tests."""
+    """Restores what a command sets for its process, here for all tests: environment variables and JAX's cache."""
     before = dict(os.environ)
     yield
     os.environ.clear()
     os.environ.update(before)
+    for name, value in COMPILATION_CACHE.items():
+        jax.config.update(name, value)
