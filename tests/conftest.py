@@ -15,10 +15,15 @@ os.environ["TF_ENABLE_ONEDNN_OPTS"] = "0"
 # On two cores, programs of two devices can so wait for each other for ever.
 os.environ.setdefault("PJRT_NPROC", "8")
 os.environ.setdefault("NPROC", "8")
-# XLA ends a process in which a device waits for another one for 40 seconds, as may happen on a busy machine.
-os.environ["XLA_FLAGS"] = (
-    os.environ.get("XLA_FLAGS", "")
-    + " --xla_cpu_collective_call_terminate_timeout_seconds=400 --xla_cpu_collective_timeout_seconds=400"
+os.environ["XLA_FLAGS"] = " ".join(
+    [
+        # XLA ends a process in which a device waits for another one for 40 seconds, as may happen on a busy machine.
+        "--xla_cpu_collective_call_terminate_timeout_seconds=400",
+        "--xla_cpu_collective_timeout_seconds=400",
+        # Tests compile hundreds of small programs and run each for a moment. XLA's own passes do not change with this.
+        "--xla_backend_optimization_level=0",
+        os.environ.get("XLA_FLAGS", ""),  # the last one of a name counts
+    ]
 )
 
 import jax

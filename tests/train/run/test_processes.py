@@ -114,10 +114,16 @@ def test_two_processes_resume_the_run_of_one_and_evaluate_each_image_once(alone,
     assert "2 × cpu (cpu, 2 processes)" in ended[0][1]
     assert json.loads((workdir / "summary.json").read_text())["evaluated_images"] == 360
     assert_same_run(workdir, alone[0])
+
+
+@pytest.mark.slow
+def test_a_finished_run_that_two_processes_start_again_has_each_row_once(alone, tmp_path):
+    workdir = tmp_path / "run"
+    shutil.copytree(alone[0], workdir)
     with Children("train", *SMOKE, f"--workdir={workdir}") as children:
         ended = children.ended()
     assert [code for code, *_ in ended] == [0, 0], ended
-    assert_same_run(workdir, alone[0])  # a finished run that is started again has each row once
+    assert_same_run(workdir, alone[0])
 
 
 @pytest.fixture(scope="module")

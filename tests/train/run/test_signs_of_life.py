@@ -86,7 +86,12 @@ def told(errors):
     [
         ("lost", signal.SIGKILL, "process 1 has given no sign of life for 12 s: it was killed or stopped, or"),
         pytest.param("lost", signal.SIGSTOP, "process 1 has given no sign of life for 12 s", marks=pytest.mark.slow),
-        ("failing", None, "process 1 has ended with an error, which it printed; all processes stop"),
+        pytest.param(
+            "failing",
+            None,
+            "process 1 has ended with an error, which it printed; all processes stop",
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_the_first_process_ends_and_names_the_one_that_is_lost(tmp_path, phase, number, named):
