@@ -52,7 +52,11 @@ def same_environment() -> Iterator[None]:
     """Restores what a command sets for its process, here for all tests: environment variables and JAX's cache."""
     before = dict(os.environ)
     yield
-    os.environ.clear()
-    os.environ.update(before)
+    # Only what has changed is written: threads of libraries read the environment, and may crash during a write.
+    for name in os.environ.keys() - before.keys():
+        del os.environ[name]
+    for name, value in before.items():
+        if os.environ.get(name) != value:
+            os.environ[name] = value
     for name, value in COMPILATION_CACHE.items():
         jax.config.update(name, value)

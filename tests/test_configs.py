@@ -16,7 +16,7 @@ from effnetv2_jax.data.config import DataConfig, DatasetInfo
 from effnetv2_jax.data.sources.datasets import DATASETS, resolve_splits
 from effnetv2_jax.model.efficientnetv2 import create_model
 from effnetv2_jax.model.variables import init_variables
-from effnetv2_jax.train import experiment
+from effnetv2_jax.train import derivation
 from effnetv2_jax.train.config import EvaluationConfig, ModelConfig, TrainConfig, flatten
 from effnetv2_jax.train.recipe.distillation import DistillationConfig
 from effnetv2_jax.train.recipe.progressive import ProgressiveConfig
@@ -67,15 +67,15 @@ def recorded_sizes(monkeypatch):
         first = row.train.split("+")[0].split("[")[0]
         return DatasetInfo(classes, sizes[first], min(sizes.values()), ("",) * classes, "", row.multi_hot)
 
-    monkeypatch.setattr(experiment, "dataset_info", from_row)
+    monkeypatch.setattr(derivation, "dataset_info", from_row)
 
 
 @pytest.mark.usefixtures("recorded_sizes")
 @pytest.mark.parametrize(("file", "argument"), CASES, ids=str)
 def test_every_config_makes_a_valid_run(monkeypatch, file, argument):
-    monkeypatch.setattr(experiment, "variable_shapes", lambda _: {"params": {"stem_conv": {"kernel": 0}}})
+    monkeypatch.setattr(derivation, "variable_shapes", lambda _: {"params": {"stem_conv": {"kernel": 0}}})
     config, _ = load(file, argument)
-    made = experiment.make_experiment(config, devices=8)
+    made = derivation.make_experiment(config, devices=8)
     assert made.total_steps > 0
     assert made.stages[-1].end_step == made.total_steps
     assert made.stages[-1].image_size <= made.eval_size * 1.5
@@ -85,7 +85,7 @@ def test_every_config_makes_a_valid_run(monkeypatch, file, argument):
 @pytest.mark.usefixtures("recorded_sizes")
 def test_the_official_imagenet_config_has_the_published_values():
     config, _ = load("imagenet1k.py", "efficientnetv2-s")
-    made = experiment.make_experiment(dataclasses.replace(config), devices=8)
+    made = derivation.make_experiment(dataclasses.replace(config), devices=8)
     assert [stage.image_size for stage in made.stages] == [171, 214, 257, 300]
     assert made.config.optimizer.schedule.base_rate * 4096 / 256 == pytest.approx(0.256)
     assert (config.optimizer.name, config.optimizer.momentum, config.optimizer.decay) == ("rmsprop", 0.9, 0.9)
@@ -99,12 +99,12 @@ def test_the_official_imagenet_config_has_the_published_values():
 @pytest.mark.usefixtures("recorded_sizes")
 def test_the_configs_of_21k_and_fine_tuning_follow_the_official_code():
     config, _ = load("imagenet21k.py", "efficientnetv2-l")
-    made = experiment.make_experiment(config, devices=8)
+    made = derivation.make_experiment(config, devices=8)
     assert [(stage.image_size, stage.dropout_rate, stage.drop_path_rate) for stage in made.stages] == [(224, 0.0, 0.0)]
     assert made.dataset_info.num_classes == 21_843
     assert made.dataset_info.multi_hot
     config, _ = load("finetune.py", "efficientnetv2-s,imagenet2012")
-    made = experiment.make_experiment(config, devices=8)
+    made = derivation.make_experiment(config, devices=8)
     assert made.total_steps == max(10_000, 15 * made.dataset_info.train_examples // 512)
     assert float(made.recipe.learning_rate(0)) == pytest.approx(0.001)
     assert made.stages[0].drop_path_rate == 0.2

@@ -193,8 +193,8 @@ def test_without_a_network_the_file_of_another_server_to_put_where_is_named(monk
 )
 def test_the_weights_of_a_run_record_what_its_training_started_from(init_from, recorded):
     from effnetv2_jax.cli.config_file import load_config
-    from effnetv2_jax.train import experiment
+    from effnetv2_jax.train import derivation
 
     overrides = [f"--config.init_from={init_from}"]
     config = load_config(type("Arguments", (), {"config": "smoke", "overrides": overrides}))
-    assert experiment.make_experiment(config, devices=1).provenance().started_from == recorded
+    assert derivation.make_experiment(config, devices=1).provenance().started_from == recorded
