@@ -1,13 +1,14 @@
 """SIGKILL at random moments: nothing that was saved is lost, and the run ends with the bits of a straight one."""
 
 import contextlib
+import functools
 import random
 import subprocess
 
 import pytest
 from etils import epath
 from train.run.child import Child, note_batches, noted_batches
-from train.smoke import rows, smoke_config
+from train.smoke import rows, saved_steps, smoke_config
 
 from effnetv2_jax.train import loop
 from effnetv2_jax.train.checkpoint.checkpoints import CHECKPOINTS, Checkpoints
@@ -35,13 +36,18 @@ def newest_sound(workdir):
 
 
 def killed_and_resumed(workdir, *, kills, steps, seed):
-    """Trains in a process that is killed again and again, and returns the largest number of steps that a kill cost."""
+    """Trains in a process that is killed again and again, and returns the largest number of steps that a kill cost.
+
+    The kills follow at random on a step, on the end of a save, or on the start of the process.
+    """
     moments, newest, most_lost, unfinished = random.Random(seed), -1, 0, set()
     for kill in range(kills):
-        begun = last_row(workdir)
+        watched = saved_steps if kill % 2 else last_row
+        begun = watched(workdir)
         with Child(workdir, *OVERRIDES, f"--config.steps={steps}", phase="batches") as child:
-            if kill % 5:  # four of five kills come while the run trains, evaluates and saves, and one while it starts
-                assert child.wait_until(lambda begun=begun: last_row(workdir) not in ([], begun)), child.ended()
+            if kill % 5:
+                changed = functools.partial(has_changed, watched, workdir, begun)
+                assert child.wait_until(changed), child.ended()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 child.process.wait(moments.uniform(0, 0.6 if kill % 5 else 8))
                 pytest.fail(f"the run ended before it was killed; give it more steps: {child.ended()}")
@@ -55,6 +61,10 @@ def killed_and_resumed(workdir, *, kills, steps, seed):
         most_lost = max(most_lost, done - max(newest, 0))
         print(f"kill {kill + 1} of {kills}, {len(unfinished)} in saves: {done} steps done, {newest} saved", flush=True)
     return most_lost
+
+
+def has_changed(watched, workdir, before):
+    return watched(workdir) not in ([], before)
 
 
 def last_row(workdir):
