@@ -92,7 +92,7 @@ def print_plans(plans: Mapping[str, Plan], price: float | None = None, layers: i
             shown = plan.experiment.config
             console.print(f"{plan_name}: {_summary(plan.experiment.description())}")
             console.print(stage_table(plan.experiment.description()))
-        name = f"{plan.topology.chips} chips, {plan.topology.name}" if plan.topology else ""
+        name = f"{_counted(plan.topology.chips, 'chip')}, {plan.topology.name}" if plan.topology else ""
         for title, columns in _TABLES.items():
             if plan.topology or columns is _WORK:
                 figures = [plan.figures(program) for program in plan.programs]
@@ -122,16 +122,19 @@ def print_growth(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _summary(run: RunDescription) -> str:
-    images = f"{run.total_steps:,} steps of {run.batch_size:,} images"
+    images = f"{_counted(run.total_steps, 'step')} of {_counted(run.batch_size, 'image')}"
     return f"{run.spec.name}, {images} ({run.epochs:.4g} epochs of {run.dataset})"
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def _input_table(plan: Plan) -> rich.table.Table:
     """Returns a table of what each host reads and decodes, so that the chips need not wait."""
     rows = [row for row in map(plan.figures, plan.programs) if "hosts" in row]
-    hosts = f"{rows[0]['hosts']} host{'s' if rows[0]['hosts'] > 1 else ''}"
-    parts = plan.experiment.config.data.parts
-    return make_table(rows, _INPUT, f"input of each host · {hosts}, training split in {parts} part{'s'[: parts > 1]}")
+    hosts, parts = _counted(rows[0]["hosts"], "host"), _counted(plan.experiment.config.data.parts, "part")
+    return make_table(rows, _INPUT, f"input of each host · {hosts}, training split in {parts}")
 
 
 def _total(plan: Plan, price: float | None) -> str:
