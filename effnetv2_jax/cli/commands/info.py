@@ -20,7 +20,9 @@ from effnetv2_jax.train.report.console import make_console
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the command's arguments."""
-    parser.add_argument("variant", nargs="?", help="show the blocks of this variant (default: list all variants)")
+    parser.add_argument(
+        "variant", nargs="?", help="show the blocks of this variant or file with a spec (default: list all variants)"
+    )
     parser.add_argument(
         "--pretrained",
         action="store_true",
