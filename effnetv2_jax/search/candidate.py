@@ -62,7 +62,9 @@ class Bar:
         return own < float(np.percentile(rewards, self.percentile))
 
 
-def run_candidate(config: TrainConfig, task: Task, num_classes: int, price: Price, bar: Bar) -> Result:
+def run_candidate(
+    config: TrainConfig, task: Task, num_classes: int, price: Price, bar: Bar, *, own_process: bool = False
+) -> Result:
     """Trains a network, or goes on from where a process that is gone has left it, and returns the result.
 
     Args:
@@ -71,6 +73,7 @@ def run_candidate(config: TrainConfig, task: Task, num_classes: int, price: Pric
       num_classes: classes of the data.
       price: what a training step costs.
       bar: when to stop early.
+      own_process: whether a signal may end the process, see `train`.
 
     Raises:
       Stopped: at SIGTERM or Ctrl-C, after saving.
@@ -100,7 +103,7 @@ def run_candidate(config: TrainConfig, task: Task, num_classes: int, price: Pric
     try:
         if bar.is_below(so_far()):  # the process that is gone was killed before it could say so
             raise Hopeless
-        train(with_network(config, task.spec), str(run), judge=judge)
+        train(with_network(config, task.spec), str(run), judge=judge, own_process=own_process)
     except Hopeless:
         result = dataclasses.replace(result, stopped=True)
     except (DeviceMemoryError, Diverged) as error:

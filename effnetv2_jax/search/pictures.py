@@ -38,14 +38,16 @@ def draw_front(path: Path, results: Sequence[Result], references: Sequence[Resul
         axes.scatter(*_points([winner]), s=150, facecolors="none", edgecolors="#c44e52", label="highest reward")
     for index, each in enumerate(each for each in references if not each.failed):
         marker = _MARKERS[index % len(_MARKERS)]
-        name = shortened(drawable(each.network().name), 40)
+        name = shortened(drawable(each.network().name.partition(" (")[0]), 40)
         axes.scatter(*_points([each]), s=70, marker=marker, color="black", label=name, zorder=3)
     axes.set_xscale("log")
+    for formatted in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
+        formatted("{x:.3g}")
     axes.set_xlabel("milliseconds of a training step")
     axes.set_ylabel("top-1, %")
     axes.set_title(title)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, fontsize=8, loc="lower right")
+    axes.legend(frameon=False, fontsize=8)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=120)
 

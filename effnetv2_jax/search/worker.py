@@ -20,13 +20,16 @@ _WAIT_SECONDS = 2.0
 Report = Callable[[str], None]
 
 
-def search(folder: SearchFolder, settings: SearchSettings, report: Report = lambda _: None) -> None:
+def search(
+    folder: SearchFolder, settings: SearchSettings, report: Report = lambda _: None, *, own_process: bool = False
+) -> None:
     """Takes networks until every one has a result; other processes may do the same with the same folder.
 
     Args:
       folder: the folder of the search, in which `SearchFolder.begin` has written the settings.
       settings: the settings.
       report: called with a line of text about each network.
+      own_process: whether a signal may end the process, see `train`.
 
     Raises:
       Stopped: at SIGTERM or Ctrl-C during a training, after saving.
@@ -48,7 +51,8 @@ def search(folder: SearchFolder, settings: SearchSettings, report: Report = lamb
                 report(f"{_name(task.proposal.number)}: {get_spec(task.spec).name}")
                 number = task.proposal.number
                 known = folder.results()[: settings.needed(number)] if number >= 0 else []
-                result = run_candidate(config, task, num_classes, price, Bar(known, settings.stop_below))
+                bar = Bar(known, settings.stop_below)
+                result = run_candidate(config, task, num_classes, price, bar, own_process=own_process)
                 folder.finish(task, result)
                 report(f"{_name(number)}: {describe(result)}")
         if task is None:

@@ -25,9 +25,9 @@ def trained(tmp_path, monkeypatch):
     def run(*tops, error=None, bar=None, price=lambda spec: 0.01):
         seen = []
 
-        def train(config, workdir, judge):
+        def train(config, workdir, judge, own_process):
             seen.append(config.model)
-            assert workdir == str(tmp_path / "run")
+            assert (workdir, own_process) == (str(tmp_path / "run"), False)
             (tmp_path / "run/checkpoints/4").mkdir(parents=True)
             (tmp_path / "run/metrics.jsonl").write_text("")
             for step, top1 in zip((4, 8), tops, strict=False):

@@ -4,6 +4,7 @@ import json
 
 import pytest
 from hypothesis import given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from search.networks import result, settings
 
@@ -20,6 +21,7 @@ points = st.lists(
 )
 
 
+@hypothesis_settings(deadline=None)
 @given(points)
 def test_nothing_beats_a_network_of_the_front_and_something_every_other(results):
     front = pareto_front(results)

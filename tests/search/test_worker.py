@@ -1,5 +1,6 @@
 """A whole search: the same for the same seed, with one process or several, killed or not."""
 
+import dataclasses
 import json
 import os
 import signal
@@ -15,7 +16,8 @@ pytest.importorskip("optuna")
 
 from search.networks import BASE, outcome, result, settings
 
-from effnetv2_jax.model.spec_file import spec_text
+from effnetv2_jax.model.spec_file import spec_text, write_spec
+from effnetv2_jax.model.variants import VARIANTS
 from effnetv2_jax.search import worker
 from effnetv2_jax.search.folder import SearchFolder
 from effnetv2_jax.search.worker import search
@@ -30,7 +32,7 @@ from search import networks
 from effnetv2_jax.search import worker
 from effnetv2_jax.search.folder import SearchFolder
 
-def run(config, task, num_classes, price, bar):
+def run(config, task, num_classes, price, bar, own_process):
     time.sleep(0.1)
     if task.proposal.number >= 3:
         print("at work", flush=True)
@@ -48,7 +50,8 @@ def invented(monkeypatch):
     """Trains nothing: results are invented, and what each candidate is compared with is noted."""
     seen = {}
 
-    def run(config, task, num_classes, price, bar):
+    def run(config, task, num_classes, price, bar, own_process):
+        assert not own_process
         assert (config, num_classes) == (SETTINGS.train_config(), 10)
         assert callable(price)
         seen[task.proposal.number] = len(bar.known)
@@ -97,10 +100,13 @@ def test_two_processes_and_a_killed_one_give_the_search_of_a_single_one(invented
 @pytest.mark.slow
 def test_a_real_search_that_is_killed_goes_on_to_the_same_end(tmp_path):
     """Trains three small networks with the real trainer, twice, once with a kill in the middle of a training."""
+    base = VARIANTS["efficientnet-b0"]
+    write_spec(tmp_path / "base.json", dataclasses.replace(base, name="three rows", rows=base.rows[:3], top1=None))
     command = [sys.executable, "-m", "effnetv2_jax", "search", "run"]
     options = [
         *("--config", "smoke", "--config.steps=6", "--config.checkpoint.every_epochs=0.02", "--samples", "3"),
-        *("--config.compilation_cache=", "--population", "2", "--references"),
+        *("--config.compilation_cache=", "--population", "2"),
+        *("--base", str(tmp_path / "base.json"), "--references"),
     ]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "JAX_PLATFORMS": "cpu"}
     results = {}

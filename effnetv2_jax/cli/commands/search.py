@@ -103,7 +103,7 @@ def run(arguments: argparse.Namespace) -> int:
     from effnetv2_jax.train.run.preemption import EXIT_CODE, Stopped
 
     try:
-        search(folder, settings, lambda text: print(text, file=sys.stderr, flush=True))
+        search(folder, settings, lambda text: print(text, file=sys.stderr, flush=True), own_process=True)
     except (Stopped, KeyboardInterrupt):
         print("effnetv2 search: stopped; the same command goes on from there", file=sys.stderr)
         return EXIT_CODE
