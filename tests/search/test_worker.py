@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+from etils import epath
 
 pytest.importorskip("optuna")
 
@@ -21,6 +22,7 @@ from effnetv2_jax.model.variants import VARIANTS
 from effnetv2_jax.search import worker
 from effnetv2_jax.search.folder import SearchFolder
 from effnetv2_jax.search.worker import search
+from effnetv2_jax.train.report.metrics import read_metrics
 
 SETTINGS = settings(samples=12, at_once=2, references=(spec_text(BASE),), stop_below=25.0)
 
@@ -109,7 +111,7 @@ def test_a_real_search_that_is_killed_goes_on_to_the_same_end(tmp_path):
         *("--base", str(tmp_path / "base.json"), "--references"),
     ]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "JAX_PLATFORMS": "cpu"}
-    results = {}
+    results, losses = {}, {}
     for name in ("whole", "killed"):
         folder = tmp_path / name
         arguments = [*command, str(folder), *options]
@@ -127,7 +129,11 @@ def test_a_real_search_that_is_killed_goes_on_to_the_same_end(tmp_path):
             child.send_signal(signal.SIGKILL)
             child.wait()
         subprocess.run(arguments, env=environment, check=True)
-        files = sorted((folder / "candidates").glob("*/result.json"))
-        results[name] = [json.loads(file.read_text()) for file in files]
+        candidates = sorted((folder / "candidates").iterdir())
+        results[name] = [json.loads((each / "result.json").read_text()) for each in candidates]
+        losses[name] = [
+            [row.get("train/loss") for row in read_metrics(epath.Path(each / "run"))] for each in candidates
+        ]
     assert len(results["whole"]) == 3
     assert results["killed"] == results["whole"]
+    assert losses["killed"] == losses["whole"]
