@@ -6,6 +6,7 @@ from effnetv2_jax.export.exporter import export_model
 from effnetv2_jax.model.efficientnetv2 import EfficientNetV2, create_model
 from effnetv2_jax.model.folding import fold_batch_norm
 from effnetv2_jax.model.nnx_module import to_nnx
+from effnetv2_jax.model.spec_file import read_spec, write_spec
 from effnetv2_jax.model.specs import BlockSpec, ModelSpec, RowSpec
 from effnetv2_jax.model.variables import init_variables
 from effnetv2_jax.model.variants import VARIANTS
@@ -27,6 +28,8 @@ __all__ = [
     "load_pretrained",
     "load_variables",
     "load_weights",
+    "read_spec",
     "save_variables",
     "to_nnx",
+    "write_spec",
 ]

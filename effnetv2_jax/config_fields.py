@@ -46,7 +46,7 @@ def config_fields(config: Any, prefix: str = "") -> Iterator[ConfigField]:
         if dataclasses.is_dataclass(value):
             yield from config_fields(value, name + ".")
         else:
-            yield ConfigField(name, _type_name(annotation), _choices(annotation), value, meanings.get(field.name, ""))
+            yield ConfigField(name, type_name(annotation), _choices(annotation), value, meanings.get(field.name, ""))
 
 
 def check_choices(config: Any, prefix: str = "") -> None:
@@ -72,7 +72,7 @@ def check_types(config: Any, prefix: str = "") -> None:
         if dataclasses.is_dataclass(annotation) and isinstance(value, typing.cast(type, annotation)):
             check_types(value, name + ".")
         elif not has_type(value, annotation):
-            raise ValueError(f"{name} must be {_type_name(annotation)}, got {value!r}")
+            raise ValueError(f"{name} must be {type_name(annotation)}, got {value!r}")
 
 
 def has_type(value: Any, annotation: Any) -> bool:
@@ -93,14 +93,14 @@ def _choices(annotation: Any) -> tuple[str, ...]:
     return typing.get_args(annotation) if typing.get_origin(annotation) is Literal else ()
 
 
-def _type_name(annotation: Any) -> str:
-    """Returns `float`, `None or float`, `a tuple of int`, or the values of an enumeration."""
+def type_name(annotation: Any) -> str:
+    """Returns what a type is called: `float`, `None or float`, `a tuple of int`, or the values of an enumeration."""
     if choices := _choices(annotation):
         return " or ".join(filter(None, [", ".join(map(repr, choices[:-1])), repr(choices[-1])]))
     if typing.get_origin(annotation) in (typing.Union, types.UnionType):
-        return " or ".join(sorted(_type_name(part) for part in typing.get_args(annotation)))
+        return " or ".join(sorted(type_name(part) for part in typing.get_args(annotation)))
     if typing.get_origin(annotation) is tuple:
-        return f"a tuple of {_type_name(typing.get_args(annotation)[0])}"
+        return f"a tuple of {type_name(typing.get_args(annotation)[0])}"
     return "None" if annotation is types.NoneType else str(annotation.__name__)
 
 

@@ -33,9 +33,11 @@ ALLOWED = {
     "evaluate": {"model", "data", "train", "convert", "predict"},
     "analysis": {"model", "data", "train"},
     "analysis.benchmarks": {"model", "data", "train", "analysis"},
-    "cli": {"model", "data", "train", "pretrained", "convert", "predict", "export", "evaluate", "analysis"},
+    "search": {"model", "data", "train", "analysis"},
+    "cli": {"model", "data", "train", "pretrained", "convert", "predict", "export", "evaluate", "analysis", "search"},
     "cli.commands": {
-        *("model", "data", "train", "pretrained", "convert", "predict", "export", "evaluate", "analysis", "cli")
+        *("model", "data", "train", "pretrained", "convert", "predict", "export", "evaluate", "analysis", "search"),
+        *("cli",),
     },
 }
 
@@ -117,6 +119,7 @@ def test_files_have_specific_names_and_docstrings():
         ("huggingface_hub", {"pretrained.hub", "data.sources.storage"}),
         ("h5py", {"convert.formats.h5_file"}),
         ("array_record", {"data.sources.record_format"}),
+        ("optuna", {"search.proposals"}),
     ],
 )
 def test_a_library_is_imported_only_where_it_belongs(library, allowed):

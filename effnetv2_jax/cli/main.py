@@ -32,6 +32,8 @@ COMMANDS = {
     "export": "write a program for another runtime: StableHLO, SavedModel, TensorFlow Lite or ONNX; and verify it",
     "plan": "estimate what a run will cost, also on a TPU that you do not have",
     "tune": "find the fastest programs for a TPU that you do not have, with its compiler",
+    "scale": "make larger networks of one by the paper's rule, within a budget",
+    "search": "look for networks that train fast and well, on this machine or for a TPU that you do not have",
     "bench": "time the input pipeline, the training step or pretrained networks on this machine",
     "config": "list every field of a config with its value, type and meaning",
     "data": "check a data set, or draw the images that a network is trained on",

@@ -21,6 +21,7 @@ EXTRAS = {
     "onnx": "onnx",
     "onnxruntime": "onnx",
     "ai_edge_litert": "export",
+    "optuna": "search",
 }
 
 # A command for which a package belongs to another extra than in `EXTRAS`.
@@ -34,6 +35,7 @@ _PURPOSES = {
     "bench": "this benchmark",
     "data": "reading a data set",
     "export": "this format",
+    "search": "a search",
     "plan": "reading a data set to find its size",
 }
 

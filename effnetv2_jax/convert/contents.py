@@ -121,8 +121,12 @@ def _spec(
         if given is None:
             raise ValueError("the file does not record its variant; give the variant of its network")
         return get_spec(given)
-    if variant is not None and get_spec(variant).name != recorded.spec.name:
-        raise ValueError(f"the file contains weights of {recorded.spec.name}, not of {get_spec(variant).name}")
+    if variant is not None:
+        given = get_spec(variant)
+        if given.name != recorded.spec.name:
+            raise ValueError(f"the file contains weights of {recorded.spec.name}, not of {given.name}")
+        if given.rows != recorded.spec.rows:
+            raise ValueError(f"the file contains weights of {given.name} with other rows of blocks than those given")
     return recorded.spec
 
 

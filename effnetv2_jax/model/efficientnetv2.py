@@ -150,7 +150,8 @@ def create_model(
     """Creates the network of a variant. None means the variant's own value.
 
     Args:
-      variant: a name of `VARIANTS` or a spec, such as `VARIANTS["efficientnetv2-b0"].scaled(width=0.5)`.
+      variant: a name of `VARIANTS`, a file of `write_spec`, or a spec, such as
+        `VARIANTS["efficientnetv2-b0"].scaled(width=0.5)`.
       num_classes: outputs of the classifier; 0 leaves the classifier out.
       dtype: dtype of the activations, `float32` or `bfloat16`.
       padding: `"same"` as in TensorFlow, or `"symmetric"` as in PyTorch.

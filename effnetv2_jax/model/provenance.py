@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
-import typing
 from collections.abc import Mapping
 from typing import Any, Literal, cast, get_args
 
-from effnetv2_jax.config_fields import has_type
 from effnetv2_jax.model.lax_convolution import Padding
-from effnetv2_jax.model.specs import ModelSpec, RowSpec
+from effnetv2_jax.model.spec_fields import MAX_SIDE, check_range, spec_from_fields
+from effnetv2_jax.model.specs import ModelSpec
 from effnetv2_jax.model.variants import VARIANTS
 from effnetv2_jax.untrusted_json import parse_json
 
@@ -20,20 +18,6 @@ EvalCrop = Literal["", "centre", "whole"]
 
 MAX_CLASSES = 1 << 20
 """ImageNet-21k has 21,843 classes."""
-
-# A file may come from anyone, so its header cannot make this project build networks or images larger than these.
-_MAX_BLOCKS = 1000
-_MAX_SIDE = 8192
-_MAX_FEATURES = 1 << 16  # the widest layer of XL has 3,840
-_MAX_FACTOR = 1000.0
-# Lowest and highest value of the numbers of a spec and its rows, by their names.
-_RANGES = {
-    "expand_ratio": (1, 1024), "kernel_size": (1, 64), "stride": (1, 16), "features": (1, _MAX_FEATURES),
-    "repeats": (1, _MAX_BLOCKS), "se_ratio": (0, 1), "stem_features": (1, _MAX_FEATURES),
-    "head_features": (1, _MAX_FEATURES), "train_size": (0, _MAX_SIDE), "eval_size": (0, _MAX_SIDE),
-    "width": (1 / _MAX_FACTOR, _MAX_FACTOR), "depth": (1 / _MAX_FACTOR, _MAX_FACTOR), "dropout_rate": (0, 1),
-    "drop_path_rate": (0, 1), "bn_momentum": (0, 1), "bn_epsilon": (1e-12, 1), "top1": (0, 100), "top1_21k": (0, 100),
-}  # fmt: skip
 
 CARD = "model.json"
 """The file in a run folder that records the provenance of its weights, with the keys of `Provenance.to_metadata`."""
@@ -114,7 +98,7 @@ def provenance_from_metadata(metadata: Mapping[str, str]) -> Provenance | None:
 
 def _parsed(metadata: Mapping[str, str]) -> Provenance:
     if "spec" in metadata:
-        spec = _spec(parse_json(metadata["spec"]))
+        spec = spec_from_fields(parse_json(metadata["spec"]))
     elif metadata["variant"] in VARIANTS:
         spec = VARIANTS[metadata["variant"]]
     else:
@@ -139,7 +123,7 @@ def _parsed(metadata: Mapping[str, str]) -> Provenance:
         if value not in get_args(allowed):
             raise ValueError(f"{key} is {value!r}")
     eval_size = int(metadata.get("eval_size", spec.eval_size))
-    if not 0 <= eval_size <= _MAX_SIDE:
+    if not 0 <= eval_size <= MAX_SIDE:
         raise ValueError(f"eval_size is {eval_size}")
     num_classes = int(metadata["num_classes"])
     if not 0 <= num_classes <= MAX_CLASSES:
@@ -150,7 +134,7 @@ def _parsed(metadata: Mapping[str, str]) -> Provenance:
     if len(names) not in (0, num_classes):
         raise ValueError(f"class_names has {len(names)} names for {num_classes} classes")
     bn_epsilon = float(metadata.get("bn_epsilon", spec.bn_epsilon))
-    _check_range("bn_epsilon", bn_epsilon)
+    check_range("bn_epsilon", bn_epsilon)
     return Provenance(
         spec=spec,
         num_classes=num_classes,
@@ -161,33 +145,3 @@ def _parsed(metadata: Mapping[str, str]) -> Provenance:
         exact={"true": True, "false": False}.get(metadata.get("exact", "")),
         **values,
     )
-
-
-def _spec(fields: Any) -> ModelSpec:
-    """Returns the spec that a header describes; the errors of the constructors name missing and unknown fields."""
-    if not (isinstance(fields, dict) and isinstance(fields.get("rows"), list) and fields["rows"]):
-        raise ValueError("spec has no rows")
-    rows = tuple(_typed(RowSpec, row) for row in fields["rows"])
-    spec: ModelSpec = _typed(ModelSpec, fields | {"rows": rows})
-    if sum(math.ceil(spec.depth * row.repeats) for row in rows) > _MAX_BLOCKS:
-        raise ValueError(f"{spec.name} has more than {_MAX_BLOCKS} blocks")
-    layers = [spec.stem, *(layer for block in spec.blocks() for layer in block.layers()), spec.head]
-    if max(layer.features for layer in layers) > _MAX_FEATURES:
-        raise ValueError(f"{spec.name} has a layer with more than {_MAX_FEATURES} features")
-    return spec
-
-
-def _typed(kind: Any, fields: Any) -> Any:
-    """Returns a dataclass with these fields, after a look at the type and the range of each."""
-    made = kind(**fields)
-    for name, annotation in typing.get_type_hints(kind).items():
-        value = getattr(made, name)
-        if name != "rows" and not has_type(value, annotation):
-            raise ValueError(f"{name} is {value!r}")
-        _check_range(name, value)
-    return made
-
-
-def _check_range(name: str, value: Any) -> None:
-    if name in _RANGES and value is not None and not _RANGES[name][0] <= value <= _RANGES[name][1]:
-        raise ValueError(f"{name} is {value}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 
+from effnetv2_jax.model.spec_file import SUFFIX, parse_spec, read_spec
 from effnetv2_jax.model.specs import ModelSpec, RowSpec
 from effnetv2_jax.similar_names import did_you_mean
 
@@ -104,15 +105,25 @@ VARIANTS: Mapping[str, ModelSpec] = MappingProxyType({spec.name: spec for spec i
 
 
 def get_spec(variant: str | ModelSpec) -> ModelSpec:
-    """Returns the spec of a variant's name, or the spec itself.
+    """Returns the spec of a variant's name, of a file of `write_spec` or of its content, or the spec itself.
+
+    A text that ends with `.json` is the path of a file, and one that begins with `{` is the content of one.
 
     Raises:
-      ValueError: for an unknown name; the message lists the known ones.
+      ValueError: for an unknown name; the message lists the known ones. For a file that is not a spec, or whose spec
+        has the name of a variant from which it differs.
+      OSError: if the file cannot be read.
     """
     if isinstance(variant, ModelSpec):
         return variant
-    if variant not in VARIANTS:
+    if variant in VARIANTS:
+        return VARIANTS[variant]
+    if not variant.startswith("{") and not variant.endswith(SUFFIX):
         raise ValueError(
-            f"unknown variant {variant!r}{did_you_mean(variant, VARIANTS)} (known variants: {', '.join(VARIANTS)})"
+            f"unknown variant {variant!r}{did_you_mean(variant, VARIANTS)} (known variants: {', '.join(VARIANTS)}; a "
+            f"file with a spec ends with {SUFFIX})"
         )
-    return VARIANTS[variant]
+    spec = parse_spec(variant) if variant.startswith("{") else read_spec(variant)
+    if VARIANTS.get(spec.name, spec) != spec:
+        raise ValueError(f"the spec has the name of the variant {spec.name} and differs from it: give it another name")
+    return spec

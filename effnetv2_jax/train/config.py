@@ -8,8 +8,9 @@ from typing import Any, Literal
 
 from effnetv2_jax.config_fields import check_choices, check_types, config_fields
 from effnetv2_jax.data.config import DataConfig
+from effnetv2_jax.model.spec_file import spec_text
 from effnetv2_jax.model.specs import ModelSpec
-from effnetv2_jax.model.variants import get_spec
+from effnetv2_jax.model.variants import VARIANTS, get_spec
 from effnetv2_jax.train.checkpoint.config import CheckpointConfig
 from effnetv2_jax.train.recipe.distillation import DistillationConfig
 from effnetv2_jax.train.recipe.losses import LossConfig
@@ -26,7 +27,7 @@ class ModelConfig:
     """The network.
 
     Attributes:
-      variant: name of an architecture; `effnetv2 info` lists them.
+      variant: name of an architecture, which `effnetv2 info` lists, or a file with a spec, as in found.json.
       width: factor by which the variant's widths are multiplied.
       depth: factor by which the variant's depths are multiplied.
       dtype: dtype of the activations.
@@ -54,6 +55,15 @@ class ModelConfig:
     def spec(self) -> ModelSpec:
         """Returns the architecture."""
         return get_spec(self.variant).scaled(self.width, self.depth)
+
+    def without_file(self) -> "ModelConfig":
+        """Returns the same network, with the content of a spec's file in place of its path.
+
+        A run records it, so that it can be resumed and evaluated without the file, and with no other spec.
+        """
+        if self.variant in VARIANTS:
+            return self
+        return dataclasses.replace(self, variant=spec_text(get_spec(self.variant)))
 
 
 @dataclasses.dataclass

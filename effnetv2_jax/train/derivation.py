@@ -49,7 +49,7 @@ def make_experiment(
       FileNotFoundError: if the data does not exist.
     """
     check_config(config)
-    config = with_parts(config, processes)
+    config = with_parts(dataclasses.replace(config, model=config.model.without_file()), processes)
     check_batch_size("batch_size", config.batch_size, devices, processes)
     host_rows(config.batch_size, config.data.parts, 0, processes)
     spec = config.model.spec()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -42,7 +42,8 @@ from effnetv2_jax.train.tuned_programs import EVALUATION
 class Loop:
     """A run in progress: its parts, the state after `step` steps, and `saved_step`, the step that was saved last.
 
-    `constants` are the arguments of a training step after the batch: a teacher's variables, if the run has one.
+    `constants` are the arguments of a training step after the batch: a teacher's variables, if the run has one. `judge`
+    is called with the step and the results of each evaluation; an error that it raises ends the run.
     """
 
     experiment: Experiment
@@ -60,6 +61,7 @@ class Loop:
     bad_steps: BadSteps
     constants: tuple[Any, ...] = ()
     broken: BrokenImages | None = None
+    judge: Callable[[int, Results], None] | None = None
 
     def to_the_end(self) -> dict[str, Any]:
         """Trains the stages that are left, evaluates, and returns the run's summary."""
@@ -115,6 +117,8 @@ class Loop:
             )
         self.report.evaluation(self.step, results)
         self.saver.scores[self.step] = results[experiment.config.evaluation.weights]["top1"]
+        if self.judge:
+            self.judge(self.step, results)
         return results
 
     def save_first(self, checkpoints: Checkpoints) -> None:

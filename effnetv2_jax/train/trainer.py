@@ -26,6 +26,7 @@ from effnetv2_jax.train.devices.profile import Trace, check_within, parse_steps
 from effnetv2_jax.train.experiment import Experiment, require_teacher
 from effnetv2_jax.train.loop import Loop
 from effnetv2_jax.train.recipe.distillation import Teacher
+from effnetv2_jax.train.recipe.eval_step import Results
 from effnetv2_jax.train.recipe.state import TrainState
 from effnetv2_jax.train.report.reporter import Reporter
 from effnetv2_jax.train.report.tracker import require_tracker
@@ -51,6 +52,7 @@ def train(
     teacher: Teacher | None = None,
     accepted_changes: Collection[str] = (),
     own_process: bool = False,
+    judge: Callable[[int, Results], None] | None = None,
 ) -> dict[str, Any]:
     """Trains a model, or resumes the run in a run folder, and returns the run's summary.
 
@@ -70,6 +72,8 @@ def train(
         of the run in the folder; the run goes on with the new values.
       own_process: whether the process belongs to the run, which may then end it: after the grace period of a signal, or
         if another process of the run hangs or is lost.
+      judge: called with the step and the results of each evaluation. An error that it raises ends the run, and is
+        passed on.
 
     Raises:
       ValueError: for a config that cannot run or does not fit the memory of a host, a config or data that differ from
@@ -142,6 +146,7 @@ def train(
         programs = stack.enter_context(compiling(experiment, mesh, start.step, progress))
         bad_steps, step = BadSteps(config.optimizer.max_bad_steps), start.step
         run = Loop(experiment, mesh, claim, programs, saver, stop, alive, report, trace, state, step, step, bad_steps)
+        run.judge = judge
         if teacher:
             run.constants = (sharding.replicate(teacher.variables, mesh),)
         try:

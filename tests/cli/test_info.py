@@ -44,3 +44,10 @@ def test_the_help_gives_the_default_of_every_option(command):
     optional = [action for action in parser._actions if not action.required and action.dest != "help"]
     assert optional
     assert [action.dest for action in optional if "(default: " not in action.help] == []
+
+
+def test_a_variant_is_drawn(tmp_path, capsys):
+    assert main(["info", "efficientnetv2-b0", "--image-size", "32", "--picture", str(tmp_path / "b0.png")]) == 0
+    assert (tmp_path / "b0.png").read_bytes().startswith(b"\x89PNG")
+    assert main(["info", "--picture", str(tmp_path / "all.png")]) == 2
+    assert "--picture needs a variant or a file with a spec" in capsys.readouterr().err

@@ -173,6 +173,7 @@ def test_info_lists_all_variants_or_the_layers_of_one(capsys):
         (("plan", *CONFIG), "tensorflow", "reading a data set to find its size needs the extra 'train': "),
         (("export", "w", "n", "--to", "onnx"), "onnxruntime", "this format needs the extra 'onnx': "),
         (("export", "w", "n", "--to", "savedmodel"), "tensorflow", "this format needs the extra 'export': "),
+        (("search", "run", "d", *CONFIG), "optuna", "a search needs the extra 'search': "),
         (("info",), "torch", "this command needs the extra 'torch': pip install 'effnetv2_jax[torch]'"),
     ],
 )

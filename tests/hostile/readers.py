@@ -137,6 +137,15 @@ def _card(folder: Path, data: bytes) -> Any:
     return provenance is not None
 
 
+def _spec(folder: Path, data: bytes) -> Any:
+    from effnetv2_jax.model.efficientnetv2 import create_model
+    from effnetv2_jax.model.spec_file import parse_spec, spec_text
+
+    spec = create_model(str(_written(folder, "spec.json", data))).spec
+    assert parse_spec(spec_text(spec)) == spec
+    return True
+
+
 def _run_config(folder: Path, data: bytes) -> Any:
     from effnetv2_jax.train.config import check_config, flatten
     from effnetv2_jax.train.evaluation import run_config
@@ -169,6 +178,7 @@ READERS = {
     "picture": Reader(_picture, 2048 * MB),
     "decoded": Reader(_decoded, 2048 * MB, _decoding_errors),
     "card": Reader(_card, 256 * MB),
+    "spec": Reader(_spec, 256 * MB),
     "run config": Reader(_run_config, 256 * MB),
     "command line": Reader(_command_line, 256 * MB),
 }

@@ -94,7 +94,7 @@ def inputs(name: str, valid: bytes) -> st.SearchStrategy[bytes]:
             return st.one_of([damaged(image, range(min(len(image), 200))) for image in valid_files.images().values()])
         case "card":
             return damaged(valid) | changed_json(valid) | changed_spec()
-        case "run config":
+        case "run config" | "spec":
             return damaged(valid) | changed_json(valid)
         case "command line":
             return command_lines()
@@ -103,7 +103,7 @@ def inputs(name: str, valid: bytes) -> st.SearchStrategy[bytes]:
 
 def valid_input(name: str) -> bytes:
     match name:
-        case "index" | "tensors" | "tar" | "tgz" | "card" | "pth" | "h5":
+        case "index" | "tensors" | "tar" | "tgz" | "card" | "spec" | "pth" | "h5":
             return getattr(valid_files, name)()
         case "legacy pth":
             return valid_files.pth(legacy=True)

@@ -19,6 +19,7 @@ from golden import reference
 from effnetv2_jax.convert.formats.safetensors_file import write_safetensors
 from effnetv2_jax.convert.formats.sorted_table import masked_crc32c
 from effnetv2_jax.model.provenance import Provenance
+from effnetv2_jax.model.spec_file import spec_text
 from effnetv2_jax.train.config import TrainConfig, flatten
 
 _RANDOM = np.random.default_rng(0)
@@ -123,6 +124,10 @@ def h5() -> bytes:
 def card() -> bytes:
     provenance = Provenance(reference.TINY, 2, "same", 1e-3, eval_size=64, class_names=("cat", "dog"))
     return json.dumps(provenance.to_metadata()).encode()
+
+
+def spec() -> bytes:
+    return spec_text(reference.TINY).encode()
 
 
 def run_config() -> bytes:

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 import pytest
 from PIL import Image
-from train.smoke import ROOT, assert_same_run, rows, smoke_config, stopping_at
+from train.smoke import ROOT, assert_same_run, rows, saved_steps, smoke_config, stopping_at
 
 from effnetv2_jax.cli.main import main
 from effnetv2_jax.data.dataset import open_source
@@ -204,3 +204,18 @@ def test_ctrl_c_saves_the_run_and_says_how_to_resume_it(straight, tmp_path):
     assert "after saving; the same command resumes from there" in said
     train(smoke_config(), str(tmp_path))
     assert_same_run(tmp_path, straight[0])
+
+
+def test_a_judge_sees_each_evaluation_and_may_end_the_run(tmp_path):
+    seen = []
+
+    def judge(step, results):
+        seen.append((step, results["averaged"]["top1"]))
+        if len(seen) == 2:
+            raise LookupError("enough")
+
+    with pytest.raises(LookupError, match="enough"):
+        train(smoke_config("--config.evaluation.every_epochs=0.08"), str(tmp_path), judge=judge)
+    assert seen == [(row["step"], row["averaged/top1"]) for row in rows(tmp_path) if "averaged/top1" in row]
+    assert [step for step, _ in seen] == [4, 8]
+    assert saved_steps(tmp_path)[-1] == 8

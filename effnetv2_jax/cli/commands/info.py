@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import rich.box
 import rich.console
 import rich.table
 
+from effnetv2_jax.cli.config_file import UsageError
 from effnetv2_jax.cli.numbers import whole
 from effnetv2_jax.cli.pretrained_table import pretrained_table
 from effnetv2_jax.model.specs import ModelSpec
@@ -20,7 +23,9 @@ from effnetv2_jax.train.report.console import make_console
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the command's arguments."""
-    parser.add_argument("variant", nargs="?", help="show the blocks of this variant (default: list all variants)")
+    parser.add_argument(
+        "variant", nargs="?", help="show the blocks of this variant or file with a spec (default: list all variants)"
+    )
     parser.add_argument(
         "--pretrained",
         action="store_true",
@@ -33,6 +38,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="side of the images (default: each variant's evaluation size)",
     )
     parser.add_argument(
+        "--picture",
+        metavar="FILE.png",
+        help="with a variant or spec: draw it, a line for each row with a box for each block (default: no picture)",
+    )
+    parser.add_argument(
         "--num-classes", type=whole(0), default=1000, metavar="N", help="number of classes (default: 1000)"
     )
 
@@ -40,6 +50,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Prints a table of all variants, of the components of one (stem, blocks, head, classifier), or of weights."""
     console = make_console()
+    if arguments.picture and (arguments.variant is None or arguments.pretrained):
+        raise UsageError("--picture needs a variant or a file with a spec")
     if arguments.pretrained:
         console.print(_published(arguments.variant))
         return 0
@@ -51,6 +63,11 @@ def run(arguments: argparse.Namespace) -> int:
     network = list(components(spec, size, arguments.num_classes))
     console.print(_variant_table(spec, size, network))
     console.print(f"citation: {spec.citation}", soft_wrap=True)
+    if arguments.picture:
+        from effnetv2_jax.search.pictures import draw_spec
+
+        draw_spec(Path(arguments.picture), spec)
+        print(f"picture: {arguments.picture}", file=sys.stderr)
     return 0
 
 

@@ -53,7 +53,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--picture", default="", metavar="FILE.png", help="draw the time by program and kind of operation"
     )
     parser.add_argument("--json", action="store_true", help="print JSON, with an object for each program")
-    parser.add_argument("--variant", default="", metavar="V", help="plan this variant, without a config")
+    parser.add_argument(
+        "--variant", default="", metavar="V", help="plan this variant or file with a spec, without a config"
+    )
     parser.add_argument("--sizes", metavar="PX,PX,…", help="with --variant: image sizes, a training step for each")
     parser.add_argument(
         "--batch-per-chip", type=whole(1), metavar="N", help="with --variant: images per chip (default: 64)"
