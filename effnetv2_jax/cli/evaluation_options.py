@@ -29,9 +29,14 @@ def add_evaluation_arguments(parser: argparse.ArgumentParser, *, several: bool =
         metavar="DATA",
         help="data to evaluate on, in place of --config: a benchmark (imagenet2012, imagenet2012_real, imagenet_v2, "
         "imagenet_a, imagenet_r, imagenet_sketch) or another data set of TFDS; a folder, CLASS/IMAGE; or "
-        "BENCHMARK=FOLDER, if its images lie in a folder",
+        "BENCHMARK=FOLDER, if its images lie in a folder (default: the data of --config)",
     )
-    parser.add_argument("--data-dir", default="", metavar="D", help="folder of the data sets of TFDS, or of records")
+    parser.add_argument(
+        "--data-dir",
+        default="",
+        metavar="D",
+        help="folder of the data sets of TFDS, or of records (default: TFDS's own folder)",
+    )
     parser.add_argument(
         "--labels",
         nargs="+",
@@ -61,9 +66,14 @@ def add_evaluation_arguments(parser: argparse.ArgumentParser, *, several: bool =
         help="classes that the network chooses from: all of its own, or those of the data (default: all; the 200 "
         "classes of imagenet_a and imagenet_r for these)",
     )
-    parser.add_argument("--variant", metavar="V", help="variant of weights that do not record it")
     parser.add_argument(
-        "--class-names", type=Path, metavar="FILE", help="file with the names of the weights' classes, one a line"
+        "--variant", metavar="V", help="variant of weights that do not record it (default: as the file records it)"
+    )
+    parser.add_argument(
+        "--class-names",
+        type=Path,
+        metavar="FILE",
+        help="file with the names of the weights' classes, one a line (default: those that the weights record)",
     )
     parser.add_argument(
         "--batch-size",

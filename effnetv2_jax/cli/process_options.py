@@ -19,10 +19,19 @@ def add_process_arguments(parser: argparse.ArgumentParser) -> None:
         default="auto",
         help="auto (the default): find the other processes on Cloud TPU, GKE, Slurm and Open MPI; none: run alone",
     )
-    group.add_argument("--coordinator", metavar="HOST:PORT", help="on other systems: free port of process 0's host")
-    group.add_argument("--processes", type=whole(1), metavar="N", help="with --coordinator: the number of processes")
     group.add_argument(
-        "--process-index", type=whole(0), metavar="I", help="with --coordinator: this process, from 0 to N - 1"
+        "--coordinator",
+        metavar="HOST:PORT",
+        help="on other systems: free port of process 0's host (default: as --distributed says)",
+    )
+    group.add_argument(
+        "--processes", type=whole(1), metavar="N", help="with --coordinator: the number of processes (default: none)"
+    )
+    group.add_argument(
+        "--process-index",
+        type=whole(0),
+        metavar="I",
+        help="with --coordinator: this process, from 0 to N - 1 (default: none)",
     )
 
 

@@ -48,7 +48,7 @@ def explain(weights: Weights, predictions: Sequence[Prediction], path: Path) -> 
         pixels, maps = class_maps(weights, prediction.path, [guess.index for guess in guesses])
         titles = [
             prediction.path.name,
-            *(f"{_first(guess.name, guess.index)} {guess.probability:.0%}" for guess in guesses),
+            *(f"{_first(guess.name, guess.index)} {100 * guess.probability:.1f} %" for guess in guesses),
         ]
         for place, title in zip(axes, titles, strict=False):
             text = shortened(drawable(title), _LONGEST)

@@ -130,3 +130,9 @@ def test_a_run_is_planned_on_slices_of_several_sizes(tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "k cycles an image" in printed
     assert "hbm %" not in printed
+
+
+def test_a_variant_is_planned_at_its_own_size_unless_told(capsys):
+    assert main(["plan", "--variant", "efficientnetv2-b0", "--json"]) == 0
+    training, evaluation = json.loads(capsys.readouterr().out)
+    assert training["image_size"] == evaluation["image_size"] == 192

@@ -30,13 +30,13 @@ _PEAK_FRACTIONS = (0.18, 0.40)
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the command's arguments."""
-    add_config_argument(parser, required=False)
+    add_config_argument(parser, default="none, for --exports and --pretrained", required=False)
     parser.add_argument(
         "--exports",
         nargs="+",
         type=Path,
         metavar="OUT",
-        help="time programs that `effnetv2 export` wrote, in their runtimes, and nothing else",
+        help="time programs that `effnetv2 export` wrote, in their runtimes, and nothing else (default: none)",
     )
     parser.add_argument(
         "--batch",
@@ -55,12 +55,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--input", action="store_true", help="time the input pipeline only (default: both)")
     parser.add_argument("--step", action="store_true", help="time the training step only (default: both)")
     parser.add_argument(
-        "--checkpoint", action="store_true", help="time saving and restoring the state, and nothing else"
+        "--checkpoint", action="store_true", help="time saving and restoring the state, and nothing else (default: no)"
     )
     parser.add_argument(
         "--generated",
         action="store_true",
-        help="compare the input pipeline with a re-creation of the official one, on generated JPEGs",
+        help="compare the input pipeline with a re-creation of the official one, on generated JPEGs (default: no)",
     )
     parser.add_argument(
         "--accelerator",
@@ -81,7 +81,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="training steps to time at each stage, or checkpoints (default: 5)",
     )
-    parser.add_argument("--json", action="store_true", help="print JSON, with an object for each row of the table")
+    parser.add_argument(
+        "--json", action="store_true", help="print JSON, with an object for each row of the table (default: a table)"
+    )
     add_weights_table_arguments(parser)
 
 

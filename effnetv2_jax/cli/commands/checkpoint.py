@@ -35,7 +35,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--step", type=whole(0), help="only the checkpoint of this step (default: every one; for digest, the latest)"
     )
-    parser.add_argument("--arrays", action="store_true", help="with digest: print the digest of each array first")
+    parser.add_argument(
+        "--arrays",
+        action="store_true",
+        help="with digest: print the digest of each array first (default: the whole alone)",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:

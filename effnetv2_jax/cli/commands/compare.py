@@ -30,15 +30,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the command's arguments."""
     parser.add_argument("first", metavar="A", help="weights: a run folder, or a file or folder of any framework")
     parser.add_argument("second", metavar="B", help="other weights")
-    add_config_argument(parser, required=False)
+    add_config_argument(parser, default="the data of --data", required=False)
     add_framework_argument(parser)
     parser.add_argument("--raw", action="store_true", help="compare the raw weights (default: the averaged ones)")
     add_evaluation_arguments(parser, several=False)
     parser.add_argument(
-        "--differences", metavar="FILE.CSV", help="write a row for each image that only one of them gets right"
+        "--differences",
+        metavar="FILE.CSV",
+        help="write a row for each image that only one of them gets right (default: no file)",
     )
-    parser.add_argument("--picture", metavar="FILE.PNG", help="draw the surest of these mistakes")
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--picture", metavar="FILE.PNG", help="draw the surest of these mistakes (default: no picture)")
+    parser.add_argument("--json", action="store_true", help="print JSON (default: a table)")
     add_process_arguments(parser)
 
 

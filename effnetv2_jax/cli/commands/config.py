@@ -15,7 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the command's arguments."""
     parser.add_argument("config", metavar="CONFIG[:ARGUMENT]", help=config_help())
     parser.set_defaults(takes_overrides=True)
-    parser.add_argument("--json", action="store_true", help="print JSON, one object for each field")
+    parser.add_argument("--json", action="store_true", help="print JSON, one object for each field (default: a table)")
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -37,7 +37,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--format", default="tfrecord", help="tfrecord (default) or array_record, for convert")
     size = parser.add_mutually_exclusive_group()
     size.add_argument("--shard-mb", type=float, default=200.0, help="size of a shard in 10^6 bytes (default: 200)")
-    size.add_argument("--shards", type=int, help="number of training shards, in place of their size")
+    size.add_argument(
+        "--shards", type=int, help="number of training shards, in place of their size (default: as their size gives)"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -44,18 +44,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="weights of any framework: files or folders, local, gs://… or hf://…, or names of published weights",
     )
     add_framework_argument(parser)
-    parser.add_argument("--step", type=whole(0), help="with --workdir: evaluate the checkpoint of this step")
+    parser.add_argument(
+        "--step", type=whole(0), help="with --workdir: evaluate the checkpoint of this step (default: the latest)"
+    )
     add_evaluation_arguments(parser)
     parser.add_argument(
-        "--predictions", metavar="FILE", help="write a row for each image to this .parquet or .csv file"
+        "--predictions",
+        metavar="FILE",
+        help="write a row for each image to this .parquet or .csv file (default: no file)",
     )
     parser.add_argument(
         "--report",
         metavar="FOLDER",
         help="write results.json, and for each evaluation a table of its classes and pictures of its calibration, of "
-        "confused classes and of mistakes",
+        "confused classes and of mistakes (default: no report)",
     )
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--json", action="store_true", help="print JSON (default: a table)")
     add_process_arguments(parser)
 
 

@@ -39,7 +39,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         default=[],
         metavar="IMAGE",
-        help="with --dtype int8: images, or folders of them, whose activations give the ranges; 100 are enough",
+        help="with --dtype int8: images, or folders of them, whose activations give the ranges; 100 are enough "
+        "(default: none)",
     )
     parser.add_argument(
         "--least-agreement",

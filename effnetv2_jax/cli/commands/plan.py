@@ -23,23 +23,30 @@ _WITH_TOPOLOGY = ("compare", "growth", "layers", "picture", "price")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the command's arguments."""
-    add_config_argument(parser, required=False)
+    add_config_argument(parser, default="none, for --variant", required=False)
     parser.add_argument(
         "--topology",
         default="",
         metavar="TPU",
-        help="compile for this TPU slice and estimate memory and time: v5e-8, v4-32, v5e:2x4, 2xv5e-16, …",
+        help="compile for this TPU slice and estimate memory and time: v5e-8, v4-32, v5e:2x4, 2xv5e-16, … "
+        "(default: compile nothing)",
     )
     parser.add_argument(
-        "--compare", default="", metavar="TPU|CONFIG", help="compare with another slice, or with another config"
+        "--compare",
+        default="",
+        metavar="TPU|CONFIG",
+        help="compare with another slice, or with another config (default: no comparison)",
     )
     parser.add_argument(
         "--growth",
         default="",
         metavar="CHIPS,CHIPS,…",
-        help="with --topology: what the same run costs on slices of its generation with these numbers of chips",
+        help="with --topology: what the same run costs on slices of its generation with these numbers of chips "
+        "(default: no table)",
     )
-    parser.add_argument("--price", type=above_zero, metavar="X", help="price of a chip for one hour")
+    parser.add_argument(
+        "--price", type=above_zero, metavar="X", help="price of a chip for one hour (default: no prices)"
+    )
     parser.add_argument(
         "--layers",
         type=whole(1),
@@ -47,16 +54,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         const=15,
         default=0,
         metavar="N",
-        help="list the N layers that take the most time (N: 15 if left out)",
+        help="list the N layers that take the most time (default: none; N: 15 if left out)",
     )
     parser.add_argument(
-        "--picture", default="", metavar="FILE.png", help="draw the time by program and kind of operation"
+        "--picture",
+        default="",
+        metavar="FILE.png",
+        help="draw the time by program and kind of operation (default: no picture)",
     )
-    parser.add_argument("--json", action="store_true", help="print JSON, with an object for each program")
     parser.add_argument(
-        "--variant", default="", metavar="V", help="plan this variant or file with a spec, without a config"
+        "--json", action="store_true", help="print JSON, with an object for each program (default: tables)"
     )
-    parser.add_argument("--sizes", metavar="PX,PX,…", help="with --variant: image sizes, a training step for each")
+    parser.add_argument(
+        "--variant",
+        default="",
+        metavar="V",
+        help="plan this variant or file with a spec, without a config (default: plan the config)",
+    )
+    parser.add_argument(
+        "--sizes",
+        metavar="PX,PX,…",
+        help="with --variant: image sizes, a training step for each (default: the variant's own)",
+    )
     parser.add_argument(
         "--batch-per-chip", type=whole(1), metavar="N", help="with --variant: images per chip (default: 64)"
     )
@@ -107,7 +126,7 @@ def _requests(arguments: argparse.Namespace) -> dict[str, tuple[TrainConfig | No
 
     topology = parse_topology(arguments.topology) if arguments.topology else None
     if bool(arguments.config) == bool(arguments.variant):
-        raise UsageError("give either --config or --variant (with --sizes)")
+        raise UsageError("give either --config or --variant")
     if arguments.config and (arguments.sizes or arguments.batch_per_chip or arguments.dtype):
         raise UsageError("--sizes, --batch-per-chip and --dtype go with --variant; with --config, set its fields")
     if topology is None and any(getattr(arguments, name) for name in _WITH_TOPOLOGY):
@@ -172,10 +191,12 @@ def _plan(arguments: argparse.Namespace, config: TrainConfig | None, topology: T
     from effnetv2_jax.analysis.plan import config_of_variant, experiment_on, make_plan, planned_experiment
     from effnetv2_jax.analysis.program_cost import CACHE
     from effnetv2_jax.cli.teacher import load_teacher
+    from effnetv2_jax.model.variants import get_spec
 
     if config is None:
         chips = topology.chips if topology else 1
-        sizes, dtype = _sizes(arguments.sizes or ""), cast("Any", arguments.dtype or "bfloat16")
+        sizes = _sizes(arguments.sizes) if arguments.sizes else [get_spec(arguments.variant).train_size]
+        dtype = cast("Any", arguments.dtype or "bfloat16")
         config = config_of_variant(arguments.variant, sizes, arguments.batch_per_chip or 64, chips, dtype)
     cache = CACHE if arguments.cache is None else arguments.cache
     teacher = load_teacher(config)

@@ -58,8 +58,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--batch-per-chip", type=whole(1), default=64, metavar="N", help="with --step-ms: images (default: 64)"
     )
-    parser.add_argument("--out", metavar="FOLDER", help="write each network as a spec into this folder")
-    parser.add_argument("--json", action="store_true", help="print JSON, with an object for each network")
+    parser.add_argument(
+        "--out", metavar="FOLDER", help="write each network as a spec into this folder (default: no files)"
+    )
+    parser.add_argument(
+        "--json", action="store_true", help="print JSON, with an object for each network (default: tables)"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -70,12 +70,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="variants or files with specs to compare with, scaled like the base (default: efficientnet-b0, "
         "efficientnetv2-b0, efficientnetv2-s)",
     )
-    parser.add_argument("--json", action="store_true", help="with report: print JSON")
+    parser.add_argument("--json", action="store_true", help="with report: print JSON (default: a table)")
     parser.add_argument(
         "--whole-programs",
         action="store_true",
         help="with report, for a search with --topology: compile the best network and those to compare with as whole "
-        "programs, and print how far the sums of rows are from them",
+        "programs, and print how far the sums of rows are from them (default: no)",
     )
 
 

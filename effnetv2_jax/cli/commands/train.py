@@ -17,14 +17,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_config_argument(parser)
     parser.add_argument("--workdir", required=True, help="run folder, a path or gs://…; a run that it holds is resumed")
     parser.add_argument(
-        "--profile", default="", metavar="START:STOP", help="write a trace of these steps into WORKDIR/profile"
+        "--profile",
+        default="",
+        metavar="START:STOP",
+        help="write a trace of these steps into WORKDIR/profile (default: no trace)",
     )
     parser.add_argument(
         "--accept-changes",
         default="",
         metavar="FIELD,FIELD",
         help="fields of the config that may differ from those of the run in WORKDIR, such as "
-        "optimizer.schedule.base_rate; the run goes on from its latest checkpoint with the new values",
+        "optimizer.schedule.base_rate; the run goes on from its latest checkpoint with the new values (default: none)",
     )
     add_process_arguments(parser)
 

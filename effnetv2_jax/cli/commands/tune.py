@@ -31,9 +31,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="MINUTES",
         help="start no further program after this time; the same command then goes on from there (default: no limit)",
     )
-    parser.add_argument("--price", type=above_zero, metavar="X", help="price of a chip for one hour")
-    parser.add_argument("--picture", default="", metavar="FILE.png", help="draw the time of each program")
-    parser.add_argument("--json", action="store_true", help="print JSON, with an object for each program")
+    parser.add_argument(
+        "--price", type=above_zero, metavar="X", help="price of a chip for one hour (default: no prices)"
+    )
+    parser.add_argument(
+        "--picture", default="", metavar="FILE.png", help="draw the time of each program (default: no picture)"
+    )
+    parser.add_argument(
+        "--json", action="store_true", help="print JSON, with an object for each program (default: tables)"
+    )
     parser.add_argument(
         "--cache",
         default=None,
