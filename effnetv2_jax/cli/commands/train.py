@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import argparse
 import sys
+from typing import TYPE_CHECKING, Any
 
 from effnetv2_jax.cli.config_file import add_config_argument, load_config
 from effnetv2_jax.cli.initial_weights import initial_variables
 from effnetv2_jax.cli.process_options import add_process_arguments, join_processes
 from effnetv2_jax.cli.teacher import load_teacher
 from effnetv2_jax.train.early_check import check_early
+
+if TYPE_CHECKING:
+    from effnetv2_jax.train.config import TrainConfig
+    from effnetv2_jax.train.trainer import InitialVariables
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,24 +42,12 @@ def run(arguments: argparse.Namespace) -> int:
     config = load_config(arguments)
     variables = initial_variables(config)
     join_processes(arguments)
-    check_early(config)  # before TensorFlow is imported, which takes seconds
-    from effnetv2_jax.train.run.bucket import require_bucket
-    from effnetv2_jax.train.run.preemption import EXIT_CODE, Stopped
+    from effnetv2_jax.train.run.preemption import EXIT_CODE, Stopped, kept_for_run
     from effnetv2_jax.train.run.processes import is_first
-    from effnetv2_jax.train.trainer import train
 
-    for path in (arguments.workdir, config.compilation_cache):
-        require_bucket(path)
     try:
-        summary = train(
-            config,
-            arguments.workdir,
-            variables,
-            arguments.profile,
-            teacher=load_teacher(config),
-            accepted_changes=list(filter(None, arguments.accept_changes.split(","))),
-            own_process=True,
-        )
+        with kept_for_run():
+            summary = _train(arguments, config, variables)
     except Stopped as stopped:
         if is_first():
             print(f"effnetv2 train: {stopped}; the same command resumes from there", file=sys.stderr)
@@ -72,3 +65,21 @@ def run(arguments: argparse.Namespace) -> int:
         f"weights {arguments.workdir}/checkpoints"
     )
     return 0
+
+
+def _train(arguments: argparse.Namespace, config: TrainConfig, variables: InitialVariables | None) -> dict[str, Any]:
+    check_early(config)  # before TensorFlow is imported, which takes seconds
+    from effnetv2_jax.train.run.bucket import require_bucket
+    from effnetv2_jax.train.trainer import train
+
+    for path in (arguments.workdir, config.compilation_cache):
+        require_bucket(path)
+    return train(
+        config,
+        arguments.workdir,
+        variables,
+        arguments.profile,
+        teacher=load_teacher(config),
+        accepted_changes=list(filter(None, arguments.accept_changes.split(","))),
+        own_process=True,
+    )

@@ -31,6 +31,27 @@ class Stopped(Exception):
         self.step = step
 
 
+_kept = threading.Event()  # a SIGTERM has come before there was a `StopSignal`
+
+
+@contextlib.contextmanager
+def kept_for_run() -> Iterator[None]:
+    """A context in which a SIGTERM is kept until there is a `StopSignal`, which then stops the run.
+
+    It must begin after the processes have joined: from then on, JAX would take the signal and do nothing.
+    """
+    try:
+        previous = signal.signal(signal.SIGTERM, lambda *_: _kept.set())
+    except ValueError:  # outside the main thread, for example in a notebook's executor, signals cannot be handled
+        yield
+        return
+    try:
+        yield
+    finally:
+        _kept.clear()
+        signal.signal(signal.SIGTERM, signal.SIG_DFL if previous is None else previous)
+
+
 class StopSignal:
     """A context in which SIGTERM and Ctrl-C stop the run; a second signal ends the process at once.
 
@@ -71,6 +92,8 @@ class StopSignal:
             self._wakeups[1].setblocking(False)
             signal.set_wakeup_fd(self._wakeups[1].fileno(), warn_on_full_buffer=False)
             threading.Thread(target=self._watch, args=(self._wakeups[0],), name="signals", daemon=True).start()
+        if _kept.is_set():
+            self.request()
         return self
 
     def __exit__(self, *_: object) -> None:

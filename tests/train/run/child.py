@@ -85,8 +85,15 @@ def stay() -> None:
     time.sleep(3600)
 
 
+def linger() -> None:
+    """Announces that the phase is reached, and stays in it for some seconds."""
+    Path("WAITING").touch()
+    time.sleep(3)
+
+
 def stay_in(phase: str) -> None:
     """Patches the program so that it stays in a phase."""
+    from effnetv2_jax.cli.commands import train as command
     from effnetv2_jax.train import evaluation, loop, trainer
     from effnetv2_jax.train.checkpoint import saver
     from effnetv2_jax.train.devices import compiler
@@ -95,6 +102,8 @@ def stay_in(phase: str) -> None:
     if phase == "batches":  # notes all batches, each process in a file of its own
         process = next((word[-1] for word in sys.argv if word.startswith("--process-index=")), "0")
         loop.Loop._watched = note_batches(loop.Loop._watched, Path(f"batches_{process}.txt"))
+    elif phase == "import":  # before the run, when the processes have joined
+        command.load_teacher = lambda *_: linger()
     elif phase == "start":  # as if the data set took an hour to open, in code that is not Python
         trainer.make_experiment = lambda *_, **__: stay()
     elif phase == "restore":  # as if a checkpoint took an hour to read

@@ -63,6 +63,15 @@ def test_a_signal_stops_a_run_in_any_phase_within_its_grace_period(tmp_path, pha
         assert saved(workdir) == (int(named[1]) if named else 0)
 
 
+def test_a_signal_that_comes_before_the_run_stops_it_before_the_first_step(tmp_path):
+    with Child(tmp_path / "run", *ONE_STAGE, phase="import") as child:
+        assert child.wait_until(child.waiting.exists), child.ended()
+        child.process.send_signal(signal.SIGTERM)
+        code, _, said = child.ended()
+    assert (code, saved(tmp_path / "run")) == (75, -1), said
+    assert said.splitlines()[-1].startswith("effnetv2 train: stopped before the first step; the same command resumes")
+
+
 @pytest.mark.parametrize("phase", ["start", pytest.param("save", marks=pytest.mark.slow)])
 def test_a_second_signal_ends_the_process_at_once_and_leaves_what_is_saved(tmp_path, phase):
     workdir = tmp_path / "run"
@@ -86,7 +95,7 @@ def test_a_second_signal_ends_the_process_at_once_and_leaves_what_is_saved(tmp_p
     ("phase", "told"),
     [
         ("compile", 1),
-        *(pytest.param(phase, told, marks=pytest.mark.slow) for phase in IN_ANY_PHASE for told in (0, 1)),
+        *(pytest.param(phase, told, marks=pytest.mark.slow) for phase in ("import", *IN_ANY_PHASE) for told in (0, 1)),
     ],
 )
 def test_one_of_two_processes_is_told_and_both_stop_within_the_grace_period(tmp_path, phase, told):
@@ -96,7 +105,7 @@ def test_one_of_two_processes_is_told_and_both_stop_within_the_grace_period(tmp_
         *ONE_STAGE, *LONG, *(EVALUATING if phase == "evaluation" else ()), phase=phase, folder=tmp_path,
     ) as children:  # fmt: skip
         children.wait_until(waiting.exists)
-        if phase not in ("start", "restore"):
+        if phase not in ("import", "start", "restore"):
             children.wait_until((workdir / CHECKPOINTS / "0").exists)
         before = saved(workdir)
         children.signal(told, signal.SIGTERM)
