@@ -80,19 +80,23 @@ def test_every_benchmark_has_the_classes_of_imagenet_in_tfds(name, ids, tmp_path
     assert tuple(feature.names) == ids
 
 
-def test_imagenet_a_is_judged_by_its_200_classes_from_tfds_and_from_its_folder(
-    imagenet_weights, candidates, ids, tmp_path
+@pytest.mark.parametrize(
+    ("benchmark", "counted"),
+    [("imagenet_a", IMAGENET_A), ("imagenet_r", IMAGENET_R), ("imagenet_sketch", tuple(range(1000)))],
+)
+def test_a_benchmark_is_judged_by_its_own_classes_from_tfds_and_from_its_folder(
+    imagenet_weights, candidates, ids, tmp_path, benchmark, counted
 ):
-    chosen = [IMAGENET_A[index] for index in (0, 7, 7, 120, 199)]
-    prepare("imagenet_a", tmp_path, [{"label": ids[index], "file_name": f"{index}"} for index in chosen])
+    chosen = [counted[index] for index in (0, 7, 7, 120, 199)]
+    prepare(benchmark, tmp_path, [{"label": ids[index], "file_name": f"{index}"} for index in chosen])
     images = {f"{ids[index]}/{number}.jpg": number for number, index in enumerate(chosen)}
-    folder = write_folder(tmp_path / "imagenet-a", images)
+    folder = write_folder(tmp_path / "images", images)
     scores = []
-    for data in (named_data("imagenet_a", str(tmp_path)), named_data(f"imagenet_a={folder}")):
+    for data in (named_data(benchmark, str(tmp_path)), named_data(f"{benchmark}={folder}")):
         evaluation = evaluated(candidates, data)
         results, columns = evaluation.results, list(evaluation.classes.columns)
-        assert columns == list(IMAGENET_A)
-        assert evaluation.classes.names == tuple(ids[index] for index in IMAGENET_A)
+        assert columns == list(counted)
+        assert evaluation.classes.names == tuple(ids[index] for index in counted)
         logits = expected_logits(imagenet_weights, data)
         for name, best, probability in zip(results.names, results.best, results.best_probability, strict=True):
             own = np.exp(np.float64(logits[name][columns]))
@@ -101,7 +105,7 @@ def test_imagenet_a_is_judged_by_its_200_classes_from_tfds_and_from_its_folder(
         assert sorted(results.labels[:, 0]) == [0, 7, 7, 120, 199]
         scores.append({key: evaluation.row()[key] for key in ("top1", "top5", "loss", "count", "classes")})
     assert scores[0] == pytest.approx(scores[1], rel=1e-5)
-    assert (scores[0]["count"], scores[0]["classes"]) == (5, 200)
+    assert (scores[0]["count"], scores[0]["classes"]) == (5, len(counted))
 
 
 def test_a_label_outside_the_200_classes_is_named(candidates, ids, tmp_path):
