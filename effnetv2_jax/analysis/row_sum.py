@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from effnetv2_jax.analysis.plan import planned_experiment
 from effnetv2_jax.analysis.program_cost import CACHE, ProgramCost, program_cost
-from effnetv2_jax.analysis.single_rows import side_of_row
+from effnetv2_jax.analysis.single_rows import config_of_step, side_of_row
 from effnetv2_jax.analysis.topology import Topology, make_mesh
 from effnetv2_jax.model.scaling import layers_of
 from effnetv2_jax.model.specs import ModelSpec
@@ -17,8 +17,6 @@ from effnetv2_jax.model.summary import components
 from effnetv2_jax.train.config import TrainConfig
 from effnetv2_jax.train.experiment import Experiment
 from effnetv2_jax.train.programs import train_program
-from effnetv2_jax.train.recipe.progressive import ProgressiveConfig
-from effnetv2_jax.train.tuned_programs import NONE
 
 _UPDATE = "loss, optimiser and averages"
 _SMALL_HEAD = 8
@@ -93,20 +91,6 @@ class RowSum:
 
     def _experiment(self, spec: ModelSpec, image_size: int) -> Experiment:
         return planned_experiment(config_of_step(self._config, spec, image_size), self._topology.devices)
-
-
-def config_of_step(config: TrainConfig, spec: ModelSpec, image_size: int) -> TrainConfig:
-    """Returns a config of one training step of a spec, with everything else as in a run."""
-    variant: Any = spec  # `get_spec` takes specs too
-    return dataclasses.replace(
-        config,
-        model=dataclasses.replace(config.model, variant=variant, width=1.0, depth=1.0, remat=()),
-        progressive=ProgressiveConfig(preset="custom", stages=1, image_size=(image_size,)),
-        evaluation=dataclasses.replace(config.evaluation, image_size=image_size),
-        accumulation_steps="1",
-        tuning=NONE,
-        steps=1,
-    )
 
 
 def _row_alone(spec: ModelSpec, number: int, image_size: int) -> _Row:

@@ -6,7 +6,6 @@ import concurrent.futures
 import dataclasses
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 from jax.sharding import Mesh
 
@@ -14,12 +13,14 @@ from effnetv2_jax.analysis.compiler_options import CompilerOption
 from effnetv2_jax.analysis.plan import COMPILED_AT_ONCE, planned_experiment
 from effnetv2_jax.analysis.program_cost import ProgramCost, program_cost
 from effnetv2_jax.analysis.topology import Topology
+from effnetv2_jax.model.scaling import layers_of
 from effnetv2_jax.model.specs import ModelSpec
+from effnetv2_jax.train.config import TrainConfig
 from effnetv2_jax.train.devices.memory import DeviceMemoryError, UnknownOptionError
 from effnetv2_jax.train.experiment import Experiment
 from effnetv2_jax.train.programs import train_program
 from effnetv2_jax.train.recipe.progressive import ProgressiveConfig, Stage
-from effnetv2_jax.train.tuned_programs import TunedProgram
+from effnetv2_jax.train.tuned_programs import NONE, TunedProgram
 from effnetv2_jax.train.tuning import Settings
 
 _BLOCKS = 2
@@ -51,6 +52,19 @@ def side_of_row(spec: ModelSpec, image_size: int, row: int) -> int:
     for each in spec.rows[: row + 1]:
         side = -(-side // each.stride)
     return side
+
+
+def config_of_step(config: TrainConfig, spec: ModelSpec, image_size: int) -> TrainConfig:
+    """Returns a config of one training step of a spec, with everything else as in a run."""
+    return dataclasses.replace(
+        config,
+        model=dataclasses.replace(config.model.with_spec(spec), remat=()),
+        progressive=ProgressiveConfig(preset="custom", stages=1, image_size=(image_size,)),
+        evaluation=dataclasses.replace(config.evaluation, image_size=image_size),
+        accumulation_steps="1",
+        tuning=NONE,
+        steps=1,
+    )
 
 
 def options_worth_trying(
@@ -88,7 +102,8 @@ def options_worth_trying(
             return 0 if is_over() else rows.cycles(row, settings)
 
         plain = dict(enumerate(pool.map(lambda row: known(row, {}), range(len(spec.rows)))))
-        weights = {row: plain[row] * _blocks(spec, row) for row in plain if plain[row]}
+        layers = layers_of(spec)
+        weights = {row: plain[row] * layers[row] for row in plain if plain[row]}
         chosen = _most(weights)
         report(
             f"{stage.name}: rows {', '.join(map(str, chosen))} take {_percent(weights, chosen)} of the blocks' cycles "
@@ -123,16 +138,9 @@ class _Rows:
         config = experiment.config
         batch = config.batch_size // self._microbatches
         size = 2 * side_of_row(spec, self._stage.image_size, row)
-        variant: Any = row_alone(spec, row)  # `get_spec` takes specs too
-        model = dataclasses.replace(config.model, variant=variant, width=1.0, depth=1.0, remat=())
-        alone = dataclasses.replace(
-            config,
-            model=dataclasses.replace(model, bn_group_size=min(model.bn_group_size, batch)),
-            progressive=ProgressiveConfig(preset="custom", stages=1, image_size=(size,)),
-            batch_size=batch,
-            accumulation_steps="1",
-            steps=1,
-        )
+        alone = config_of_step(config, row_alone(spec, row), size)
+        model = dataclasses.replace(alone.model, bn_group_size=min(alone.model.bn_group_size, batch))
+        alone = dataclasses.replace(alone, model=model, batch_size=batch)
         small = planned_experiment(alone, self._topology.devices)
         (stage,) = small.stages
         small = dataclasses.replace(small, tuned={stage.name: TunedProgram(Settings(1, (), options))})
@@ -146,10 +154,6 @@ class _Rows:
 def _of_blocks(cost: ProgramCost) -> int:
     blocks = sum(cycles for layer, cycles in cost.cycles_by_layer.items() if layer.startswith("block_"))
     return blocks or cost.estimated_cycles
-
-
-def _blocks(spec: ModelSpec, row: int) -> int:
-    return sum(block.row == row for block in spec.blocks())
 
 
 def _most(weights: Mapping[int, int]) -> list[int]:

@@ -14,7 +14,7 @@ def pareto_front(results: Sequence[Result]) -> list[Result]:
     Those that failed or were stopped early are left out. Of equal ones, the first stays.
     """
     finished = sorted(
-        (each for each in results if not (each.failed or each.stopped)),
+        (each for each in results if each.is_whole),
         key=lambda each: (each.step_seconds, -each.top1),
     )
     front: list[Result] = []
@@ -26,8 +26,7 @@ def pareto_front(results: Sequence[Result]) -> list[Result]:
 
 def best(results: Sequence[Result]) -> Result | None:
     """Returns the network with the highest reward of those that were trained to the end; None without any."""
-    finished = [each for each in results if not (each.failed or each.stopped)]
-    return max(finished, key=lambda each: each.reward, default=None)
+    return max((each for each in results if each.is_whole), key=lambda each: each.reward, default=None)
 
 
 def figures(results: Sequence[Result], references: Sequence[Result]) -> list[dict[str, Any]]:

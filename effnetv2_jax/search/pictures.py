@@ -26,7 +26,7 @@ def draw_front(path: Path, results: Sequence[Result], references: Sequence[Resul
     """
     figure = Figure(figsize=(8, 5.5), layout="constrained")
     axes = figure.subplots()
-    whole = [each for each in results if not (each.failed or each.stopped)]
+    whole = [each for each in results if each.is_whole]
     stopped = [each for each in results if each.stopped and not each.failed]
     axes.scatter(*_points(whole), s=22, color="#4c72b0", label=f"trained to the end ({len(whole)})")
     axes.scatter(

@@ -46,7 +46,7 @@ def run_of(settings: SearchSettings) -> tuple[TrainConfig, int, int]:
 
 def with_network(config: TrainConfig, spec: str) -> TrainConfig:
     """Returns the same run with another network, given as the text of a spec."""
-    return dataclasses.replace(config, model=dataclasses.replace(config.model, variant=spec, width=1.0, depth=1.0))
+    return dataclasses.replace(config, model=config.model.with_spec(spec))
 
 
 def make_price(settings: SearchSettings, config: TrainConfig, image_size: int, cache: str = CACHE) -> Price:

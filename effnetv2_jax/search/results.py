@@ -51,6 +51,11 @@ class Result:
     failed: str = ""
 
     @property
+    def is_whole(self) -> bool:
+        """Whether the network was trained to the end."""
+        return not (self.failed or self.stopped)
+
+    @property
     def top1(self) -> float:
         """Top-1 in per cent at the last evaluation; 0 if it failed."""
         return self.curve[-1][1] if self.curve and not self.failed else 0.0
@@ -71,7 +76,7 @@ class Result:
 
     def to_json(self) -> dict[str, Any]:
         """Returns the result as JSON values."""
-        return dataclasses.asdict(self) | {"proposal": dataclasses.asdict(self.proposal)}
+        return dataclasses.asdict(self)
 
 
 def result_from_json(content: Mapping[str, Any]) -> Result:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import typing
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from effnetv2_jax.config_fields import check_types
+from effnetv2_jax.config_fields import has_type, type_name
 from effnetv2_jax.model.variants import get_spec
 from effnetv2_jax.search.space import SearchSpace
 from effnetv2_jax.train.config import TrainConfig, unflatten
@@ -84,7 +85,9 @@ def check_settings(settings: SearchSettings) -> None:
     """
     if not isinstance(settings.config, Mapping):
         raise ValueError(f"config must be an object of fields and values, got {settings.config!r}")
-    check_types(_Numbers(**{field.name: getattr(settings, field.name) for field in dataclasses.fields(_Numbers)}))
+    for name, annotation in typing.get_type_hints(SearchSettings).items():
+        if name != "config" and not has_type(value := getattr(settings, name), annotation):
+            raise ValueError(f"{name} must be {type_name(annotation)}, got {value!r}")
     for name, least in {"samples": 1, "seed": 0, "population": 2, "at_once": 1}.items():
         if getattr(settings, name) < least:
             raise ValueError(f"{name} must be at least {least}, got {getattr(settings, name)}")
@@ -92,18 +95,3 @@ def check_settings(settings: SearchSettings) -> None:
         raise ValueError(f"stop_below must be at least 0 and less than 100, got {settings.stop_below}")
     for text in (settings.base, *settings.references):
         get_spec(text)
-
-
-@dataclasses.dataclass(frozen=True)
-class _Numbers:
-    """The settings whose types can be checked."""
-
-    base: str
-    method: Method
-    samples: int
-    seed: int
-    population: int
-    at_once: int
-    stop_below: float
-    topology: str
-    references: tuple[str, ...]

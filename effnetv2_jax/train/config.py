@@ -56,6 +56,15 @@ class ModelConfig:
         """Returns the architecture."""
         return get_spec(self.variant).scaled(self.width, self.depth)
 
+    def with_spec(self, spec: str | ModelSpec) -> "ModelConfig":
+        """Returns the same settings for another architecture, which is neither widened nor deepened.
+
+        Args:
+          spec: the architecture, or the text of one, see `get_spec`.
+        """
+        variant: Any = spec  # `spec()` takes both
+        return dataclasses.replace(self, variant=variant, width=1.0, depth=1.0)
+
     def without_file(self) -> "ModelConfig":
         """Returns the same network, with the content of a spec's file in place of its path.
 

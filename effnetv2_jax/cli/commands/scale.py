@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import re
 import sys
@@ -166,8 +165,8 @@ def _figures(spec: ModelSpec, phi: float, step_ms: Callable[[ModelSpec], float] 
 
 
 def _file_name(base: ModelSpec, phi: float) -> str:
-    plain = dataclasses.replace(base, name=re.sub(r"[^\w.-]+", "_", base.name).strip("_"))
-    return f"{plain.name}_phi{phi:.2f}{SUFFIX}"
+    name = re.sub(r"[^\w.-]+", "_", base.name).strip("_")
+    return f"{name}_phi{phi:.2f}{SUFFIX}"
 
 
 def _phi(text: str) -> float:

@@ -88,7 +88,7 @@ def run(arguments: argparse.Namespace) -> int:
         given = [name for name in ("config", *_SETTINGS) if getattr(arguments, name) is not None]
         if given or arguments.overrides:
             raise UsageError("report takes no option but --json and --whole-programs")
-        return _report(arguments)
+        return _report(arguments, folder)
     if arguments.json or arguments.whole_programs:
         raise UsageError("--json and --whole-programs go with report")
     if arguments.config:
@@ -107,7 +107,7 @@ def run(arguments: argparse.Namespace) -> int:
     except (Stopped, KeyboardInterrupt):
         print("effnetv2 search: stopped; the same command goes on from there", file=sys.stderr)
         return EXIT_CODE
-    return _report(arguments)
+    return _report(arguments, folder)
 
 
 def _settings(arguments: argparse.Namespace) -> SearchSettings:
@@ -146,11 +146,9 @@ def _settings(arguments: argparse.Namespace) -> SearchSettings:
     return settings
 
 
-def _report(arguments: argparse.Namespace) -> int:
-    from effnetv2_jax.search.folder import SearchFolder
+def _report(arguments: argparse.Namespace, folder: SearchFolder) -> int:
     from effnetv2_jax.search.report import write_report
 
-    folder = SearchFolder(arguments.folder)
     if arguments.whole_programs and not folder.settings().topology:
         raise UsageError("--whole-programs: the steps of this search were timed as whole programs, not summed")
     report = write_report(folder)
