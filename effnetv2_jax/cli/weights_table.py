@@ -31,7 +31,7 @@ def add_weights_table_arguments(parser: argparse.ArgumentParser) -> None:
         help="weights: run folders, or files or folders of any framework; the averaged weights of each "
         "(default: no table)",
     )
-    group.add_argument("--csv", metavar="FILE", help="write the table to this file (default: print it only)")
+    group.add_argument("--csv", metavar="FILE", help="write the table to this file (default: only print it)")
     add_framework_argument(group)
     add_evaluation_arguments(group)
 

@@ -30,7 +30,7 @@ _PEAK_FRACTIONS = (0.18, 0.40)
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the command's arguments."""
-    add_config_argument(parser, default="none, for --exports and --pretrained", required=False)
+    add_config_argument(parser, default="none, which --exports and --pretrained allow", required=False)
     parser.add_argument(
         "--exports",
         nargs="+",

@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--arrays",
         action="store_true",
-        help="with digest: print the digest of each array first (default: the whole alone)",
+        help="with digest: print the digest of each array first (default: only that of the whole)",
     )
 
 

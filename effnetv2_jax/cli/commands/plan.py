@@ -23,7 +23,7 @@ _WITH_TOPOLOGY = ("compare", "growth", "layers", "picture", "price")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the command's arguments."""
-    add_config_argument(parser, default="none, for --variant", required=False)
+    add_config_argument(parser, default="none, which --variant allows", required=False)
     parser.add_argument(
         "--topology",
         default="",
