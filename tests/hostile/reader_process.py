@@ -45,30 +45,44 @@ class ReaderProcess:
     """
 
     def __init__(self, reader: Reader, valid: bytes) -> None:
+        self._reader, self._first = reader, valid
+        self._start()
+
+    def _start(self) -> None:
         self.seconds = 10 * SECONDS
         context = multiprocessing.get_context("spawn")
         self._pipe, child = context.Pipe()
-        self._process = context.Process(target=_serve, args=(child, reader), daemon=True)
+        self._process = context.Process(target=_serve, args=(child, self._reader), daemon=True)
         self._process.start()
         child.close()
-        self.valid = self.read(valid)  # imports the modules that the reader needs
+        self.valid = self.read(self._first)  # imports the modules that the reader needs
         self.seconds = SECONDS
 
     def read(self, data: bytes) -> Outcome:
-        """Returns what became of an input. A crash and a hang fail the test."""
+        """Returns what became of an input. A crash and a hang fail the test, which names a file with the input."""
+        if not self._process.is_alive():  # it has crashed or hung; Hypothesis reads the same input again
+            self._start()
         try:
             self._pipe.send_bytes(data)
             if not self._pipe.poll(self.seconds):
                 self.stop()
-                raise AssertionError(f"the reader hung for {self.seconds} s")
+                raise AssertionError(f"the reader hung for {self.seconds} s on {_kept(data)}")
             return self._pipe.recv()
         except (EOFError, ConnectionError) as error:
             self._process.join()
-            raise AssertionError(f"the reader crashed with exit code {self._process.exitcode}") from error
+            text = f"the reader crashed with exit code {self._process.exitcode} on {_kept(data)}"
+            raise AssertionError(text) from error
 
     def stop(self) -> None:
         self._process.kill()
         self._process.join()
+
+
+def _kept(data: bytes) -> str:
+    """Writes an input into a file that stays, and returns its path."""
+    with tempfile.NamedTemporaryFile(prefix="hostile_input_", delete=False) as file:
+        file.write(data)
+    return file.name
 
 
 def _serve(pipe: Connection, reader: Reader) -> None:

@@ -31,11 +31,13 @@ class Reader:
       read: reads bytes, with a folder for files.
       memory: bytes that reading may take at most.
       errors: returns the errors that it may raise.
+      share: how many inputs it gets for each input of another reader; few if it starts a process for each.
     """
 
     read: Callable[[Path, bytes], Any]
     memory: int
     errors: Callable[[], tuple[type[Exception], ...]] = our_errors
+    share: float = 1.0
 
 
 def _written(folder: Path, name: str, data: bytes) -> Path:
@@ -78,9 +80,10 @@ def _pth(folder: Path, data: bytes) -> Any:
 
 
 def _h5(folder: Path, data: bytes) -> Any:
-    from effnetv2_jax.convert.formats.h5_file import open_h5
+    from effnetv2_jax.convert.formats import h5_file
 
-    return _opened(open_h5(_written(folder, "w.h5", data)))
+    h5_file._SECONDS = 5  # libhdf5 hangs on some of the inputs
+    return _opened(h5_file.open_h5(_written(folder, "w.h5", data)))
 
 
 def _picture(folder: Path, data: bytes) -> Any:
@@ -174,7 +177,7 @@ READERS = {
     "safetensors": Reader(_safetensors, 64 * MB),
     "pth": Reader(_pth, 128 * MB),
     "legacy pth": Reader(_pth, 128 * MB),
-    "h5": Reader(_h5, 64 * MB),
+    "h5": Reader(_h5, 64 * MB, share=0.1),
     "picture": Reader(_picture, 2048 * MB),
     "decoded": Reader(_decoded, 2048 * MB, _decoding_errors),
     "card": Reader(_card, 256 * MB),

@@ -7,117 +7,76 @@ Source of the layouts: keras 3.15.1 saving/saving_lib.py, and legacy/saving/lega
 from __future__ import annotations
 
 import contextlib
-import re
+import importlib.util
+import math
+import subprocess
+import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO
 
 import numpy as np
 
 from effnetv2_jax.convert.formats.digest import file_sha256
-from effnetv2_jax.convert.formats.h5_contents import checked_datasets
-from effnetv2_jax.convert.formats.tensor_file import TensorFile
+from effnetv2_jax.convert.formats.tensor_file import MAX_WEIGHT_BYTES, TensorFile
+from effnetv2_jax.regular_file import checked_size
+from effnetv2_jax.untrusted_json import MAX_JSON_BYTES, parse_json
 
 H5_SUFFIXES = (".h5", ".hdf5")
 
-# Keras 3 numbers the weights of a layer in this order, by the class of the layer.
-_WEIGHTS = {
-    "conv2d": ("kernel", "bias"),
-    "depthwise_conv2d": ("kernel", "bias"),
-    "dense": ("kernel", "bias"),
-    "batch_normalization": ("gamma", "beta", "moving_mean", "moving_variance"),
-}
-_KERAS_3 = re.compile(r"(?:.*/)?(?P<layer>[^/]+?)(?:_\d+)?/vars/(?P<number>\d+)")
-_OLDER = re.compile(r"(?:model_weights/)?(?P<layer>[^/]+)/(?:.*/)?(?P<weight>[^/:]+)(?::0)?")
-_NO_WEIGHTS = ("optimizer_weights/", "optimizer/", "seed_generator/", "normalization/", "normalization_1/")
+_READER = Path(__file__).with_name("h5_reader.py")
+_REFUSED = 3  # the reader's exit code, as in h5_reader.py, which cannot be imported without h5py
+_SECONDS, _BYTES_PER_SECOND = 30, 5e6  # the reader takes 0.3 s for a small file, and 1 s for 500 MB more
 
 
 @contextlib.contextmanager
 def open_h5(path: Path) -> Iterator[TensorFile]:
     """Opens a file of Keras.
 
+    Another process reads it, see `h5_reader.py`, and leaves the tensors in a temporary file.
+
     Raises:
       ImportError: if h5py is not installed.
       ValueError: for a file that is damaged or has anything but tensors that lie within it.
       OSError: if the file does not exist or cannot be read.
     """
-    path.open("rb").close()  # raises OSError for a missing file even if h5py is not installed
-    h5py = _h5py()
-    with contextlib.ExitStack() as stack:
-        with _damage_named(path):
-            file = stack.enter_context(h5py.File(path, "r", locking=False))
-            datasets = dict(_named(file, checked_datasets(h5py, file, path)))
+    size = checked_size(path, MAX_WEIGHT_BYTES)
+    path.open("rb").close()  # raises OSError for a file that may not be read
+    if importlib.util.find_spec("h5py") is None:
+        raise ImportError("reading .h5 files needs the extra 'keras': pip install 'effnetv2_jax[keras]'")
+    with tempfile.TemporaryFile() as tensors:
+        _read_into(tensors, path, math.ceil(_SECONDS + size / _BYTES_PER_SECOND))
+        tensors.seek(0)
+        header = parse_json(tensors.readline(MAX_JSON_BYTES))
+        places, offset = {}, tensors.tell()
+        for name, (shape, dtype) in header.items():
+            places[name] = (offset, tuple(shape), np.dtype(dtype))
+            offset += math.prod(shape) * np.dtype(dtype).itemsize if np.dtype(dtype).kind == "f" else 0
 
         def read(name: str) -> np.ndarray:
-            with _damage_named(path):
-                return _read(datasets[name], name)
+            start, shape, dtype = places[name]
+            if dtype.kind != "f":
+                raise ValueError(f"{name} is {dtype.name}; weights must be floating-point numbers")
+            tensors.seek(start)
+            return np.fromfile(tensors, dtype, math.prod(shape)).reshape(shape)
 
-        shapes = {name: tuple(dataset.shape) for name, dataset in datasets.items()}
-        yield TensorFile(shapes, read, {}, file_sha256(path))
-
-
-@contextlib.contextmanager
-def _damage_named(path: Path) -> Iterator[None]:
-    """A context in which the errors that h5py raises for damaged files become ValueErrors that name the file."""
-    try:
-        yield
-    except (RuntimeError, KeyError, OSError, TypeError, AttributeError, OverflowError, UnicodeError) as error:
-        raise ValueError(f"{path} is damaged or not a file of Keras: {_first_line(error)}") from error
+        yield TensorFile({name: place[1] for name, place in places.items()}, read, {}, file_sha256(path))
 
 
-def _h5py() -> Any:
-    try:
-        import h5py
-    except ImportError as error:
-        raise ImportError("reading .h5 files needs the extra 'keras': pip install 'effnetv2_jax[keras]'") from error
-    return h5py
-
-
-def _named(file: Any, datasets: Iterator[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
-    """Yields each tensor with its name.
+def _read_into(output: IO[bytes], path: Path, seconds: int) -> None:
+    """Reads a file of Keras in another process, whose output goes into an open file.
 
     Raises:
-      ValueError: if two have the same name, or a layer has none.
+      ValueError: if the file is refused, or the process takes too long or crashes.
     """
-    found: set[str] = set()
-    for full, dataset in datasets:
-        name = _keras_3_name(file, full) if "/vars/" in full else _older_name(full)
-        if name is None:
-            continue
-        if name in found:
-            raise ValueError(f"it has two tensors {name!r}")
-        found.add(name)
-        yield name, dataset
-
-
-def _keras_3_name(file: Any, full: str) -> str | None:
-    """Returns the name of a tensor; None if it is no weight of a layer. Its group records the name of the layer."""
-    parts = _KERAS_3.fullmatch(full)
-    if parts is None or parts["layer"] not in _WEIGHTS:
-        return None if full.startswith(_NO_WEIGHTS) else full
-    layer = file[full.rpartition("/")[0]].attrs.get("name")
-    if not isinstance(layer, str):
-        raise ValueError(
-            f"its group {full.rpartition('/')[0]!r} does not record the name of a layer, as files of older versions of "
-            "Keras 3; load the file in a newer one and save it again"
-        )
-    weights = _WEIGHTS[parts["layer"]]
-    number = int(parts["number"])
-    return f"{layer}/{weights[number]}" if number < len(weights) else full
-
-
-def _older_name(full: str) -> str | None:
-    if full.startswith(_NO_WEIGHTS):
-        return None
-    parts = _OLDER.fullmatch(full)
-    return f"{parts['layer']}/{parts['weight'].removeprefix('depthwise_')}" if parts else full
-
-
-def _read(dataset: Any, name: str) -> np.ndarray:
-    if dataset.dtype.kind != "f":
-        raise ValueError(f"{name} is {dataset.dtype.name}; weights must be floating-point numbers")
-    return np.asarray(dataset[()])
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+    damaged = f"{path} is damaged or not a file of Keras"
+    command = [sys.executable, "-P", str(_READER), str(path.absolute()), str(seconds)]
+    try:
+        ended = subprocess.run(command, stdout=output, stderr=subprocess.PIPE, timeout=seconds, check=False)
+    except subprocess.TimeoutExpired:
+        raise ValueError(f"{damaged}: libhdf5 has not read it within {seconds} s") from None
+    if ended.returncode == _REFUSED:
+        raise ValueError(f"{damaged}: {ended.stderr.decode(errors='replace').strip().splitlines()[-1]}")
+    if ended.returncode:
+        raise ValueError(f"{damaged}: libhdf5 was ended after {seconds} s of work, or crashed, reading it")

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from effnetv2_jax import VARIANTS, load_weights
+from effnetv2_jax.convert.formats import h5_file, h5_reader
 from effnetv2_jax.convert.formats.h5_file import open_h5
 from effnetv2_jax.data.families import preprocessing_family
 
@@ -141,3 +142,31 @@ def test_a_damaged_file_is_refused(tmp_path):
         (tmp_path / "w.h5").write_bytes(damaged)
         with pytest.raises(ValueError, match=r"w\.h5 is damaged or not a file of Keras"), open_h5(tmp_path / "w.h5"):
             pass
+
+
+def test_a_file_on_which_libhdf5_loops_for_ever_is_refused(tmp_path, monkeypatch):
+    """The file's heap of texts, which begins with GCOL, has a free object of no size: libhdf5 does not get past it."""
+    with h5py.File(tmp_path / "w.h5", "w") as file:
+        file["layers/dense/vars/1"] = np.zeros(4, np.float32)
+        file["layers/dense/vars"].attrs["name"] = "predictions"
+    content = bytearray((tmp_path / "w.h5").read_bytes())
+    size_of_rest = content.find(b"GCOL") + 16 + 16 + 16 + 8  # after the header, the text's header, the text, its number
+    assert content[size_of_rest : size_of_rest + 2] != bytes(2)
+    content[size_of_rest : size_of_rest + 2] = bytes(2)
+    (tmp_path / "w.h5").write_bytes(content)
+    monkeypatch.setattr(h5_file, "_SECONDS", 3)
+    ended = r"libhdf5 has not read it within|was ended after"
+    with pytest.raises(ValueError, match=ended), open_h5(tmp_path / "w.h5"):
+        pass
+
+
+def test_a_crash_of_libhdf5_is_an_error_that_names_the_file(tmp_path, monkeypatch):
+    (tmp_path / "reader.py").write_text("import os\nos.abort()\n")
+    monkeypatch.setattr(h5_file, "_READER", tmp_path / "reader.py")
+    (tmp_path / "w.h5").write_bytes(b"content")
+    with pytest.raises(ValueError, match=r"w\.h5 is damaged .*crashed"), open_h5(tmp_path / "w.h5"):
+        pass
+
+
+def test_the_exit_codes_agree():
+    assert h5_file._REFUSED == h5_reader.REFUSED
