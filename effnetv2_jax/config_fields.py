@@ -7,8 +7,10 @@ import inspect
 import re
 import types
 import typing
-from collections.abc import Iterator
-from typing import Any, Literal
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal, TypeVar
+
+D = TypeVar("D")
 
 _ENTRY = re.compile(r"^  (\w+): (.*)$")
 
@@ -75,6 +77,28 @@ def check_types(config: Any, prefix: str = "") -> None:
             raise ValueError(f"{name} must be {type_name(annotation)}, got {value!r}")
 
 
+def from_json(kind: type[D], content: Mapping[str, Any], what: str) -> D:
+    """Returns an instance of a dataclass from JSON values of its fields; those that are missing have their defaults.
+
+    Args:
+      kind: the dataclass.
+      content: name of a field → value; a list stands for a tuple.
+      what: what an instance is called in error messages, such as `a search`.
+
+    Raises:
+      ValueError: for an unknown field, one that is missing and has no default, or a value of another type.
+    """
+    fields = {field.name: field for field in dataclasses.fields(typing.cast(Any, kind))}
+    if unknown := sorted(content.keys() - fields):
+        raise ValueError(f"unknown field {unknown[0]!r} of {what}")
+    needed = {name for name, field in fields.items() if field.default is field.default_factory is dataclasses.MISSING}
+    if missing := sorted(needed - content.keys()):
+        raise ValueError(f"{what} has no {missing[0]}")
+    made = kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in content.items()})
+    check_types(made)
+    return made
+
+
 def has_type(value: Any, annotation: Any) -> bool:
     """Returns whether a value is of a type, as JSON stores it: a list is a tuple, and a whole number may be a float."""
     origin, parts = typing.get_origin(annotation), typing.get_args(annotation)
@@ -84,6 +108,8 @@ def has_type(value: Any, annotation: Any) -> bool:
         return any(has_type(value, part) for part in parts)
     if origin is tuple:
         return isinstance(value, list | tuple) and all(has_type(item, parts[0]) for item in value)
+    if origin is Mapping:
+        return isinstance(value, Mapping)
     if annotation is float:
         return type(value) in (int, float)
     return type(value) is annotation
@@ -101,6 +127,8 @@ def type_name(annotation: Any) -> str:
         return " or ".join(sorted(type_name(part) for part in typing.get_args(annotation)))
     if typing.get_origin(annotation) is tuple:
         return f"a tuple of {type_name(typing.get_args(annotation)[0])}"
+    if typing.get_origin(annotation) is Mapping:
+        return "an object of names and values"
     return "None" if annotation is types.NoneType else str(annotation.__name__)
 
 

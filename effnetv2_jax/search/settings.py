@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import typing
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from effnetv2_jax.config_fields import has_type, type_name
+from effnetv2_jax.config_fields import check_types, from_json
 from effnetv2_jax.model.variants import get_spec
 from effnetv2_jax.search.space import SearchSpace
 from effnetv2_jax.train.config import TrainConfig, unflatten
@@ -67,14 +66,9 @@ def settings_from_json(content: Mapping[str, Any]) -> SearchSettings:
     Raises:
       ValueError: if they are damaged or out of range; the message names the field.
     """
-    fields = {field.name for field in dataclasses.fields(SearchSettings)}
-    if unknown := sorted(content.keys() - fields):
-        raise ValueError(f"unknown field {unknown[0]!r} of a search")
-    if missing := sorted({"config", "base"} - content.keys()):
-        raise ValueError(f"a search has no {missing[0]}")
-    settings = SearchSettings(**content)
+    settings = from_json(SearchSettings, content, "a search")
     check_settings(settings)
-    return dataclasses.replace(settings, references=tuple(settings.references))
+    return settings
 
 
 def check_settings(settings: SearchSettings) -> None:
@@ -83,11 +77,7 @@ def check_settings(settings: SearchSettings) -> None:
     Raises:
       ValueError: if one is out of range; the message names it, its value and what is allowed.
     """
-    if not isinstance(settings.config, Mapping):
-        raise ValueError(f"config must be an object of fields and values, got {settings.config!r}")
-    for name, annotation in typing.get_type_hints(SearchSettings).items():
-        if name != "config" and not has_type(value := getattr(settings, name), annotation):
-            raise ValueError(f"{name} must be {type_name(annotation)}, got {value!r}")
+    check_types(settings)
     for name, least in {"samples": 1, "seed": 0, "population": 2, "at_once": 1}.items():
         if getattr(settings, name) < least:
             raise ValueError(f"{name} must be at least {least}, got {getattr(settings, name)}")

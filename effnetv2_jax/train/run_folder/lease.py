@@ -15,6 +15,16 @@ from effnetv2_jax.train.run_folder.owner_record import owner_in, record_of_this_
 from effnetv2_jax.whole_file import write_whole
 
 
+class FolderInUse(ValueError):
+    """Another process writes into the run folder."""
+
+    def __init__(self, folder: epath.Path, content: str) -> None:
+        """Makes the message for a folder whose owner file has some content."""
+        super().__init__(
+            f"{folder} is in use by {owner_in(content)}; stop that process first, or use another --workdir"
+        )
+
+
 class OwnershipLost(RuntimeError):
     """Another process may write into the run folder now, so this one must not."""
 
@@ -72,7 +82,7 @@ class Lease:
         self._times.sleep(self._times.settling)
         content = self._read()
         if token_in(content) != self._token:
-            raise ValueError(in_use(self._path.parent, content))
+            raise FolderInUse(self._path.parent, content)
         self._thread.start()
         return self
 
@@ -147,7 +157,7 @@ class Lease:
             if not now:
                 return
             if now != content:
-                raise ValueError(in_use(folder, now))
+                raise FolderInUse(folder, now)
 
     def _read(self) -> str:
         """Returns the content of the owner file, or "" if it does not exist."""
@@ -161,8 +171,3 @@ class Lease:
         self._renewals += 1
         content = self._content.replace("{", f'{{"renewals": {self._renewals}, ', 1)
         write_whole(self._path, content.encode(), suffix=f"{self._token}.tmp")
-
-
-def in_use(folder: epath.Path, content: str) -> str:
-    """Returns the error message for a folder whose owner file has some content."""
-    return f"{folder} is in use by {owner_in(content)}; stop that process first, or use another --workdir"

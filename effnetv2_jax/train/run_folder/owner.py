@@ -13,7 +13,7 @@ from typing import IO
 from etils import epath
 
 from effnetv2_jax.paths import in_bucket
-from effnetv2_jax.train.run_folder.lease import Lease, LeaseTimes, in_use
+from effnetv2_jax.train.run_folder.lease import FolderInUse, Lease, LeaseTimes
 from effnetv2_jax.train.run_folder.owner_record import record_of_this_process
 
 OWNER = "owner.json"
@@ -39,7 +39,7 @@ def owned(folder: epath.Path, times: LeaseTimes | None = None) -> Iterator[Calla
       A function that raises `OwnershipLost` if this process must no longer write. It is fast enough for every step.
 
     Raises:
-      ValueError: if another process owns the folder; the message says which.
+      FolderInUse: if another process owns the folder; the message says which.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / OWNER
@@ -58,7 +58,7 @@ def _locked(path: epath.Path) -> IO[str] | None:
     Programs that this process starts do not inherit the lock, since Python closes its files for them.
 
     Raises:
-      ValueError: if another process has locked it.
+      FolderInUse: if another process has locked it.
     """
     with contextlib.ExitStack() as stack:
         file = stack.enter_context(Path(path).open("a+", encoding="utf-8"))
@@ -66,7 +66,7 @@ def _locked(path: epath.Path) -> IO[str] | None:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             file.seek(0)
-            raise ValueError(in_use(path.parent, file.read())) from None
+            raise FolderInUse(path.parent, file.read()) from None
         except OSError as error:
             if error.errno not in _NO_LOCKS:
                 raise
