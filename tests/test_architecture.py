@@ -34,10 +34,12 @@ ALLOWED = {
     "analysis": {"model", "data", "train"},
     "analysis.benchmarks": {"model", "data", "train", "analysis"},
     "search": {"model", "data", "train", "analysis"},
-    "cli": {"model", "data", "train", "pretrained", "convert", "predict", "export", "evaluate", "analysis", "search"},
+    "ablation": {"model", "train", "analysis"},
+    "cli": {"model", "data", "train", "pretrained", "convert", "predict", "export", "evaluate", "analysis"}
+    | {"search", "ablation"},
     "cli.commands": {
         *("model", "data", "train", "pretrained", "convert", "predict", "export", "evaluate", "analysis", "search"),
-        *("cli",),
+        *("ablation", "cli"),
     },
 }
 
@@ -117,7 +119,7 @@ def test_files_have_specific_names_and_docstrings():
         ("orbax", {"train.checkpoint.orbax_folder"}),
         ("torch", {"convert.formats.pth_file"}),
         ("huggingface_hub", {"pretrained.hub", "data.sources.storage"}),
-        ("h5py", {"convert.formats.h5_file"}),
+        ("h5py", {"convert.formats.h5_reader"}),
         ("array_record", {"data.sources.record_format"}),
         ("optuna", {"search.proposals"}),
     ],

