@@ -34,7 +34,7 @@ COMMANDS = {
     "tune": "find the fastest programs for a TPU that you do not have, with its compiler",
     "scale": "make larger networks of one by the paper's rule, within a budget",
     "search": "look for networks that train fast and well, on this machine or for a TPU that you do not have",
-    "ablate": "measure what the paper claims: its tables with your config, with several seeds",
+    "ablate": "measure the tables of the paper again, with your config and several seeds",
     "bench": "time the input pipeline, the training step or pretrained networks on this machine",
     "config": "list every field of a config with its value, type and meaning",
     "data": "check a data set, or draw the images that a network is trained on",

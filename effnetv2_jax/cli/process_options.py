@@ -11,7 +11,7 @@ from effnetv2_jax.cli.numbers import whole
 def add_process_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the arguments by which the processes of a command find each other."""
     group = parser.add_argument_group(
-        "several hosts", "Run the same command on each host, with a --workdir that all of them can reach."
+        "several hosts", "Run the same command on each host, with a folder for the run that all of them can reach."
     )
     group.add_argument(
         "--distributed",

@@ -71,7 +71,7 @@ def last_row(workdir):
     return read_metrics(epath.Path(workdir))[-1:] if workdir.exists() else []
 
 
-@pytest.mark.parametrize(("kills", "steps"), [(10, 150), pytest.param(100, 1500, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("kills", "steps"), [(10, 80), pytest.param(100, 1500, marks=pytest.mark.slow)])
 def test_a_run_that_is_killed_again_and_again_ends_with_the_bits_of_a_straight_one(tmp_path, monkeypatch, kills, steps):
     """At a kill, a save may be in progress: then the run goes on from the one before it, at most two intervals back."""
     lost = killed_and_resumed(tmp_path / "killed", kills=kills, steps=steps, seed=kills)
