@@ -14,7 +14,7 @@ from sphinx.domains.python._object import PyObject
 from sphinx.util.docutils import SphinxDirective
 
 from effnetv2_jax.cli.main import COMMANDS
-from effnetv2_jax.cli.pretrained_table import pretrained_cells
+from effnetv2_jax.cli.tables.pretrained import pretrained_cells
 from effnetv2_jax.config_fields import ConfigField, config_fields
 from effnetv2_jax.model.summary import count_multiply_adds, count_parameters
 from effnetv2_jax.model.variants import VARIANTS

@@ -35,8 +35,11 @@ ALLOWED = {
     "analysis.benchmarks": {"model", "data", "train", "analysis"},
     "search": {"model", "data", "train", "analysis"},
     "ablation": {"model", "train", "analysis"},
+    "cli.terminal": set(),
+    "cli.options": {"model", "data", "train", "convert", "predict.labels", "evaluate", "cli.terminal"},
+    "cli.tables": {"model", "pretrained", "train", "predict.labels", "evaluate", "analysis", "search", "ablation"},
     "cli": {"model", "data", "train", "pretrained", "convert", "predict", "export", "evaluate", "analysis"}
-    | {"search", "ablation"},
+    | {"cli.options", "cli.tables", "cli.terminal"},
     "cli.commands": {
         *("model", "data", "train", "pretrained", "convert", "predict", "export", "evaluate", "analysis", "search"),
         *("ablation", "cli"),

@@ -16,8 +16,8 @@ import pytest
 from PIL import Image
 
 from effnetv2_jax import create_model, init_variables, save_variables
-from effnetv2_jax.cli.config_file import load_config
 from effnetv2_jax.cli.main import COMMANDS, main
+from effnetv2_jax.cli.options.config_file import load_config
 from effnetv2_jax.train.config import FIELDS_ON_REQUEST, FREE_FIELDS
 
 ROOT = Path(__file__).parent.parent

@@ -6,9 +6,9 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from effnetv2_jax.cli.progress_line import progress_line
-from effnetv2_jax.cli.quiet_libraries import import_tensorflow_with_onednn, native_messages_held
-from effnetv2_jax.cli.tables import Columns, make_table
+from effnetv2_jax.cli.tables.table import Columns, make_table
+from effnetv2_jax.cli.terminal.progress_line import progress_line
+from effnetv2_jax.cli.terminal.quiet_libraries import import_tensorflow_with_onednn, native_messages_held
 from effnetv2_jax.export.formats import format_of
 from effnetv2_jax.export.speed import program_speed
 from effnetv2_jax.train.report.console import make_console

@@ -12,11 +12,11 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from effnetv2_jax.bucket_limits import set_limits
-from effnetv2_jax.cli.config_file import UsageError
-from effnetv2_jax.cli.config_listing import Help
 from effnetv2_jax.cli.missing_extra import missing_extra
-from effnetv2_jax.cli.printable_line import printable_line
-from effnetv2_jax.cli.quiet_libraries import silence_libraries
+from effnetv2_jax.cli.options.config_file import UsageError
+from effnetv2_jax.cli.options.config_listing import Help
+from effnetv2_jax.cli.terminal.printable_line import printable_line
+from effnetv2_jax.cli.terminal.quiet_libraries import silence_libraries
 from effnetv2_jax.similar_names import did_you_mean
 from effnetv2_jax.version import __version__
 

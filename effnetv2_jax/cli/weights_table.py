@@ -8,12 +8,12 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from effnetv2_jax.cli.config_file import UsageError
-from effnetv2_jax.cli.evaluation_options import EVALUATION_OPTIONS, add_evaluation_arguments
-from effnetv2_jax.cli.evaluation_request import requested
-from effnetv2_jax.cli.framework_option import add_framework_argument
-from effnetv2_jax.cli.progress_line import progress_line
-from effnetv2_jax.cli.tables import Columns, make_table
+from effnetv2_jax.cli.options.config_file import UsageError
+from effnetv2_jax.cli.options.evaluation import EVALUATION_OPTIONS, add_evaluation_arguments
+from effnetv2_jax.cli.options.evaluation_request import requested
+from effnetv2_jax.cli.options.framework import add_framework_argument
+from effnetv2_jax.cli.tables.table import Columns, make_table
+from effnetv2_jax.cli.terminal.progress_line import progress_line
 from effnetv2_jax.paths import absolute
 from effnetv2_jax.train.report.console import make_console
 from effnetv2_jax.whole_file import make_parent, write_whole

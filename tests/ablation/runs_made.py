@@ -7,7 +7,7 @@ import runpy
 from effnetv2_jax.ablation.outline import make_outline
 from effnetv2_jax.ablation.runs import RunNames, run_folder
 from effnetv2_jax.ablation.settings import AblationSettings
-from effnetv2_jax.cli.own_configs import own_configs
+from effnetv2_jax.cli.options.own_configs import own_configs
 from effnetv2_jax.model.spec_file import spec_text
 from effnetv2_jax.model.variants import VARIANTS
 from effnetv2_jax.train.config import flatten, unflatten

@@ -8,7 +8,7 @@ from effnetv2_jax.analysis.plan import Plan, PlannedProgram
 from effnetv2_jax.analysis.program_cost import ProgramCost
 from effnetv2_jax.analysis.topology import parse_topology
 from effnetv2_jax.cli.main import main
-from effnetv2_jax.cli.plan_tables import comparison_table
+from effnetv2_jax.cli.tables.plan import comparison_table
 from effnetv2_jax.train.report.console import make_console
 
 TINY = (

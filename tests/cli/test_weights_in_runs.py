@@ -13,9 +13,9 @@ from fake_bucket import use_as_bucket
 from golden import reference
 
 from effnetv2_jax import VARIANTS, create_model, save_variables
-from effnetv2_jax.cli.config_file import load_config
 from effnetv2_jax.cli.initial_weights import initial_variables
 from effnetv2_jax.cli.main import main
+from effnetv2_jax.cli.options.config_file import load_config
 from effnetv2_jax.convert.weights import default_provenance
 from effnetv2_jax.model.variables import init_variables
 from effnetv2_jax.train.recipe import parameter_paths

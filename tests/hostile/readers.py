@@ -161,7 +161,7 @@ def _run_config(folder: Path, data: bytes) -> Any:
 
 
 def _command_line(_: Path, data: bytes) -> Any:
-    from effnetv2_jax.cli.config_file import load_config
+    from effnetv2_jax.cli.options.config_file import load_config
     from effnetv2_jax.train.config import check_config
 
     config, *overrides = data.decode(errors="replace").split("\n")

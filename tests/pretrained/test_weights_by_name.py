@@ -117,7 +117,7 @@ def test_predict_and_evaluate_take_a_name(monkeypatch, golden, capsys):
 
 
 def config_of(*overrides):
-    from effnetv2_jax.cli.config_file import load_config
+    from effnetv2_jax.cli.options.config_file import load_config
 
     return load_config(type("Arguments", (), {"config": f"finetune:{B0},folder", "overrides": list(overrides)}))
 
@@ -132,7 +132,7 @@ def config_of(*overrides):
     ],
 )
 def test_the_weights_to_start_from_depend_on_the_variant_and_the_data_set(argument, name):
-    from effnetv2_jax.cli.config_file import load_config
+    from effnetv2_jax.cli.options.config_file import load_config
 
     given = type("Arguments", (), {"config": f"finetune:{argument}", "overrides": []})
     assert load_config(given).init_from == name
@@ -192,7 +192,7 @@ def test_without_a_network_the_file_of_another_server_to_put_where_is_named(monk
     [(NAME, NAME), ("hf://me/mine@v1", "hf://me/mine@v1"), ("/home/me/secret/w.pth", "w.pth"), ("", "")],
 )
 def test_the_weights_of_a_run_record_what_its_training_started_from(init_from, recorded):
-    from effnetv2_jax.cli.config_file import load_config
+    from effnetv2_jax.cli.options.config_file import load_config
     from effnetv2_jax.train import derivation
 
     overrides = [f"--config.init_from={init_from}"]

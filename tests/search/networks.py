@@ -3,7 +3,7 @@
 import dataclasses
 
 from effnetv2_jax import VARIANTS
-from effnetv2_jax.cli.own_configs import own_configs
+from effnetv2_jax.cli.options.own_configs import own_configs
 from effnetv2_jax.model.spec_file import spec_text
 from effnetv2_jax.search.results import Proposal, Result
 from effnetv2_jax.search.settings import SearchSettings

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from etils import epath
 
-from effnetv2_jax.cli.config_file import load_config
+from effnetv2_jax.cli.options.config_file import load_config
 from effnetv2_jax.train import loop
 from effnetv2_jax.train.checkpoint.checkpoints import CHECKPOINTS, Checkpoints
 from effnetv2_jax.train.derivation import make_experiment

@@ -7,10 +7,10 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any
 
-from effnetv2_jax.cli.config_file import UsageError, add_config_argument, load_config
 from effnetv2_jax.cli.initial_weights import initial_variables
-from effnetv2_jax.cli.numbers import whole
-from effnetv2_jax.cli.process_options import add_process_arguments, join_processes
+from effnetv2_jax.cli.options.config_file import UsageError, add_config_argument, load_config
+from effnetv2_jax.cli.options.numbers import whole
+from effnetv2_jax.cli.options.processes import add_process_arguments, join_processes
 from effnetv2_jax.cli.teacher import load_teacher
 
 if TYPE_CHECKING:
@@ -164,7 +164,7 @@ def _report(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps({each.name: row_figures(each) for each in found}, indent=1, ensure_ascii=False))
     else:
-        from effnetv2_jax.cli.ablation_tables import print_tables
+        from effnetv2_jax.cli.tables.ablation import print_tables
 
         print_tables(found, sum(is_finished(folder.run(run.folder)) for run in runs), len(runs), topology)
     print(f"written: {', '.join(map(str, files))}", file=sys.stderr)

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from effnetv2_jax.analysis.topology import parse_topology
-from effnetv2_jax.cli.config_file import UsageError, add_config_argument, load_config
-from effnetv2_jax.cli.numbers import above_zero, whole
-from effnetv2_jax.cli.progress_line import progress_line
-from effnetv2_jax.cli.quiet_libraries import import_tensorflow_with_onednn
-from effnetv2_jax.cli.tables import Columns, make_table
+from effnetv2_jax.cli.options.config_file import UsageError, add_config_argument, load_config
+from effnetv2_jax.cli.options.numbers import above_zero, whole
+from effnetv2_jax.cli.tables.table import Columns, make_table
+from effnetv2_jax.cli.terminal.progress_line import progress_line
+from effnetv2_jax.cli.terminal.quiet_libraries import import_tensorflow_with_onednn
 from effnetv2_jax.cli.weights_table import (
     add_weights_table_arguments,
     check_weights_table_arguments,

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from etils import epath
 
 from effnetv2_jax.byte_size import byte_size
-from effnetv2_jax.cli.numbers import whole
-from effnetv2_jax.cli.tables import make_table
+from effnetv2_jax.cli.options.numbers import whole
+from effnetv2_jax.cli.tables.table import make_table
 from effnetv2_jax.train.report.console import make_console
 
 if TYPE_CHECKING:

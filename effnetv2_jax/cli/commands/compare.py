@@ -7,13 +7,13 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from effnetv2_jax.cli.config_file import UsageError, add_config_argument
-from effnetv2_jax.cli.evaluation_options import add_evaluation_arguments
-from effnetv2_jax.cli.evaluation_request import requested
-from effnetv2_jax.cli.framework_option import add_framework_argument
-from effnetv2_jax.cli.printable_line import printable_line
-from effnetv2_jax.cli.process_options import add_process_arguments, join_processes
-from effnetv2_jax.cli.tables import Columns, make_table
+from effnetv2_jax.cli.options.config_file import UsageError, add_config_argument
+from effnetv2_jax.cli.options.evaluation import add_evaluation_arguments
+from effnetv2_jax.cli.options.evaluation_request import requested
+from effnetv2_jax.cli.options.framework import add_framework_argument
+from effnetv2_jax.cli.options.processes import add_process_arguments, join_processes
+from effnetv2_jax.cli.tables.table import Columns, make_table
+from effnetv2_jax.cli.terminal.printable_line import printable_line
 from effnetv2_jax.paths import absolute
 from effnetv2_jax.train.report.console import make_console
 from effnetv2_jax.whole_file import make_parent, write_whole

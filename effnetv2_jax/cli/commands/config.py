@@ -6,8 +6,8 @@ import argparse
 import dataclasses
 import json
 
-from effnetv2_jax.cli.config_file import config_help, load_config
-from effnetv2_jax.cli.config_listing import listed_fields
+from effnetv2_jax.cli.options.config_file import config_help, load_config
+from effnetv2_jax.cli.options.config_listing import listed_fields
 from effnetv2_jax.config_fields import config_fields
 
 

@@ -6,9 +6,9 @@ import argparse
 import json
 from pathlib import Path
 
-from effnetv2_jax.cli.config_file import UsageError
-from effnetv2_jax.cli.framework_option import add_framework_argument
-from effnetv2_jax.cli.numbers import above_zero, whole
+from effnetv2_jax.cli.options.config_file import UsageError
+from effnetv2_jax.cli.options.framework import add_framework_argument
+from effnetv2_jax.cli.options.numbers import above_zero, whole
 from effnetv2_jax.convert.conversion import Conversion, convert
 from effnetv2_jax.convert.frameworks.table import target_names
 from effnetv2_jax.data.families import FAMILIES

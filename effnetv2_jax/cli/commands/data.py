@@ -12,7 +12,7 @@ import rich.console
 import rich.progress
 import rich.table
 
-from effnetv2_jax.cli.config_file import UsageError, add_config_argument, load_config
+from effnetv2_jax.cli.options.config_file import UsageError, add_config_argument, load_config
 from effnetv2_jax.train.report.console import make_console
 
 if TYPE_CHECKING:

@@ -13,13 +13,19 @@ import rich.box
 import rich.table
 from etils import epath
 
-from effnetv2_jax.cli.config_file import UsageError, add_config_argument, load_config, named_fields, with_overrides
-from effnetv2_jax.cli.evaluation_options import EVALUATION_OPTIONS, add_evaluation_arguments
-from effnetv2_jax.cli.evaluation_request import requested
-from effnetv2_jax.cli.framework_option import add_framework_argument
-from effnetv2_jax.cli.numbers import whole
-from effnetv2_jax.cli.process_options import add_process_arguments, join_processes
-from effnetv2_jax.cli.tables import Columns, make_table
+from effnetv2_jax.cli.options.config_file import (
+    UsageError,
+    add_config_argument,
+    load_config,
+    named_fields,
+    with_overrides,
+)
+from effnetv2_jax.cli.options.evaluation import EVALUATION_OPTIONS, add_evaluation_arguments
+from effnetv2_jax.cli.options.evaluation_request import requested
+from effnetv2_jax.cli.options.framework import add_framework_argument
+from effnetv2_jax.cli.options.numbers import whole
+from effnetv2_jax.cli.options.processes import add_process_arguments, join_processes
+from effnetv2_jax.cli.tables.table import Columns, make_table
 from effnetv2_jax.convert.weights import load_weights
 from effnetv2_jax.paths import absolute
 from effnetv2_jax.train.report.console import make_console

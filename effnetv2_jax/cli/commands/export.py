@@ -7,9 +7,9 @@ import dataclasses
 import json
 from pathlib import Path
 
-from effnetv2_jax.cli.config_file import UsageError
-from effnetv2_jax.cli.quiet_libraries import native_messages_held
-from effnetv2_jax.cli.weights_options import CHECKPOINT_HELP, add_weights_arguments, read_weights
+from effnetv2_jax.cli.options.config_file import UsageError
+from effnetv2_jax.cli.options.weights import CHECKPOINT_HELP, add_weights_arguments, read_weights
+from effnetv2_jax.cli.terminal.quiet_libraries import native_messages_held
 from effnetv2_jax.export.exporter import Export, export_model
 from effnetv2_jax.export.formats import DTYPES, FORMATS, format_named
 from effnetv2_jax.export.verification import LEAST_AGREEMENT

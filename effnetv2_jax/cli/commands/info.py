@@ -11,9 +11,9 @@ import rich.box
 import rich.console
 import rich.table
 
-from effnetv2_jax.cli.config_file import UsageError
-from effnetv2_jax.cli.numbers import whole
-from effnetv2_jax.cli.pretrained_table import pretrained_table
+from effnetv2_jax.cli.options.config_file import UsageError
+from effnetv2_jax.cli.options.numbers import whole
+from effnetv2_jax.cli.tables.pretrained import pretrained_table
 from effnetv2_jax.model.specs import ModelSpec
 from effnetv2_jax.model.summary import Component, components, count_multiply_adds, count_parameters
 from effnetv2_jax.model.variants import VARIANTS, get_spec

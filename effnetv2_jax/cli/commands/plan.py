@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from effnetv2_jax.cli.config_file import UsageError, add_config_argument, load_config
-from effnetv2_jax.cli.numbers import above_zero, whole
-from effnetv2_jax.cli.own_configs import is_config
+from effnetv2_jax.cli.options.config_file import UsageError, add_config_argument, load_config
+from effnetv2_jax.cli.options.numbers import above_zero, whole
+from effnetv2_jax.cli.options.own_configs import is_config
 
 if TYPE_CHECKING:
     from effnetv2_jax.analysis.plan import Plan, PlannedProgram
@@ -104,7 +104,7 @@ def run(arguments: argparse.Namespace) -> int:
         ]
         print(json.dumps(figures, indent=1, ensure_ascii=False))
     else:
-        from effnetv2_jax.cli.plan_tables import print_plans
+        from effnetv2_jax.cli.tables.plan import print_plans
 
         print_plans(plans, arguments.price, arguments.layers)
     first = next(iter(plans.values()))
@@ -147,7 +147,7 @@ def _requests(arguments: argparse.Namespace) -> dict[str, tuple[TrainConfig | No
 def _growth(arguments: argparse.Namespace, config: TrainConfig | None, topology: Topology | None) -> int:
     """Plans a run on slices of several sizes, and prints a table or JSON."""
     from effnetv2_jax.analysis.growth import draw_growth, growth_figures, slices_of
-    from effnetv2_jax.cli.plan_tables import print_growth
+    from effnetv2_jax.cli.tables.plan import print_growth
 
     assert topology is not None
     try:

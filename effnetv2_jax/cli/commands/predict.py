@@ -9,10 +9,10 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from effnetv2_jax.cli.config_file import UsageError
-from effnetv2_jax.cli.numbers import whole
-from effnetv2_jax.cli.printable_line import printable_line
-from effnetv2_jax.cli.weights_options import CHECKPOINT_HELP, add_weights_arguments, read_weights
+from effnetv2_jax.cli.options.config_file import UsageError
+from effnetv2_jax.cli.options.numbers import whole
+from effnetv2_jax.cli.options.weights import CHECKPOINT_HELP, add_weights_arguments, read_weights
+from effnetv2_jax.cli.terminal.printable_line import printable_line
 from effnetv2_jax.convert.weights import Weights
 from effnetv2_jax.model.provenance import Provenance
 from effnetv2_jax.predict.classifier import Prediction, classify

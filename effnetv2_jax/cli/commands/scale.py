@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from effnetv2_jax.cli.config_file import UsageError
-from effnetv2_jax.cli.numbers import above_zero, whole
+from effnetv2_jax.cli.options.config_file import UsageError
+from effnetv2_jax.cli.options.numbers import above_zero, whole
 from effnetv2_jax.model.scaling import LARGEST_PHI, largest_phi, layers_of, scale_spec
 from effnetv2_jax.model.spec_file import SUFFIX, write_spec
 from effnetv2_jax.model.specs import ModelSpec
@@ -82,7 +82,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps(rows, indent=1, ensure_ascii=False))
     else:
-        from effnetv2_jax.cli.scale_tables import print_networks
+        from effnetv2_jax.cli.tables.scale import print_networks
 
         print_networks(base, networks[1:], alike, rows)
     for row in rows[1:]:

@@ -7,8 +7,8 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any
 
-from effnetv2_jax.cli.config_file import UsageError, add_config_argument, load_config
-from effnetv2_jax.cli.numbers import whole
+from effnetv2_jax.cli.options.config_file import UsageError, add_config_argument, load_config
+from effnetv2_jax.cli.options.numbers import whole
 
 if TYPE_CHECKING:
     from effnetv2_jax.search.folder import SearchFolder
@@ -155,7 +155,7 @@ def _report(arguments: argparse.Namespace, folder: SearchFolder) -> int:
     if arguments.json:
         print(json.dumps(report.rows, indent=1, ensure_ascii=False))
     else:
-        from effnetv2_jax.cli.search_tables import print_report
+        from effnetv2_jax.cli.tables.search import print_report
 
         print_report(report)
     print(f"written: {', '.join(map(str, report.files))}", file=sys.stderr)

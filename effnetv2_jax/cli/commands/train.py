@@ -6,9 +6,9 @@ import argparse
 import sys
 from typing import TYPE_CHECKING, Any
 
-from effnetv2_jax.cli.config_file import add_config_argument, load_config
 from effnetv2_jax.cli.initial_weights import initial_variables
-from effnetv2_jax.cli.process_options import add_process_arguments, join_processes
+from effnetv2_jax.cli.options.config_file import add_config_argument, load_config
+from effnetv2_jax.cli.options.processes import add_process_arguments, join_processes
 from effnetv2_jax.cli.teacher import load_teacher
 from effnetv2_jax.train.early_check import check_early
 

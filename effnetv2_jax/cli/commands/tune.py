@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from effnetv2_jax.cli.config_file import UsageError, add_config_argument, load_config
-from effnetv2_jax.cli.numbers import above_zero
+from effnetv2_jax.cli.options.config_file import UsageError, add_config_argument, load_config
+from effnetv2_jax.cli.options.numbers import above_zero
 
 if TYPE_CHECKING:
     from effnetv2_jax.analysis.tuning_search import Result
@@ -78,7 +78,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps(rows, indent=1, ensure_ascii=False))
     else:
-        from effnetv2_jax.cli.tuning_tables import print_result
+        from effnetv2_jax.cli.tables.tuning import print_result
 
         print_result(result, rows, arguments.price)
     print(f"use it with --config.tuning={arguments.out}", file=sys.stderr)

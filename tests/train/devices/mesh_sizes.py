@@ -12,7 +12,7 @@ import types
 import jax
 import numpy as np
 
-from effnetv2_jax.cli.config_file import load_config
+from effnetv2_jax.cli.options.config_file import load_config
 from effnetv2_jax.model.layers import BatchNorm
 from effnetv2_jax.model.variables import init_variables
 from effnetv2_jax.train.derivation import make_experiment

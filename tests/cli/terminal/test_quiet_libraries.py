@@ -2,7 +2,7 @@
 
 import pytest
 
-from effnetv2_jax.cli.quiet_libraries import libtpu_is_alone
+from effnetv2_jax.cli.terminal.quiet_libraries import libtpu_is_alone
 
 
 @pytest.mark.parametrize(

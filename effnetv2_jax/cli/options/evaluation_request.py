@@ -8,9 +8,9 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from effnetv2_jax.cli.config_file import UsageError, load_config, named_fields, with_overrides
-from effnetv2_jax.cli.evaluation_options import IMAGES_PER_DEVICE
-from effnetv2_jax.cli.progress_line import progress_line
+from effnetv2_jax.cli.options.config_file import UsageError, load_config, named_fields, with_overrides
+from effnetv2_jax.cli.options.evaluation import IMAGES_PER_DEVICE
+from effnetv2_jax.cli.terminal.progress_line import progress_line
 
 if TYPE_CHECKING:
     from effnetv2_jax.evaluate.candidate import Candidate

@@ -7,7 +7,7 @@ import shutil
 import textwrap
 from typing import TYPE_CHECKING, Any
 
-from effnetv2_jax.cli.config_file import UsageError, load_config
+from effnetv2_jax.cli.options.config_file import UsageError, load_config
 from effnetv2_jax.config_fields import ConfigField, config_fields
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from effnetv2_jax.ablation.figures import TableResult, Verdict, row_figures
-from effnetv2_jax.cli.tables import Columns, make_table
+from effnetv2_jax.cli.tables.table import Columns, make_table
 from effnetv2_jax.train.report.console import make_console
 
 _COLUMNS: Columns = {

@@ -9,7 +9,7 @@ def own_configs() -> dict[str, Path]:
 
     A wheel holds them in the package, a clone beside it.
     """
-    package = Path(__file__).parent.parent
+    package = Path(__file__).parent.parent.parent
     folders = [folder for folder in (package / "configs", package.parent / "configs") if folder.is_dir()]
     return {file.stem: file for file in sorted(folders[0].glob("*.py"))} if folders else {}
 

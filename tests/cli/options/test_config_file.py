@@ -4,9 +4,9 @@ import types
 
 import pytest
 
-from effnetv2_jax.cli.config_file import UsageError, load_config
 from effnetv2_jax.cli.main import main
-from effnetv2_jax.cli.own_configs import config_path, is_config, own_configs
+from effnetv2_jax.cli.options.config_file import UsageError, load_config
+from effnetv2_jax.cli.options.own_configs import config_path, is_config, own_configs
 from effnetv2_jax.train.config import TrainConfig
 
 MINE = "from effnetv2_jax.train.config import TrainConfig\n\n\ndef get_config():\n    return TrainConfig(seed=42)\n"

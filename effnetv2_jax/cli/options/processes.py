@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from effnetv2_jax.cli.config_file import UsageError
-from effnetv2_jax.cli.numbers import whole
+from effnetv2_jax.cli.options.config_file import UsageError
+from effnetv2_jax.cli.options.numbers import whole
 
 
 def add_process_arguments(parser: argparse.ArgumentParser) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from effnetv2_jax.analysis.compiler_options import OPTIONS
-from effnetv2_jax.cli.tables import Columns, make_table
+from effnetv2_jax.cli.tables.table import Columns, make_table
 from effnetv2_jax.train.report.console import make_console
 
 if TYPE_CHECKING:

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from effnetv2_jax.cli.printable_line import printable_line
+from effnetv2_jax.cli.terminal.printable_line import printable_line
 
 
 def test_codes_for_the_terminal_become_text():

@@ -4,7 +4,7 @@ import io
 
 import pytest
 
-from effnetv2_jax.cli.progress_line import progress_line
+from effnetv2_jax.cli.terminal.progress_line import progress_line
 
 
 class Terminal(io.StringIO):

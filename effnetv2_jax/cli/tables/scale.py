@@ -8,7 +8,7 @@ from typing import Any
 import rich.box
 import rich.table
 
-from effnetv2_jax.cli.tables import Columns, make_table
+from effnetv2_jax.cli.tables.table import Columns, make_table
 from effnetv2_jax.model.scaling import layers_of
 from effnetv2_jax.model.specs import ModelSpec
 from effnetv2_jax.model.summary import count_multiply_adds, count_parameters

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from effnetv2_jax.cli.numbers import whole
+from effnetv2_jax.cli.options.numbers import whole
 
 EVALUATION_OPTIONS = ("data", "data_dir", "labels", "sizes", "crop", "flip", "variant", "class_names", "batch_size")
 """The options of `add_evaluation_arguments` that are empty unless they are given; `classes` is "all"."""

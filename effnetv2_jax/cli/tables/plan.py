@@ -9,7 +9,7 @@ import rich.box
 import rich.table
 
 from effnetv2_jax.analysis.plan import Plan
-from effnetv2_jax.cli.tables import Columns, make_table
+from effnetv2_jax.cli.tables.table import Columns, make_table
 from effnetv2_jax.train.report.console import make_console
 from effnetv2_jax.train.report.description import RunDescription
 from effnetv2_jax.train.report.progress import stage_table

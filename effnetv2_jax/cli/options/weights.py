@@ -6,8 +6,8 @@ import argparse
 import dataclasses
 from pathlib import Path
 
-from effnetv2_jax.cli.framework_option import add_framework_argument
-from effnetv2_jax.cli.numbers import whole
+from effnetv2_jax.cli.options.framework import add_framework_argument
+from effnetv2_jax.cli.options.numbers import whole
 from effnetv2_jax.convert.provenance_overrides import override_provenance
 from effnetv2_jax.convert.weights import Weights, load_weights
 from effnetv2_jax.data.families import FAMILIES

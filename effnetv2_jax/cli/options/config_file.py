@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 from absl import flags
 
-from effnetv2_jax.cli.own_configs import config_path, own_configs
+from effnetv2_jax.cli.options.own_configs import config_path, own_configs
 from effnetv2_jax.config_fields import check_types, config_fields
 from effnetv2_jax.similar_names import did_you_mean
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from effnetv2_jax.cli.tables import Columns, make_table
+from effnetv2_jax.cli.tables.table import Columns, make_table
 from effnetv2_jax.search.report import SearchReport
 from effnetv2_jax.train.report.console import make_console
 
