@@ -38,6 +38,7 @@ class GrowingFile:
         self._written = len(content)
         self._failing = False
         self._next_upload = 0.0
+        self._disk = _disk(path)
 
     @property
     def unwritten(self) -> bytes:
@@ -74,6 +75,8 @@ class GrowingFile:
 
     def _extend(self) -> None:
         path, end = Path(self._path), len(self._content)
+        if _disk(self._path) != self._disk:
+            raise OSError(f"{path.parent} is on another disk than at the start of the run, so its own was unmounted")
         path.parent.mkdir(exist_ok=True)
         with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+b") as file:
             start = self._written if file.seek(0, os.SEEK_END) >= self._written else 0
@@ -92,3 +95,8 @@ class GrowingFile:
             now = time.monotonic()
             self._next_upload = now + max(_SECONDS_BETWEEN_UPLOADS, (now - started) / _SHARE_OF_UPLOADS)
         self._written = end
+
+
+def _disk(path: epath.Path) -> int:
+    """Returns the number of the disk that a file lies on or would be made on, or 0 for one in a bucket."""
+    return 0 if in_bucket(path) else next(each for each in Path(path).parents if each.exists()).stat().st_dev

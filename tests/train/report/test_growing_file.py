@@ -7,6 +7,7 @@ import pytest
 from etils import epath
 from fake_bucket import use_as_bucket
 
+from effnetv2_jax.train.report import growing_file
 from effnetv2_jax.train.report.growing_file import GrowingFile
 
 
@@ -107,3 +108,17 @@ def test_an_object_is_uploaded_whole_and_not_often(tmp_path, said, monkeypatch):
     assert not file.is_due()
     now[0] = 31.0
     assert file.is_due()
+
+
+def test_nothing_is_written_where_a_disk_was_unmounted(file, said, tmp_path, monkeypatch):
+    """The folder is gone then, and the one above it is on another disk."""
+    file.add(b"first\n")
+    file.write()
+    (tmp_path / "folder").rename(tmp_path / "unmounted")
+    disk = growing_file._disk(epath.Path(tmp_path / "file"))
+    monkeypatch.setattr(growing_file, "_disk", lambda _: disk + 1)
+    file.add(b"second\n")
+    with pytest.raises(OSError, match="folder is on another disk than at the start"):
+        file.write()
+    assert not (tmp_path / "folder").exists()
+    assert len(said) == 1
