@@ -6,6 +6,7 @@ import dataclasses
 import math
 import statistics
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Literal
 
 import scipy.stats
@@ -20,6 +21,9 @@ from effnetv2_jax.ablation.tables import Claim, Measure, Row, Table
 from effnetv2_jax.model.summary import count_multiply_adds, count_parameters
 
 _CONFIDENCE = 0.95
+_SHOWN: Mapping[Measure, str] = MappingProxyType(
+    {"top1": "top1_mean", "seconds": "seconds", "steps_per_second": "steps_per_second"}
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,13 +32,15 @@ class RowResult:
 
     Attributes:
       row: the row.
-      values: measure → its value in each run, in the order of the seeds.
+      values: measure → its value in each run that has one, in the order of the seeds.
       figures: further figures, as JSON values.
+      failures: why runs failed.
     """
 
     row: Row
     values: Mapping[Measure, Sequence[float]]
     figures: Mapping[str, Any]
+    failures: Sequence[str] = ()
 
     def mean(self, measure: Measure) -> float:
         """Returns the mean over the runs."""
@@ -70,7 +76,7 @@ class TableResult:
     Attributes:
       name: the table's name.
       table: the table.
-      rows: the rows of which a run is finished.
+      rows: the rows of which a run is finished or has failed.
       verdicts: the claims all of whose rows have a run that is finished.
     """
 
@@ -108,7 +114,7 @@ def results(
             if outcomes:
                 rows.append(_row_result(row, outcomes, outline.changed(row.fields), table, estimate))
         known = {each.row.name: each for each in rows}
-        verdicts = [_verdict(claim, known) for claim in table.claims if claim.weights.keys() <= known.keys()]
+        verdicts = [_verdict(claim, known) for claim in table.claims if _is_known(claim, known)]
         found.append(TableResult(name, table, rows, verdicts))
     return found
 
@@ -134,23 +140,16 @@ def _row_result(
     row: Row, outcomes: Sequence[Outcome], run: Outline, table: Table, estimate: StepEstimate | None
 ) -> RowResult:
     stages, batch_size, last = run.stages, run.config.batch_size, run.stages[-1].image_size
-    rates = {
-        size: statistics.median(
-            outcome.images_per_second[size] for outcome in outcomes if size in outcome.images_per_second
-        )
-        for size in {size for outcome in outcomes for size in outcome.images_per_second}
-    }
-
-    def seconds(outcome: Outcome) -> float:
-        known = {**rates, **outcome.images_per_second}
-        return sum(stage.steps * batch_size / known[stage.image_size] for stage in stages if stage.image_size in known)
-
+    finished = [outcome for outcome in outcomes if not outcome.failure]
+    timed = [
+        outcome.images_per_second
+        for outcome in finished
+        if all(stage.image_size in outcome.images_per_second for stage in stages)
+    ]
     values: dict[Measure, list[float]] = {
-        "top1": [outcome.top1[row.weights or "reported"] for outcome in outcomes],
-        "seconds": [seconds(outcome) for outcome in outcomes],
-        "steps_per_second": [
-            outcome.images_per_second[last] / batch_size for outcome in outcomes if last in outcome.images_per_second
-        ],
+        "top1": [outcome.top1[row.weights or "reported"] for outcome in finished],
+        "seconds": [sum(stage.steps * batch_size / rates[stage.image_size] for stage in stages) for rates in timed],
+        "steps_per_second": [rates[last] / batch_size for rates in timed],
     }
     figures: dict[str, Any] = {
         "fields": dict(row.fields),
@@ -164,24 +163,27 @@ def _row_result(
         figures["tpu_steps_per_second"] = 1 / estimate(run, last)
     elif estimate:
         figures["tpu_seconds"] = sum(stage.steps * estimate(run, stage.image_size) for stage in stages)
-    return RowResult(row, values, figures)
+    return RowResult(row, values, figures, [outcome.failure for outcome in outcomes if outcome.failure])
 
 
 def _row_figures(result: RowResult, first: RowResult | None) -> dict[str, Any]:
-    figures: dict[str, Any] = {
-        "row": result.row.name,
-        "runs": len(result.values["top1"]),
-        "top1": list(result.values["top1"]),
-        "top1_mean": result.mean("top1"),
-        "seconds": result.mean("seconds"),
-        **({"steps_per_second": result.mean("steps_per_second")} if result.values["steps_per_second"] else {}),
-        **result.figures,
-    }
+    figures: dict[str, Any] = {"row": result.row.name, "runs": len(result.values["top1"]), **result.figures}
+    figures["top1"] = list(result.values["top1"])
+    for measure, name in _SHOWN.items():
+        if result.values[measure]:
+            figures[name] = result.mean(measure)
     if len(result.values["top1"]) > 1:
         figures["top1_spread"] = result.spread("top1")
-    if first and first is not result:
+    if first and first is not result and result.values["top1"] and first.values["top1"]:
         figures["difference"] = result.mean("top1") - first.mean("top1")
+    if result.failures:
+        figures["failures"] = list(result.failures)
     return figures
+
+
+def _is_known(claim: Claim, rows: Mapping[str, RowResult]) -> bool:
+    """Returns whether each row of a claim has a run with a value."""
+    return all(name in rows and rows[name].values[claim.measure] for name in claim.weights)
 
 
 def _verdict(claim: Claim, rows: Mapping[str, RowResult]) -> Verdict:

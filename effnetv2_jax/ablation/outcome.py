@@ -10,7 +10,10 @@ from etils import epath
 
 from effnetv2_jax.train.report.metrics import read_metrics
 from effnetv2_jax.train.run_folder.claim import SUMMARY
-from effnetv2_jax.train.run_folder.json_file import read_json
+from effnetv2_jax.train.run_folder.json_file import read_json, write_json
+
+FAILURE = "failure.json"
+"""The file in a run folder that tells why the run has no end: it diverged, or does not fit the memory."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,27 +21,42 @@ class Outcome:
     """What came of a run.
 
     Attributes:
-      top1: weights, `reported` or `raw` → top-1 in per cent at the end.
+      top1: weights, `reported` or `raw` → top-1 in per cent at the end; none if the run failed.
       images_per_second: image size in pixels → the median rate of the training steps at that size.
+      failure: why the run failed; "" if it did not.
     """
 
-    top1: Mapping[str, float]
-    images_per_second: Mapping[int, float]
+    top1: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    images_per_second: Mapping[int, float] = dataclasses.field(default_factory=dict)
+    failure: str = ""
 
 
 def is_finished(folder: epath.Path) -> bool:
-    """Returns whether the run in a folder was trained to its end."""
-    return (folder / SUMMARY).exists()
+    """Returns whether the run in a folder was trained to its end, or failed."""
+    return (folder / SUMMARY).exists() or (folder / FAILURE).exists()
+
+
+def record_failure(folder: epath.Path, error: Exception) -> None:
+    """Records why the run in a folder failed, so that it is not trained again.
+
+    Raises:
+      OSError: if it cannot be written.
+    """
+    text = next(iter(str(error).splitlines()), type(error).__name__)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / FAILURE, {"failure": text})
 
 
 def read_outcome(folder: epath.Path) -> Outcome | None:
     """Returns the outcome of the run in a folder; None if it is not finished.
 
     Raises:
-      ValueError: if its summary or its metrics are damaged.
+      ValueError: if its files are damaged.
     """
     if not is_finished(folder):
         return None
+    if not (folder / SUMMARY).exists():
+        return Outcome(failure=str(read_json(folder / FAILURE, dict).get("failure")))
     summary = read_json(folder / SUMMARY, dict)
     try:
         reported = summary["top1_averaged" if summary["reported_weights"] == "averaged" else "top1"]

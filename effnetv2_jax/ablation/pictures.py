@@ -22,7 +22,7 @@ def draw_table(path: Path, result: TableResult) -> None:
 
 
 def _rows(result: TableResult) -> Figure:
-    rows = result.rows
+    rows = [row for row in result.rows if row.values["top1"]]
     figure = Figure(figsize=(10, 1.6 + 0.5 * len(rows)), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=(2, 1))
     figure.suptitle(drawable(result.table.title))
@@ -50,7 +50,7 @@ def _grid(result: TableResult) -> Figure:
     axes = figure.subplots()
     lines: dict[int, list[tuple[float, RowResult]]] = {}
     for row in result.rows:
-        if row.row.point:
+        if row.row.point and row.values["top1"]:
             size, magnitude = row.row.point
             lines.setdefault(size, []).append((magnitude, row))
     for size, points in lines.items():

@@ -50,7 +50,7 @@ def write_report(
     write_json(target / "report.json", content)
     written = [target / "report.json"]
     for each in tables:
-        if each.rows:
+        if any(row.values["top1"] for row in each.rows):
             written.append(target / f"{each.name}.png")
             with tempfile.TemporaryDirectory() as local:  # the folder may lie in a bucket
                 draw_table(Path(local) / "table.png", each)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
@@ -9,10 +10,12 @@ from typing import Any
 import jax
 
 from effnetv2_jax.ablation.folder import AblationFolder
-from effnetv2_jax.ablation.outcome import is_finished
+from effnetv2_jax.ablation.outcome import is_finished, record_failure
 from effnetv2_jax.ablation.runs import Run
 from effnetv2_jax.train.config import TrainConfig
-from effnetv2_jax.train.run.processes import number_of_first
+from effnetv2_jax.train.devices.memory import DeviceMemoryError
+from effnetv2_jax.train.run.divergence import Diverged
+from effnetv2_jax.train.run.processes import number_of_first, share_first_error
 from effnetv2_jax.train.run_folder.lease import FolderInUse
 
 _WAIT_SECONDS = 10.0
@@ -27,7 +30,8 @@ def train_runs(
 ) -> None:
     """Trains every run that is not finished, and returns when all are.
 
-    Other processes may do the same with the same folder: each leaves out the runs that another one trains, and takes
+    A run that diverges or does not fit the memory is recorded as such, and the next one is trained. Other processes may
+    do the same with the same folder: each leaves out the runs that another one trains, and takes
     them over once that process is gone. Processes that have joined each other train each run together.
 
     Args:
@@ -58,6 +62,9 @@ def train_runs(
                 report("another process trains it")
             taken.add(number)
             told.add(number)
+        except (Diverged, DeviceMemoryError) as error:
+            report(f"failed: {error}")
+            share_first_error(functools.partial(record_failure, folder.run(run.folder), error))
         else:
             taken.clear()
         finally:

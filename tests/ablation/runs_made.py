@@ -44,9 +44,14 @@ def finish(folder, *, top1, raw=None, rates=(), reported="averaged"):
     (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
-def finish_row(folder, made, row, tops, **changes):
-    """Finishes the runs of a row, one for each of `tops`."""
+def folder_of(folder, made, row, number):
+    """Returns the folder of a run of a row."""
     tables = made.tables_of(outline(made))
     (found,) = (each for table in tables.values() for each in table.rows if each.name == row)
+    return folder.run(run_folder(RunNames(outline(made), tables).name(found), number))
+
+
+def finish_row(folder, made, row, tops, **changes):
+    """Finishes the runs of a row, one for each of `tops`."""
     for number, top1 in enumerate(tops):
-        finish(folder.run(run_folder(RunNames(outline(made), tables).name(found), number)), top1=top1, **changes)
+        finish(folder_of(folder, made, row, number), top1=top1, **changes)

@@ -5,11 +5,13 @@ import json
 import numpy as np
 import pytest
 import scipy.stats
-from ablation.runs_made import finish_row, outline, settings
+from ablation.runs_made import finish_row, folder_of, outline, settings
 
 from effnetv2_jax.ablation.figures import results, row_figures, verdict_figures
 from effnetv2_jax.ablation.folder import AblationFolder
+from effnetv2_jax.ablation.outcome import record_failure
 from effnetv2_jax.ablation.report import write_report
+from effnetv2_jax.train.run.divergence import Diverged
 
 RATES = ((17, 1000.0), (17, 3000.0), (17, 2000.0), (24, 500.0))
 FIXED, BOTH = "one size, constant strength", "growing size and strength"
@@ -96,8 +98,8 @@ def test_a_tpu_estimate_is_summed_over_the_stages(made):
 def test_networks_have_parameters_and_steps_on_the_tpu(tmp_path):
     found = settings(tables=("fused",), seeds=1)
     folder = AblationFolder(str(tmp_path))
-    finish_row(folder, found, "no fused rows", [90.0], rates=((24, 320.0),))
-    finish_row(folder, found, "all rows fused", [90.0], rates=((24, 320.0),))
+    finish_row(folder, found, "no fused rows", [90.0], rates=((17, 900.0), (24, 320.0)))
+    finish_row(folder, found, "all rows fused", [90.0], rates=((17, 900.0), (24, 320.0)))
     (table,) = results(folder, found, found.tables_of(outline(found)), outline(found), lambda run, size: 0.25)
     none, every = row_figures(table)
     assert none["tpu_steps_per_second"] == 4.0
@@ -117,6 +119,20 @@ def test_the_report_has_figures_and_a_picture_of_each_table_with_results(made):
     assert [row["row"] for row in content["tables"]["progressive"]["rows"]] == [FIXED, BOTH]
     assert content["tables"]["progressive"]["claims"][0]["holds"] == "undecided"
     assert "NaN" not in written[0].read_text()
+
+
+def test_a_run_that_failed_is_told_and_does_not_count(made):
+    finish_row(*made, FIXED, [90.0, 92.0])
+    finish_row(*made, BOTH, [91.0])
+    record_failure(folder_of(*made, BOTH, 1), Diverged("the loss of step 3 is nan\nand more"))
+    _, both = row_figures(figures(made)["progressive"])
+    assert (both["runs"], both["top1"], both["failures"]) == (1, [91.0], ["the loss of step 3 is nan"])
+
+
+def test_a_run_without_rates_at_each_size_has_no_time(made):
+    finish_row(*made, BOTH, [91.0], rates=((24, 640.0),))
+    (row,) = row_figures(figures(made)["progressive"])
+    assert "seconds" not in row
 
 
 def test_a_damaged_summary_is_named(made):

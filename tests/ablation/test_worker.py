@@ -9,6 +9,8 @@ from effnetv2_jax.ablation.folder import AblationFolder
 from effnetv2_jax.ablation.outcome import read_outcome
 from effnetv2_jax.ablation.runs import runs_of
 from effnetv2_jax.ablation.worker import train_runs
+from effnetv2_jax.train.devices.memory import DeviceMemoryError
+from effnetv2_jax.train.run.divergence import Diverged
 from effnetv2_jax.train.run_folder.lease import FolderInUse
 from effnetv2_jax.train.run_folder.owner import owned
 from effnetv2_jax.train.trainer import train
@@ -42,6 +44,20 @@ def test_a_run_that_fails_ends_the_ablation_and_is_trained_again_next_time(ablat
         train_runs(folder, runs, fail)
     train_runs(folder, runs, done)
     assert all(read_outcome(folder.run(run.folder)) for run in runs)
+
+
+@pytest.mark.parametrize("error", [Diverged("the loss is nan"), DeviceMemoryError(needed=2, available=1)])
+def test_a_run_that_diverges_or_does_not_fit_is_recorded_and_the_next_is_trained(ablation, error):
+    folder, runs = ablation
+
+    def one(config, path):
+        if path.endswith(runs[1].folder):
+            raise error
+        done(config, path)
+
+    train_runs(folder, runs, one)
+    outcomes = [read_outcome(folder.run(run.folder)) for run in runs]
+    assert [outcome.failure for outcome in outcomes] == ["", str(error), "", ""]
 
 
 def test_a_run_of_another_process_is_left_out_until_that_process_is_gone(ablation, monkeypatch):

@@ -34,6 +34,9 @@ def print_tables(results: Sequence[TableResult], finished: int, runs: int, topol
         if each.rows:
             columns = {**_COLUMNS, **(_OF_NETWORKS if each.table.networks else _OF_RUNS)}
             console.print(make_table(row_figures(each), columns, each.table.title))
+            for row in each.rows:
+                for failure in row.failures:
+                    console.print(f"  failed: {row.row.name}: {failure}")
             for verdict in each.verdicts:
                 console.print(f"  {_line(verdict)}")
             console.print()
