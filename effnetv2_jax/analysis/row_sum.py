@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from effnetv2_jax.analysis.plan import planned_experiment
 from effnetv2_jax.analysis.program_cost import CACHE, ProgramCost, program_cost
-from effnetv2_jax.analysis.single_rows import config_of_step, side_of_row
+from effnetv2_jax.analysis.single_step import config_of_step, side_of_row
 from effnetv2_jax.analysis.topology import Topology, make_mesh
 from effnetv2_jax.model.scaling import layers_of
 from effnetv2_jax.model.specs import ModelSpec

@@ -50,8 +50,8 @@ def check_weights_table_arguments(arguments: argparse.Namespace) -> None:
 
 def print_weights_table(arguments: argparse.Namespace) -> int:
     """Times and evaluates the weights, and prints a table or JSON."""
-    from effnetv2_jax.evaluate.report import as_csv
-    from effnetv2_jax.evaluate.results_table import result_rows
+    from effnetv2_jax.evaluate.report.files import as_csv
+    from effnetv2_jax.evaluate.report.table import result_rows
 
     if arguments.csv:
         make_parent(arguments.csv)

@@ -10,7 +10,7 @@ from jax.typing import DTypeLike
 
 from effnetv2_jax.convert.frameworks.table import FrameworkName
 from effnetv2_jax.convert.weights import Weights, load_weights
-from effnetv2_jax.evaluate.benchmarks import imagenet_ids
+from effnetv2_jax.evaluate.images.benchmarks import imagenet_ids
 from effnetv2_jax.model.efficientnetv2 import EfficientNetV2
 from effnetv2_jax.model.provenance import Provenance
 from effnetv2_jax.model.specs import ModelSpec

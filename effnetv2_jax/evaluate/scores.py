@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from effnetv2_jax.evaluate.class_map import ClassMap
 from effnetv2_jax.evaluate.image_results import ImageResults
+from effnetv2_jax.evaluate.images.class_map import ClassMap
 
 BINS = 15
 """Number of bins of confidence. Source: Guo et al., On Calibration of Modern Neural Networks, 2017, section 5."""

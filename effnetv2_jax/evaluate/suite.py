@@ -15,12 +15,12 @@ from effnetv2_jax.data.config import DataConfig
 from effnetv2_jax.data.families import preprocessing_family
 from effnetv2_jax.data.pipeline import batches_of_source
 from effnetv2_jax.evaluate.candidate import Candidate
-from effnetv2_jax.evaluate.class_map import ClassMap, match_classes
-from effnetv2_jax.evaluate.evaluation_data import EvaluationData
 from effnetv2_jax.evaluate.image_results import ImageResults, gathered, joined
 from effnetv2_jax.evaluate.image_step import ImageStep, make_image_step
+from effnetv2_jax.evaluate.images.class_map import ClassMap, match_classes
+from effnetv2_jax.evaluate.images.evaluation_data import EvaluationData
+from effnetv2_jax.evaluate.images.view import View, ViewChoice
 from effnetv2_jax.evaluate.scores import scores
-from effnetv2_jax.evaluate.view import View, ViewChoice
 from effnetv2_jax.model.efficientnetv2 import EfficientNetV2
 from effnetv2_jax.train.devices import sharding
 from effnetv2_jax.train.recipe.losses import Loss

@@ -47,7 +47,7 @@ class ExportFormat:
         for package in self.packages:
             if importlib.util.find_spec(package) is None:
                 raise ModuleNotFoundError(f"{self.name} needs the package {package}", name=package)
-        return importlib.import_module(f"effnetv2_jax.export.{self.module}")
+        return importlib.import_module(f"effnetv2_jax.export.files.{self.module}")
 
     def load(self, path: Path) -> Program:
         """Loads an exported program in the runtime of its format.

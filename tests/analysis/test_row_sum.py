@@ -8,7 +8,7 @@ from effnetv2_jax.analysis import row_sum
 from effnetv2_jax.analysis.plan import config_of_variant
 from effnetv2_jax.analysis.program_cost import ProgramCost
 from effnetv2_jax.analysis.row_sum import RowSum, _row_alone
-from effnetv2_jax.analysis.single_rows import side_of_row
+from effnetv2_jax.analysis.single_step import side_of_row
 from effnetv2_jax.analysis.topology import parse_topology
 from effnetv2_jax.model.summary import components
 from effnetv2_jax.model.variants import VARIANTS

@@ -7,9 +7,9 @@ import types
 import numpy as np
 import pytest
 
-from effnetv2_jax.evaluate.class_map import match_classes
 from effnetv2_jax.evaluate.comparison import compare, difference_rows, mcnemar
 from effnetv2_jax.evaluate.image_results import ImageResults
+from effnetv2_jax.evaluate.images.class_map import match_classes
 
 
 def made(best, confidence, labels, names=("a", "b", "c")):

@@ -5,8 +5,8 @@ import pytest
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support, top_k_accuracy_score
 
-from effnetv2_jax.evaluate.class_map import match_classes
 from effnetv2_jax.evaluate.image_results import ImageResults, _packed, _unpacked, gathered, joined
+from effnetv2_jax.evaluate.images.class_map import match_classes
 from effnetv2_jax.evaluate.scores import class_scores, confusions, reliability, scores, worst_mistakes
 
 CLASSES, IMAGES = 12, 300

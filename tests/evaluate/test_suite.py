@@ -14,9 +14,9 @@ from effnetv2_jax.cli.main import main
 from effnetv2_jax.data.config import DataConfig
 from effnetv2_jax.data.pipeline import eval_batches
 from effnetv2_jax.evaluate.candidate import load_candidates
-from effnetv2_jax.evaluate.evaluation_data import configured_data, named_data
+from effnetv2_jax.evaluate.images.evaluation_data import configured_data, named_data
+from effnetv2_jax.evaluate.images.view import View, ViewChoice, parse_sizes
 from effnetv2_jax.evaluate.suite import evaluate_suite
-from effnetv2_jax.evaluate.view import View, ViewChoice, parse_sizes
 from effnetv2_jax.train.evaluation import evaluate_weights
 from effnetv2_jax.train.recipe.losses import make_loss
 

@@ -6,9 +6,9 @@ import pytest
 from export.networks import PIXELS, SPECS, expected, weights
 from golden.reference import relative
 
-from effnetv2_jax.export.onnx_graph import onnx_model
+from effnetv2_jax.export.files.onnx_graph import onnx_model
+from effnetv2_jax.export.files.tensorflow_network import TensorflowNetwork
 from effnetv2_jax.export.served_network import served_network
-from effnetv2_jax.export.tensorflow_network import TensorflowNetwork
 
 PLAIN = {"Cast", "Sub", "Mul", "Transpose", "Conv", "Sigmoid", "GlobalAveragePool", "Add", "Flatten", "Gemm"}
 

@@ -6,7 +6,7 @@ import jax
 
 from effnetv2_jax.analysis.benchmarks.step_benchmark import step_speed
 from effnetv2_jax.analysis.plan import planned_experiment
-from effnetv2_jax.analysis.single_rows import config_of_step
+from effnetv2_jax.analysis.single_step import config_of_step
 from effnetv2_jax.model.specs import ModelSpec
 from effnetv2_jax.train.config import TrainConfig
 

@@ -76,9 +76,9 @@ def _evaluations(arguments: argparse.Namespace) -> tuple[Evaluation, Evaluation]
 
 def _write(arguments: argparse.Namespace, rows: Sequence[Mapping[str, Any]], first: Evaluation) -> None:
     """Writes the table and the picture of the images that only one of the weights gets right."""
-    from effnetv2_jax.evaluate.pictures import draw_page, mistake_caption
-    from effnetv2_jax.evaluate.report import as_csv
-    from effnetv2_jax.evaluate.stored_images import stored_images
+    from effnetv2_jax.evaluate.images.stored_images import stored_images
+    from effnetv2_jax.evaluate.report.files import as_csv
+    from effnetv2_jax.evaluate.report.pictures import draw_page, mistake_caption
 
     if arguments.differences:
         write_whole(absolute(arguments.differences), as_csv(rows))

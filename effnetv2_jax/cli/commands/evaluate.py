@@ -108,8 +108,8 @@ def _asks_for_more(arguments: argparse.Namespace) -> bool:
 
 def _evaluate_images(arguments: argparse.Namespace) -> int:
     """Evaluates with a result for each image, writes what is asked for, and prints a table or JSON."""
-    from effnetv2_jax.evaluate.predictions_file import check_predictions_path, write_predictions
-    from effnetv2_jax.evaluate.report import write_reports
+    from effnetv2_jax.evaluate.report.files import write_reports
+    from effnetv2_jax.evaluate.report.predictions_file import check_predictions_path, write_predictions
     from effnetv2_jax.train.run.processes import is_first, share_first_error
 
     if arguments.predictions:

@@ -12,7 +12,7 @@ from effnetv2_jax.cli.options.config_file import UsageError, add_config_argument
 from effnetv2_jax.cli.options.numbers import above_zero
 
 if TYPE_CHECKING:
-    from effnetv2_jax.analysis.tuning_search import Result
+    from effnetv2_jax.analysis.tuning.search import Result
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -55,7 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
     from effnetv2_jax.analysis.plan import planned_experiment
     from effnetv2_jax.analysis.program_cost import CACHE
     from effnetv2_jax.analysis.topology import parse_topology
-    from effnetv2_jax.analysis.tuner import tune
+    from effnetv2_jax.analysis.tuning.tuner import tune
     from effnetv2_jax.cli.teacher import load_teacher
     from effnetv2_jax.train.tuned_programs import AUTO, NONE
     from effnetv2_jax.train.tuning import write_tuning
@@ -89,7 +89,7 @@ def run(arguments: argparse.Namespace) -> int:
             file=sys.stderr,
         )
     if arguments.picture:
-        from effnetv2_jax.analysis.tuning_picture import draw_tuning
+        from effnetv2_jax.analysis.tuning.picture import draw_tuning
 
         draw_tuning(Path(arguments.picture), result)
         print(f"picture: {arguments.picture}", file=sys.stderr)

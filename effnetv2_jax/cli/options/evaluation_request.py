@@ -14,9 +14,9 @@ from effnetv2_jax.cli.terminal.progress_line import progress_line
 
 if TYPE_CHECKING:
     from effnetv2_jax.evaluate.candidate import Candidate
-    from effnetv2_jax.evaluate.evaluation_data import EvaluationData
+    from effnetv2_jax.evaluate.images.evaluation_data import EvaluationData
+    from effnetv2_jax.evaluate.images.view import ViewChoice
     from effnetv2_jax.evaluate.suite import Evaluation
-    from effnetv2_jax.evaluate.view import ViewChoice
     from effnetv2_jax.train.config import TrainConfig
     from effnetv2_jax.train.recipe.losses import Loss
 
@@ -88,7 +88,7 @@ def requested(
 
     import jax
 
-    from effnetv2_jax.evaluate.evaluation_data import configured_data, named_data
+    from effnetv2_jax.evaluate.images.evaluation_data import configured_data, named_data
     from effnetv2_jax.train.recipe.losses import make_loss
     from effnetv2_jax.train.run.processes import first_before_others, require_joined
 
@@ -133,7 +133,7 @@ def _config(arguments: argparse.Namespace, *, data_needed: bool) -> TrainConfig 
 
 
 def _views(arguments: argparse.Namespace, config: TrainConfig | None) -> ViewChoice:
-    from effnetv2_jax.evaluate.view import ViewChoice, parse_sizes
+    from effnetv2_jax.evaluate.images.view import ViewChoice, parse_sizes
 
     try:
         sizes = parse_sizes(arguments.sizes) if arguments.sizes else ()

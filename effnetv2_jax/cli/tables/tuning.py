@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from effnetv2_jax.analysis.compiler_options import OPTIONS
+from effnetv2_jax.analysis.tuning.compiler_options import OPTIONS
 from effnetv2_jax.cli.tables.table import Columns, make_table
 from effnetv2_jax.train.report.console import make_console
 
 if TYPE_CHECKING:
-    from effnetv2_jax.analysis.tuning_search import Result
+    from effnetv2_jax.analysis.tuning.search import Result
 
 _COLUMNS: Columns = {
     "program": ("program", "{}"),

@@ -2,7 +2,7 @@
 
 import pytest
 
-from effnetv2_jax.evaluate.class_map import match_classes
+from effnetv2_jax.evaluate.images.class_map import match_classes
 
 WEIGHTS = ("ant", "bee", "cat", "dog")
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from effnetv2_jax.data.sources.datasets import DATASETS, DatasetSpec
-from effnetv2_jax.evaluate.class_subsets import IMAGENET_A, IMAGENET_R
+from effnetv2_jax.evaluate.images.class_subsets import IMAGENET_A, IMAGENET_R
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,12 +10,12 @@ from evaluate.conftest import SIZE, logits_of, photo, write_folder
 
 from effnetv2_jax.data.config import DataConfig
 from effnetv2_jax.data.pipeline import batches_of_source
-from effnetv2_jax.evaluate.benchmarks import BENCHMARKS, imagenet_ids
 from effnetv2_jax.evaluate.candidate import load_candidates
-from effnetv2_jax.evaluate.class_subsets import IMAGENET_A, IMAGENET_R
-from effnetv2_jax.evaluate.evaluation_data import named_data
+from effnetv2_jax.evaluate.images.benchmarks import BENCHMARKS, imagenet_ids
+from effnetv2_jax.evaluate.images.class_subsets import IMAGENET_A, IMAGENET_R
+from effnetv2_jax.evaluate.images.evaluation_data import named_data
+from effnetv2_jax.evaluate.images.view import ViewChoice
 from effnetv2_jax.evaluate.suite import evaluate_suite
-from effnetv2_jax.evaluate.view import ViewChoice
 
 BATCH = 8
 

@@ -11,9 +11,9 @@ from typing import Any
 
 from etils import epath
 
-from effnetv2_jax.evaluate.pictures import draw_confusions, draw_page, draw_reliability, mistake_caption
+from effnetv2_jax.evaluate.images.stored_images import stored_images
+from effnetv2_jax.evaluate.report.pictures import draw_confusions, draw_page, draw_reliability, mistake_caption
 from effnetv2_jax.evaluate.scores import class_scores, confusions, reliability, worst_mistakes
-from effnetv2_jax.evaluate.stored_images import stored_images
 from effnetv2_jax.evaluate.suite import Evaluation
 from effnetv2_jax.whole_file import write_whole
 

@@ -9,10 +9,10 @@ import numpy as np
 
 from effnetv2_jax.data.cpu_tensorflow import tf
 from effnetv2_jax.data.preprocess import evaluation_image
-from effnetv2_jax.export.attached_files import texts
+from effnetv2_jax.export.files.attached_files import texts
+from effnetv2_jax.export.files.tensorflow_network import TensorflowNetwork
 from effnetv2_jax.export.program import Program
 from effnetv2_jax.export.served_network import ServedNetwork
-from effnetv2_jax.export.tensorflow_network import TensorflowNetwork
 
 SERVED, PIXELS = "serving_default", "images"
 """The signatures: encoded images → classes and probabilities, and pixels → logits."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
-from effnetv2_jax.analysis.compiler_options import COMMUNICATION, COMPUTATION, CompilerOption
 from effnetv2_jax.analysis.program_cost import CACHE
 from effnetv2_jax.analysis.topology import Topology
-from effnetv2_jax.analysis.tuning_search import Result, Search
+from effnetv2_jax.analysis.tuning.compiler_options import COMMUNICATION, COMPUTATION, CompilerOption
+from effnetv2_jax.analysis.tuning.search import Result, Search
 from effnetv2_jax.train.experiment import Experiment
 
 

@@ -7,7 +7,7 @@ from collections.abc import Collection
 import numpy as np
 from PIL import Image
 
-from effnetv2_jax.evaluate.evaluation_data import EvaluationData
+from effnetv2_jax.evaluate.images.evaluation_data import EvaluationData
 
 _SIDE = 192  # pixels; more than an image's share of a page
 

@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 
 from effnetv2_jax.data.cpu_tensorflow import tf
-from effnetv2_jax.export.attached_files import attach
+from effnetv2_jax.export.files.attached_files import attach
+from effnetv2_jax.export.files.tensorflow_network import TensorflowNetwork
 from effnetv2_jax.export.program import Program
 from effnetv2_jax.export.served_network import ServedNetwork
-from effnetv2_jax.export.tensorflow_network import TensorflowNetwork
 
 
 def write(network: ServedNetwork, path: Path, calibration: np.ndarray | None = None) -> None:

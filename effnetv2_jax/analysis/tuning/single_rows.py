@@ -9,18 +9,18 @@ from collections.abc import Callable, Mapping, Sequence
 
 from jax.sharding import Mesh
 
-from effnetv2_jax.analysis.compiler_options import CompilerOption
 from effnetv2_jax.analysis.plan import COMPILED_AT_ONCE, planned_experiment
 from effnetv2_jax.analysis.program_cost import ProgramCost, program_cost
+from effnetv2_jax.analysis.single_step import config_of_step, side_of_row
 from effnetv2_jax.analysis.topology import Topology
+from effnetv2_jax.analysis.tuning.compiler_options import CompilerOption
 from effnetv2_jax.model.scaling import layers_of
 from effnetv2_jax.model.specs import ModelSpec
-from effnetv2_jax.train.config import TrainConfig
 from effnetv2_jax.train.devices.memory import DeviceMemoryError, UnknownOptionError
 from effnetv2_jax.train.experiment import Experiment
 from effnetv2_jax.train.programs import train_program
-from effnetv2_jax.train.recipe.progressive import ProgressiveConfig, Stage
-from effnetv2_jax.train.tuned_programs import NONE, TunedProgram
+from effnetv2_jax.train.recipe.progressive import Stage
+from effnetv2_jax.train.tuned_programs import TunedProgram
 from effnetv2_jax.train.tuning import Settings
 
 _BLOCKS = 2
@@ -43,27 +43,6 @@ def row_alone(spec: ModelSpec, row: int) -> ModelSpec:
         stem_features=alone.features,
         head_features=alone.features,
         depth=1.0,
-    )
-
-
-def side_of_row(spec: ModelSpec, image_size: int, row: int) -> int:
-    """Returns the side in pixels of a row's output for images of a size."""
-    side = -(-image_size // 2)
-    for each in spec.rows[: row + 1]:
-        side = -(-side // each.stride)
-    return side
-
-
-def config_of_step(config: TrainConfig, spec: ModelSpec, image_size: int) -> TrainConfig:
-    """Returns a config of one training step of a spec, with everything else as in a run."""
-    return dataclasses.replace(
-        config,
-        model=dataclasses.replace(config.model.with_spec(spec), remat=()),
-        progressive=ProgressiveConfig(preset="custom", stages=1, image_size=(image_size,)),
-        evaluation=dataclasses.replace(config.evaluation, image_size=image_size),
-        accumulation_steps="1",
-        tuning=NONE,
-        steps=1,
     )
 
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from effnetv2_jax.data.config import DataConfig, check_config
 from effnetv2_jax.data.dataset import open_source
 from effnetv2_jax.data.sources.datasets import DATASETS, FOLDER
-from effnetv2_jax.evaluate.benchmarks import BENCHMARKS, Benchmark, imagenet_ids
-from effnetv2_jax.evaluate.label_file import labels_of, read_labels
+from effnetv2_jax.evaluate.images.benchmarks import BENCHMARKS, Benchmark, imagenet_ids
+from effnetv2_jax.evaluate.images.label_file import labels_of, read_labels
 from effnetv2_jax.paths import absolute, in_bucket
 
 if TYPE_CHECKING:

@@ -6,10 +6,10 @@ import types
 
 import pytest
 
-from effnetv2_jax.analysis import tuner, tuning_search
-from effnetv2_jax.analysis.compiler_options import CompilerOption
 from effnetv2_jax.analysis.program_cost import ProgramCost
 from effnetv2_jax.analysis.topology import parse_topology
+from effnetv2_jax.analysis.tuning import search, tuner
+from effnetv2_jax.analysis.tuning.compiler_options import CompilerOption
 from effnetv2_jax.data.config import DataConfig
 from effnetv2_jax.train.config import EvaluationConfig, ModelConfig, TrainConfig
 from effnetv2_jax.train.derivation import make_experiment
@@ -38,7 +38,7 @@ def experiment_of(batch_size=1024, **fields):
 def compiled(monkeypatch):
     """Replaces the compiler: 128 images in a microbatch and fast=2 are best, and more than `most` images do not fit."""
     compiler, lock = types.SimpleNamespace(tried=[], most=256), threading.Lock()
-    train_program = tuning_search.train_program
+    train_program = search.train_program
 
     def counted(experiment, stage, mesh, microbatches):
         program = train_program(experiment, stage, mesh, microbatches)
@@ -59,9 +59,9 @@ def compiled(monkeypatch):
         waiting = 1000 - 600 * ("overlap" in options)
         return ProgramCost(10**6, 1.0, 1.0, cycles, {}, {}, 1, 1000, {}, 1.0, waiting, f"digest of {size}")
 
-    monkeypatch.setattr(tuning_search, "train_program", counted)
-    monkeypatch.setattr(tuning_search, "program_cost", cost)
-    monkeypatch.setattr(tuning_search, "options_worth_trying", lambda *arguments: list(arguments[5]))
+    monkeypatch.setattr(search, "train_program", counted)
+    monkeypatch.setattr(search, "program_cost", cost)
+    monkeypatch.setattr(search, "options_worth_trying", lambda *arguments: list(arguments[5]))
     return compiler
 
 

@@ -6,12 +6,13 @@ import types
 
 import pytest
 
-from effnetv2_jax.analysis import single_rows
-from effnetv2_jax.analysis.compiler_options import CompilerOption
 from effnetv2_jax.analysis.plan import planned_experiment
 from effnetv2_jax.analysis.program_cost import ProgramCost
-from effnetv2_jax.analysis.single_rows import options_worth_trying, row_alone, side_of_row
+from effnetv2_jax.analysis.single_step import side_of_row
 from effnetv2_jax.analysis.topology import make_mesh, parse_topology
+from effnetv2_jax.analysis.tuning import single_rows
+from effnetv2_jax.analysis.tuning.compiler_options import CompilerOption
+from effnetv2_jax.analysis.tuning.single_rows import options_worth_trying, row_alone
 from effnetv2_jax.data.config import DataConfig
 from effnetv2_jax.model.variants import VARIANTS
 from effnetv2_jax.train.config import ModelConfig, TrainConfig

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from effnetv2_jax.export.onnx_graph import onnx_model
+from effnetv2_jax.export.files.onnx_graph import onnx_model
 from effnetv2_jax.export.program import Program
 from effnetv2_jax.export.served_network import ServedNetwork
 

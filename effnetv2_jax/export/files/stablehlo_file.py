@@ -8,7 +8,7 @@ import jax
 import jax.export
 import numpy as np
 
-from effnetv2_jax.export.attached_files import attach
+from effnetv2_jax.export.files.attached_files import attach
 from effnetv2_jax.export.program import Program
 from effnetv2_jax.export.served_network import ServedNetwork
 

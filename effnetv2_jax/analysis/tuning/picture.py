@@ -6,7 +6,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from effnetv2_jax.analysis.tuning_search import Result
+from effnetv2_jax.analysis.tuning.search import Result
 
 
 def draw_tuning(path: Path, result: Result) -> None:

@@ -8,11 +8,11 @@ import importlib.metadata
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-from effnetv2_jax.analysis.compiler_options import CompilerOption
 from effnetv2_jax.analysis.plan import COMPILED_AT_ONCE, Plan, planned_programs
 from effnetv2_jax.analysis.program_cost import ProgramCost, program_cost
-from effnetv2_jax.analysis.single_rows import options_worth_trying
 from effnetv2_jax.analysis.topology import Topology, make_mesh
+from effnetv2_jax.analysis.tuning.compiler_options import CompilerOption
+from effnetv2_jax.analysis.tuning.single_rows import options_worth_trying
 from effnetv2_jax.train.devices.memory import DeviceMemoryError, UnknownOptionError
 from effnetv2_jax.train.experiment import Experiment
 from effnetv2_jax.train.microbatches import possible_microbatches, with_the_same_groups

@@ -11,8 +11,8 @@ import numpy as np
 
 from effnetv2_jax.data.families import preprocessing_family
 from effnetv2_jax.evaluate.candidate import Candidate
+from effnetv2_jax.evaluate.images.view import View, ViewChoice
 from effnetv2_jax.evaluate.suite import Evaluation
-from effnetv2_jax.evaluate.view import View, ViewChoice
 from effnetv2_jax.model.summary import count_multiply_adds, count_parameters
 from effnetv2_jax.model.variables import Variables
 from effnetv2_jax.train.devices import sharding

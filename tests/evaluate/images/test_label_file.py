@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from effnetv2_jax.evaluate.label_file import labels_of, read_labels
+from effnetv2_jax.evaluate.images.label_file import labels_of, read_labels
 
 PATHS = ("b/1.jpg", "a/2.jpg", "b/3.jpg")
 
