@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from effnetv2_jax.ablation.outline import Outline, make_outline
-from effnetv2_jax.ablation.tables import TABLES, Table
+from effnetv2_jax.ablation.tables import TABLES, Networks, Table
 from effnetv2_jax.config_fields import check_types, from_json
 from effnetv2_jax.model.variants import get_spec
 from effnetv2_jax.similar_names import did_you_mean
@@ -24,12 +24,14 @@ class AblationSettings:
     Attributes:
       config: the fields of the run that the tables change, by dotted name.
       base: the network whose rows the table `fused` replaces, as the text of a spec.
+      networks: the networks of the table `networks`, as texts of specs.
       tables: names of the tables, keys of `TABLES`.
       seeds: number of runs for each row; their seeds follow that of the config.
     """
 
     config: Mapping[str, Any]
     base: str
+    networks: tuple[str, ...]
     tables: tuple[str, ...] = tuple(TABLES)
     seeds: int = 3
 
@@ -48,7 +50,8 @@ class AblationSettings:
         Raises:
           ValueError: if a row of a table that is asked for cannot run.
         """
-        made = {name: table(outline, get_spec(self.base)) for name, table in TABLES.items()}
+        networks = Networks(get_spec(self.base), tuple(map(get_spec, self.networks)))
+        made = {name: table(outline, networks) for name, table in TABLES.items()}
         for name in self.tables:
             for row in made[name].rows:
                 try:
@@ -84,3 +87,6 @@ def check_settings(settings: AblationSettings) -> None:
     if settings.seeds < 1:
         raise ValueError(f"seeds must be at least 1, got {settings.seeds}")
     get_spec(settings.base)
+    names = [get_spec(text).name for text in settings.networks]
+    if len(names) < 2 or len(set(names)) < len(names):
+        raise ValueError(f"networks must be at least two with different names, got {', '.join(names) or 'none'}")

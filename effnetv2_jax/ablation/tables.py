@@ -23,6 +23,20 @@ Weights = Literal["", "raw"]
 Measure = Literal["top1", "seconds", "steps_per_second"]
 
 AS_CONFIGURED = "as configured"
+_SPEED: Measure = "steps_per_second"
+
+
+class Networks(NamedTuple):
+    """The networks that tables are about.
+
+    Attributes:
+      base: the network whose rows are fused.
+      compared: the networks that are trained in the same way, with names of their own; the others are compared with the
+        first one.
+    """
+
+    base: ModelSpec
+    compared: tuple[ModelSpec, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,7 +94,7 @@ def _better(text: str, row: str, than: str, measure: Measure = "top1") -> Claim:
     return Claim(text, {row: -1.0 if lower_is_better else 1.0, than: 1.0 if lower_is_better else -1.0}, measure)
 
 
-def _progressive(run: Outline, _: ModelSpec) -> Table:
+def _progressive(run: Outline, _: Networks) -> Table:
     """Growing images against images of one size, and regularisation that grows with them against a constant one.
 
     Source: arXiv 2104.00298, section 4 and the ablations of section 6.
@@ -100,7 +114,7 @@ def _progressive(run: Outline, _: ModelSpec) -> Table:
     )
 
 
-def _strength(run: Outline, _: ModelSpec) -> Table:
+def _strength(run: Outline, _: Networks) -> Table:
     """Each of three image sizes with each of three magnitudes of RandAugment, constant during the run.
 
     Source: arXiv 2104.00298, table 5. Deviation: the sizes and magnitudes are those of the run's first, middle and
@@ -141,11 +155,12 @@ def _strength(run: Outline, _: ModelSpec) -> Table:
     return Table("Image size and strength of RandAugment", rows, (claim,) if len(sizes) > 1 else ())
 
 
-def _fused(_: Outline, base: ModelSpec) -> Table:
+def _fused(_: Outline, networks: Networks) -> Table:
     """Fused-MBConv in none, the first three, the first five, and all rows of a network.
 
     Source: arXiv 2104.00298, table 3.
     """
+    base = networks.base
     count = len(base.rows)
     none, early, most, all_rows = "no fused rows", "rows 1–3 fused", "rows 1–5 fused", "all rows fused"
     counts = {none: 0, early: min(3, count), most: min(5, count), all_rows: count}
@@ -153,10 +168,8 @@ def _fused(_: Outline, base: ModelSpec) -> Table:
         f"Fused-MBConv in the rows of {base.name}",
         tuple(Row(name, network(with_fused_rows(base, fused))) for name, fused in counts.items()),
         (
-            _better("with fused rows 1–3, steps take less time", early, none, "steps_per_second"),
-            _better(
-                "with all rows fused, steps take more time than with rows 1–3", early, all_rows, "steps_per_second"
-            ),
+            _better("with fused rows 1–3, steps take less time", early, none, _SPEED),
+            _better("with all rows fused, steps take more time than with rows 1–3", early, all_rows, _SPEED),
             _better("fused rows 1–3 are more accurate than none", early, none),
             _better("fused rows 1–3 are more accurate than all", early, all_rows),
         ),
@@ -164,7 +177,7 @@ def _fused(_: Outline, base: ModelSpec) -> Table:
     )
 
 
-def _presets(run: Outline, _: ModelSpec) -> Table:
+def _presets(run: Outline, _: Networks) -> Table:
     """The stages of the config, of the official code and of the paper, which give different numbers."""
     rows = (
         Row(AS_CONFIGURED, {}),
@@ -223,7 +236,7 @@ def _parts_of(run: Outline) -> tuple[_Part, ...]:
     )
 
 
-def _parts(run: Outline, _: ModelSpec) -> Table:
+def _parts(run: Outline, _: Networks) -> Table:
     """The recipe without one of its parts, or with one that the config leaves out."""
     config = run.config
     rows, claims = [Row(AS_CONFIGURED, {})], []
@@ -242,8 +255,27 @@ def _parts(run: Outline, _: ModelSpec) -> Table:
     return Table("Parts of the recipe", tuple(rows), tuple(claims))
 
 
-TABLES: Mapping[str, Callable[[Outline, ModelSpec], Table]] = MappingProxyType(
+def _same_training(_: Outline, networks: Networks) -> Table:
+    """Networks that are trained in the same way.
+
+    Source: arXiv 2104.00298, the comparison of V1 and V2 with the same training settings in section 6.
+    """
+    first, *others = networks.compared
+    claims = [
+        claim
+        for other in others
+        for claim in (
+            _better(f"steps of {other.name} take less time than those of {first.name}", other.name, first.name, _SPEED),
+            _better(f"{other.name} is more accurate than {first.name}", other.name, first.name),
+        )
+    ]
+    rows = tuple(Row(each.name, network(each)) for each in networks.compared)
+    return Table("Networks with the same training", rows, tuple(claims), networks=True)
+
+
+TABLES: Mapping[str, Callable[[Outline, Networks], Table]] = MappingProxyType(
     {
+        "networks": _same_training,
         "progressive": _progressive,
         "strength": _strength,
         "fused": _fused,
@@ -251,4 +283,4 @@ TABLES: Mapping[str, Callable[[Outline, ModelSpec], Table]] = MappingProxyType(
         "parts": _parts,
     }
 )
-"""Name → the table of a run, and of the network whose rows are fused."""
+"""Name → the table of a run, and of the networks that it is about."""

@@ -13,6 +13,7 @@ from effnetv2_jax.model.variants import VARIANTS
 from effnetv2_jax.train.config import flatten, unflatten
 
 BASE = spec_text(VARIANTS["efficientnet-b0"].scaled(width=0.25, depth=0.1))
+OTHER = spec_text(VARIANTS["efficientnetv2-b0"].scaled(width=0.25, depth=0.1))
 
 
 def outline(made):
@@ -30,7 +31,7 @@ def settings(name="smoke", **changes):
     name, _, argument = name.partition(":")
     config = runpy.run_path(str(own_configs()[name]))["get_config"](*filter(None, [argument]))
     config.compilation_cache = ""
-    return AblationSettings(**({"config": flatten(config), "base": BASE} | changes))
+    return AblationSettings(**({"config": flatten(config), "base": BASE, "networks": (BASE, OTHER)} | changes))
 
 
 def finish(folder, *, top1, raw=None, rates=(), reported="averaged"):

@@ -3,7 +3,7 @@
 import dataclasses
 
 import pytest
-from ablation.runs_made import settings
+from ablation.runs_made import BASE, settings
 
 from effnetv2_jax.ablation.folder import AblationFolder
 
@@ -30,11 +30,13 @@ def test_other_settings_are_refused_and_named(tmp_path):
     ("change", "message"),
     [
         ({"tables": ("parts", "partz")}, "unknown table 'partz'; did you mean parts?"),
-        ({"tables": ()}, "at least one of the tables progressive, strength"),
+        ({"tables": ()}, "at least one of the tables networks, progressive"),
         ({"seeds": 0}, "seeds must be at least 1, got 0"),
         ({"seeds": 1.5}, "seeds must be int, got 1.5"),
         ({"base": "efficientnet-b9"}, "efficientnet-b9"),
         ({"config": [1]}, "config must be an object"),
+        ({"networks": (BASE,)}, "networks must be at least two with different names"),
+        ({"networks": (BASE, BASE)}, "networks must be at least two with different names"),
     ],
 )
 def test_damaged_settings_are_named(tmp_path, change, message):

@@ -18,10 +18,10 @@ def test_rows_that_tables_have_in_common_are_trained_once():
     configs = [flatten(run.config) for run in found]
     assert all(one not in configs[:number] for number, one in enumerate(configs))
     rows = {name: len(table.rows) for name, table in tables.items()}
-    assert rows == {"progressive": 4, "strength": 9, "fused": 4, "presets": 3, "parts": 7}
+    assert rows == {"networks": 2, "progressive": 4, "strength": 9, "fused": 4, "presets": 3, "parts": 7}
     # The config itself is a row of three tables, the raw weights are another row of it, and the largest and strongest
     # images of the grid are those of one size and constant strength.
-    assert len(found) == 2 * (27 - 2 - 1 - 1)
+    assert len(found) == 2 * (29 - 2 - 1 - 1)
 
 
 def test_all_rows_come_with_the_first_seed_then_with_the_next():

@@ -7,6 +7,8 @@ from ablation.runs_made import finish
 from etils import epath
 
 from effnetv2_jax.cli.main import main
+from effnetv2_jax.model.spec_file import write_spec
+from effnetv2_jax.model.variants import VARIANTS
 from effnetv2_jax.train import trainer
 
 
@@ -68,6 +70,14 @@ def test_wrong_usage_is_refused(tmp_path, capsys, arguments, message):
     assert code == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "made").exists()
+
+
+def test_networks_are_variants_as_the_config_scales_them_and_files_as_they_are(invented, tmp_path):
+    write_spec(tmp_path / "found.json", VARIANTS["efficientnetv2-b0"].scaled(0.25, 0.3))
+    networks = ("--networks", "efficientnet-b0", str(tmp_path / "found.json"))
+    assert run(tmp_path, "--config", "smoke", "--tables", "networks", "--seeds", "1", *networks) == 0
+    expected = [VARIANTS["efficientnet-b0"].scaled(0.25, 0.1), VARIANTS["efficientnetv2-b0"].scaled(0.25, 0.3)]
+    assert [config.model.spec() for config in invented] == expected
 
 
 def test_a_config_that_cannot_run_leaves_no_folder(tmp_path, capsys):

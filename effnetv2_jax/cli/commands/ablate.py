@@ -16,13 +16,15 @@ from effnetv2_jax.cli.teacher import load_teacher
 if TYPE_CHECKING:
     from effnetv2_jax.ablation.folder import AblationFolder
     from effnetv2_jax.ablation.settings import AblationSettings
+    from effnetv2_jax.model.specs import ModelSpec
     from effnetv2_jax.train.config import TrainConfig
 
 _ACTIONS = {
     "run": "train the runs of the tables, or those that are left; several processes may do so at the same time",
     "report": "print the tables so far, and write figures and pictures into DIR/report",
 }
-_TABLES = ("progressive", "strength", "fused", "presets", "parts")
+_TABLES = ("networks", "progressive", "strength", "fused", "presets", "parts")
+_NETWORKS = ("efficientnet-b0", "efficientnetv2-b0")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,9 +38,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--tables",
         nargs="+",
         choices=_TABLES,
-        help="progressive: growing images and regularisation against constant ones; strength: image size by "
-        "RandAugment's magnitude; fused: Fused-MBConv in none, some and all rows; presets: the stages of the official "
-        "code and of the paper; parts: the recipe without each of its parts (default: all)",
+        help="networks: some networks with the same training; progressive: growing images and regularisation against "
+        "constant ones; strength: image size by RandAugment's magnitude; fused: Fused-MBConv in none, some and all "
+        "rows; presets: the stages of the official code and of the paper; parts: the recipe without each of its parts "
+        "(default: all)",
     )
     parser.add_argument("--seeds", type=whole(1), metavar="N", help="runs for each row (default: 3)")
     parser.add_argument(
@@ -46,6 +49,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="V",
         help="variant or file with a spec whose rows the table `fused` replaces, scaled by the config's width and "
         "depth (default: efficientnet-b0)",
+    )
+    parser.add_argument(
+        "--networks",
+        nargs="+",
+        metavar="V",
+        help="variants, scaled by the config's width and depth, and files with specs, taken as they are, for the table "
+        f"`networks`; the others are compared with the first one (default: {', '.join(_NETWORKS)})",
     )
     parser.add_argument(
         "--topology",
@@ -59,7 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Trains the runs, or prints and writes a report."""
     if arguments.action == "report":
-        if any(getattr(arguments, name) is not None for name in ("config", "tables", "seeds", "base")):
+        if any(getattr(arguments, name) is not None for name in ("config", "tables", "seeds", "base", "networks")):
             raise UsageError("report takes no option but --json and --topology")
         return _report(arguments)
     if arguments.json or arguments.topology:
@@ -94,7 +104,7 @@ def _asked(arguments: argparse.Namespace, folder: AblationFolder) -> AblationSet
 
     from effnetv2_jax.ablation.settings import AblationSettings, check_settings
     from effnetv2_jax.model.spec_file import spec_text
-    from effnetv2_jax.model.variants import get_spec
+    from effnetv2_jax.model.variants import VARIANTS, get_spec
     from effnetv2_jax.train.config import flatten
 
     grown: dict[str, Any] = {"tables": tuple(arguments.tables)} if arguments.tables else {}
@@ -102,13 +112,18 @@ def _asked(arguments: argparse.Namespace, folder: AblationFolder) -> AblationSet
     if not arguments.config:
         if not folder.exists:
             raise UsageError(f"a new ablation needs --config, and {folder.path} contains none")
-        if arguments.overrides or arguments.base:
+        if arguments.overrides or arguments.base or arguments.networks:
             raise UsageError("without --config, the ablation in DIR goes on with its own settings")
         return dataclasses.replace(folder.settings(), **grown)
     config = load_config(arguments)
+
+    def scaled(name: str) -> ModelSpec:
+        return get_spec(name).scaled(config.model.width, config.model.depth)
+
     try:
-        base = get_spec(arguments.base or "efficientnet-b0").scaled(config.model.width, config.model.depth)
-        settings = AblationSettings(config=flatten(config), base=spec_text(base), **grown)
+        base = scaled(arguments.base or "efficientnet-b0")
+        networks = [scaled(name) if name in VARIANTS else get_spec(name) for name in arguments.networks or _NETWORKS]
+        settings = AblationSettings(flatten(config), spec_text(base), tuple(map(spec_text, networks)), **grown)
         check_settings(settings)
     except ValueError as error:
         raise UsageError(str(error)) from error
