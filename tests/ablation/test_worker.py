@@ -1,8 +1,15 @@
 """The processes of an ablation: every run is trained once, and taken over when its process is gone."""
 
+import os
+import signal
+import subprocess
+import sys
+import time
+
 import pytest
 from ablation.runs_made import finish, outline, settings
 from etils import epath
+from train.smoke import rows
 
 from effnetv2_jax.ablation import worker
 from effnetv2_jax.ablation.folder import AblationFolder
@@ -100,3 +107,28 @@ def test_the_trainer_leaves_what_an_outcome_is_read_from(tmp_path):
     outcome = read_outcome(folder.run(run.folder))
     assert outcome.images_per_second.keys() == {17, 24}
     assert 0 <= outcome.top1["raw"] <= 100
+
+
+@pytest.mark.slow
+def test_an_ablation_that_is_killed_goes_on_to_the_same_end(tmp_path):
+    """Trains the runs of a table twice, once with a kill in the middle of the second run."""
+    command = [sys.executable, "-m", "effnetv2_jax", "ablate", "run"]
+    options = ["--config", "smoke", "--config.steps=6", "--config.checkpoint.every_epochs=0.02", "--seeds", "1"]
+    options += ["--config.compilation_cache=", "--tables", "networks"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "JAX_PLATFORMS": "cpu"}
+    found = {}
+    for name in ("whole", "killed"):
+        arguments = [*command, str(tmp_path / name), *options]
+        if name == "killed":
+            folders = sorted(path.relative_to(tmp_path / "whole") for path in (tmp_path / "whole").glob("runs/*/0"))
+            child = subprocess.Popen(arguments, env=environment)
+            deadline = time.monotonic() + 900
+            while not (tmp_path / name / folders[1] / "checkpoints/2").exists() and time.monotonic() < deadline:
+                time.sleep(0.05)
+            child.send_signal(signal.SIGKILL)
+            child.wait()
+        subprocess.run(arguments, env=environment, check=True)
+        paths = sorted((tmp_path / name).glob("runs/*/0"))
+        found[name] = [(rows(path), read_outcome(epath.Path(path)).top1) for path in paths]
+    assert len(found["whole"]) == 2
+    assert found["killed"] == found["whole"]
