@@ -12,7 +12,7 @@ from effnetv2_jax.train.programs import train_program
 from effnetv2_jax.train.recipe.progressive import ProgressiveConfig
 
 
-@pytest.mark.parametrize("name", ["v5e:4x4", "v4-32", "2xv5e-8"])
+@pytest.mark.parametrize("name", ["v5e:4x4", pytest.param("v4-32", marks=pytest.mark.slow), "2xv5e-8"])
 def test_batch_norm_sums_stay_inside_their_groups(name):
     """With 4 images on each of 16 chips, a group of 16 images spans 4 chips, in the forward and the backward pass."""
     config = TrainConfig(

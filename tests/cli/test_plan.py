@@ -119,6 +119,7 @@ def test_without_the_tpu_compiler_the_error_names_the_package_to_install(monkeyp
     assert "pip install 'effnetv2_jax[aot]'" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_run_is_planned_on_slices_of_several_sizes(tmp_path, capsys):
     arguments = ["plan", *TINY, "--topology", "v5e-8", "--growth", "1,4", "--cache", str(tmp_path / "plans")]
     assert main([*arguments, "--json", "--price", "2", "--picture", str(tmp_path / "growth.png")]) == 0

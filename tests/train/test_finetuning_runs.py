@@ -75,6 +75,7 @@ def test_the_rows_of_metrics_have_the_distance_from_the_teacher(straight):
         assert row["train/loss"] == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_a_run_that_is_stopped_in_both_stages_ends_with_the_same_bits(straight, tmp_path, monkeypatch):
     for step in (HEAD_STEPS - 1, HEAD_STEPS + 2):
         with monkeypatch.context() as patch:

@@ -149,8 +149,10 @@ def changed(before, after):
 
 @pytest.mark.parametrize(
     ("accumulation_steps", "fields"),
-    [(2, {"clip_norm": 1.0}), (1, {"name": "adamw", "frozen": ("stem",)})],
-    ids=["accumulated", "adamw"],
+    [
+        pytest.param(2, {"clip_norm": 1.0}, id="accumulated"),
+        pytest.param(1, {"name": "adamw", "frozen": ("stem",)}, id="adamw", marks=pytest.mark.slow),
+    ],
 )
 def test_a_step_that_is_not_finite_changes_only_the_step_and_the_schedule(accumulation_steps, fields):
     recipe = dataclasses.replace(make_recipe(**fields), accumulation_steps=accumulation_steps, skips_bad_steps=True)

@@ -35,7 +35,7 @@ def saved(workdir):
         ("compile", signal.SIGINT, (), 30, False),
         ("evaluation", signal.SIGTERM, EVALUATING, 30, False),
         ("save", signal.SIGTERM, LONG, 30, False),
-        ("train", signal.SIGINT, LONG, 30, False),
+        pytest.param("train", signal.SIGINT, LONG, 30, False, marks=pytest.mark.slow),
     ],
 )
 def test_a_signal_stops_a_run_in_any_phase_within_its_grace_period(tmp_path, phase, number, overrides, grace, waits):

@@ -56,6 +56,28 @@ def test_a_folder_that_cannot_be_written_does_not_end_the_run(tmp_path):
         alive.beat("train", 1)
 
 
+@pytest.mark.usefixtures("often")
+def test_a_process_without_progress_names_those_that_are_behind_and_stops_all_once(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(heartbeat.jax, "process_count", lambda: 3)
+    (tmp_path / "heartbeat_1.json").write_text(json.dumps({"time": 0, "step": 4, "stage": 1, "phase": "input"}))
+    stopped = []
+    with Heartbeat(epath.Path(tmp_path), 0.2 / 60, lambda: stopped.append(time.monotonic())) as alive:
+        started = time.monotonic()
+        while time.monotonic() < started + 0.5:
+            alive.beat("train", 5, 1)
+            time.sleep(0.01)
+        assert stopped == []
+        wait_for(lambda: stopped)
+        time.sleep(0.5)
+    assert len(stopped) == 1
+    said = capsys.readouterr().err
+    assert re.search(r"process 0 has made no progress for 0\.0\d+ minutes at step 5, training", said)
+    assert (
+        "; process 1 is at step 4, waiting for images; process 2 has given no sign of life; all processes stop" in said
+    )
+
+
+@pytest.mark.slow
 def test_the_other_process_ends_and_names_the_one_that_is_late(tmp_path):
     with Children(
         "train", "--config=configs/smoke.py", f"--workdir={tmp_path / 'run'}", "--config.stall_minutes=0.7",
