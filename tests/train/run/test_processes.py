@@ -150,7 +150,9 @@ def test_runs_on_different_numbers_of_devices_agree_until_rounding_errors_grow(a
 def test_the_number_of_processes_does_not_change_a_run_on_eight_devices(eight, tmp_path, processes, devices):
     with Children("train", *SMOKE, f"--workdir={tmp_path}", processes=processes, devices=devices) as children:
         ended = children.ended(600)
-    assert [code for code, *_ in ended] == [0] * processes, ended
+    assert [code for code, *_ in ended] == [0] * processes, [
+        said[-3000:] for code, _, said in ended if code not in (0, 75)
+    ]
     assert_same_run(tmp_path, eight)
 
 
