@@ -5,6 +5,7 @@ import json
 import pytest
 from ablation.runs_made import finish
 from etils import epath
+from fake_bucket import use_as_bucket
 
 from effnetv2_jax.cli.main import main
 from effnetv2_jax.model.spec_file import write_spec
@@ -41,6 +42,17 @@ def test_a_run_trains_all_rows_and_prints_and_writes_the_tables(invented, tmp_pa
     assert main(["ablate", "report", str(tmp_path / "made"), "--json"]) == 0
     tables = json.loads(capsys.readouterr().out)
     assert [row["top1"] for row in tables["progressive"]] == [[90.0, 91.0]] * 4
+
+
+def test_an_ablation_may_lie_in_a_bucket(invented, tmp_path, monkeypatch, capsys):
+    bucket = use_as_bucket(tmp_path / "bucket", monkeypatch)
+    options = ("--config", "smoke", "--tables", "networks", "--seeds", "1")
+    assert main(["ablate", "run", "gs://bucket/made", *options]) == 0
+    assert len(invented) == 2
+    assert "2 of 2 runs" in capsys.readouterr().out
+    assert (bucket / "made/report/networks.png").read_bytes().startswith(b"\x89PNG")
+    assert main(["ablate", "run", "gs://bucket/made"]) == 0
+    assert len(invented) == 2
 
 
 def test_a_run_goes_on_with_more_seeds_and_its_own_config(invented, tmp_path, capsys):
