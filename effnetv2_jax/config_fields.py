@@ -7,7 +7,7 @@ import inspect
 import re
 import types
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Literal, TypeVar
 
 D = TypeVar("D")
@@ -97,6 +97,12 @@ def from_json(kind: type[D], content: Mapping[str, Any], what: str) -> D:
     made = kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in content.items()})
     check_types(made)
     return made
+
+
+def differing(one: Any, other: Any, ignored: Collection[str] = ()) -> list[str]:
+    """Returns the names of the fields, except those ignored, in which two instances of a dataclass differ."""
+    names = [field.name for field in dataclasses.fields(one)]
+    return [name for name in names if name not in ignored and getattr(one, name) != getattr(other, name)]
 
 
 def has_type(value: Any, annotation: Any) -> bool:

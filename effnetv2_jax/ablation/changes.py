@@ -31,7 +31,12 @@ def as_in_last_stage(run: Outline, quantities: Sequence[str]) -> Fields:
 
 
 def evaluated_at(run: Outline, image_size: int) -> Fields:
-    """Returns the fields that scale the run's evaluation images like those of its last stage to an image size."""
+    """Returns the fields that evaluate images as many times as large as the training images as in the run itself.
+
+    Args:
+      run: the run.
+      image_size: side of the training images in pixels.
+    """
     eval_size = round(run.eval_size * image_size / run.stages[-1].image_size)
     return {"evaluation.image_size": max(eval_size, run.spec.minimum_image_size)}
 

@@ -8,6 +8,7 @@ from etils import epath
 
 from effnetv2_jax.ablation.settings import MAY_GROW, AblationSettings, settings_from_json
 from effnetv2_jax.ablation.tables import TABLES
+from effnetv2_jax.config_fields import differing
 from effnetv2_jax.paths import absolute
 from effnetv2_jax.train.run.processes import share_first_error
 from effnetv2_jax.train.run_folder.json_file import read_json, write_json
@@ -51,12 +52,7 @@ class AblationFolder:
           ValueError: if other settings differ; the message names them.
         """
         before = self.settings() if self.exists else settings
-        changed = [
-            field.name
-            for field in dataclasses.fields(settings)
-            if getattr(before, field.name) != getattr(settings, field.name) and field.name not in MAY_GROW
-        ]
-        if changed:
+        if changed := differing(before, settings, MAY_GROW):
             raise ValueError(
                 f"{self.path} contains an ablation with another {' and another '.join(changed)}: use another folder, "
                 "or name the folder alone to go on"

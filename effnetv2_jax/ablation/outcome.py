@@ -13,7 +13,7 @@ from effnetv2_jax.train.run_folder.claim import SUMMARY
 from effnetv2_jax.train.run_folder.json_file import read_json, write_json
 
 FAILURE = "failure.json"
-"""The file in a run folder that tells why the run has no end: it diverged, or does not fit the memory."""
+"""The file in a run folder that tells why the run failed: it diverged, or does not fit the memory."""
 
 
 @dataclasses.dataclass(frozen=True)

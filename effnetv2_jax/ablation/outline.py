@@ -57,7 +57,7 @@ class Outline:
         )
 
     def identity(self) -> str:
-        """Returns a text that two runs have in common if they differ in nothing but how their fields are written."""
+        """Returns a text that is the same for two runs that train in the same way, however their fields are written."""
         written_otherwise = ("progressive.", "evaluation.image_size")
         fields = {name: value for name, value in flatten(self.config).items() if not name.startswith(written_otherwise)}
         stages = [dataclasses.astuple(stage) for stage in self.stages]

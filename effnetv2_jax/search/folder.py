@@ -14,6 +14,7 @@ from pathlib import Path
 import filelock
 from etils import epath
 
+from effnetv2_jax.config_fields import differing
 from effnetv2_jax.model.spec_file import spec_text
 from effnetv2_jax.model.variants import get_spec
 from effnetv2_jax.paths import in_bucket
@@ -23,7 +24,7 @@ from effnetv2_jax.train.run_folder.json_file import read_json, write_json
 
 _SETTINGS, _PROPOSAL, _RESULT = "search.json", "candidate.json", "result.json"
 _CANDIDATES, _REFERENCES = "candidates", "references"
-_MORE_ALLOWED = "samples"
+_MAY_GROW = frozenset({"samples"})
 
 Propose = Callable[[SearchSettings, int, Sequence[Result]], Proposal]
 
@@ -87,12 +88,7 @@ class SearchFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         with self._lock():
             before = self.settings() if self.exists else settings
-            changed = [
-                field.name
-                for field in dataclasses.fields(settings)
-                if getattr(before, field.name) != getattr(settings, field.name) and field.name != _MORE_ALLOWED
-            ]
-            if changed:
+            if changed := differing(before, settings, _MAY_GROW):
                 raise ValueError(
                     f"{self.path} contains a search with other settings ({', '.join(changed)}): use another folder, or "
                     "name the folder alone to go on"

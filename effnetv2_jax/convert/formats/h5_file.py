@@ -27,7 +27,7 @@ H5_SUFFIXES = (".h5", ".hdf5")
 
 _READER = Path(__file__).with_name("h5_reader.py")
 _REFUSED = 3  # the reader's exit code, as in h5_reader.py, which cannot be imported without h5py
-_SECONDS, _BYTES_PER_SECOND = 30, 5e6  # the reader takes 0.3 s for a small file, and 1 s for 500 MB more
+_SECONDS, _BYTES_PER_SECOND = 30, 5e6  # for a small file, the reader takes less than a second
 
 
 @contextlib.contextmanager
@@ -50,9 +50,10 @@ def open_h5(path: Path) -> Iterator[TensorFile]:
         tensors.seek(0)
         header = parse_json(tensors.readline(MAX_JSON_BYTES))
         places, offset = {}, tensors.tell()
-        for name, (shape, dtype) in header.items():
-            places[name] = (offset, tuple(shape), np.dtype(dtype))
-            offset += math.prod(shape) * np.dtype(dtype).itemsize if np.dtype(dtype).kind == "f" else 0
+        for name, (shape, described) in header.items():
+            dtype = np.dtype(described)
+            places[name] = (offset, tuple(shape), dtype)
+            offset += math.prod(shape) * dtype.itemsize if dtype.kind == "f" else 0
 
         def read(name: str) -> np.ndarray:
             start, shape, dtype = places[name]
