@@ -11,6 +11,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # The official Sharpness truncates the float sum of a convolution to uint8. oneDNN adds the terms in an order that
 # depends on the processor, which may change a pixel by one grey level. TensorFlow's own kernel always uses our order.
 os.environ["TF_ENABLE_ONEDNN_OPTS"] = "0"
+# Many tests start processes. This keeps TensorFlow from importing Keras, which takes 1.6 s in each of them.
+os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
 # Each device that waits for another one in a sum holds a thread of XLA's pool, which has one for each core by default.
 # On two cores, programs of two devices can so wait for each other for ever.
 os.environ.setdefault("PJRT_NPROC", "8")

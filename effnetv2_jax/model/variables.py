@@ -21,6 +21,11 @@ Variables = dict[str, Any]
 
 def variable_shapes(model: EfficientNetV2) -> Variables:
     """Returns the model's variables as a tree of `jax.ShapeDtypeStruct`, without computing any."""
+    return jax.tree.map(lambda leaf: leaf, _variable_shapes(model))
+
+
+@functools.lru_cache(maxsize=16)  # tracing a network takes a second, and a run asks several times
+def _variable_shapes(model: EfficientNetV2) -> Variables:
     size = model.spec.minimum_image_size
     images = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
     return jax.eval_shape(functools.partial(model.init, train=False), jax.random.key(0), images)

@@ -6,6 +6,7 @@ import socket
 import struct
 import time
 from collections.abc import Mapping
+from typing import Any
 
 
 def event_file_name() -> str:
@@ -16,30 +17,37 @@ def event_file_name() -> str:
 
 def first_events(first_step: int) -> bytes:
     """Returns the start of a file. TensorBoard drops the values of `first_step` and later steps in earlier files."""
-    from tensorboardX.proto.event_pb2 import Event, SessionLog
+    from effnetv2_jax.data.cpu_tensorflow import tf
 
-    start = SessionLog(status=SessionLog.START)
-    events = (Event(file_version="brain.Event:2"), Event(step=first_step, session_log=start))
+    v1 = tf.compat.v1
+    start = v1.SessionLog(status=v1.SessionLog.START)
+    events = (v1.Event(file_version="brain.Event:2"), v1.Event(step=first_step, session_log=start))
     return b"".join(map(_record, events))
 
 
 def scalar_event(step: int, values: Mapping[str, float]) -> bytes:
     """Returns the event of numbers by name after `step` steps."""
-    from tensorboardX.proto.event_pb2 import Event
-    from tensorboardX.proto.summary_pb2 import Summary
+    from effnetv2_jax.data.cpu_tensorflow import tf
 
-    summary = Summary(value=[Summary.Value(tag=name, simple_value=value) for name, value in values.items()])
-    return _record(Event(step=step, summary=summary))
+    v1 = tf.compat.v1
+    summary = v1.Summary(value=[v1.Summary.Value(tag=name, simple_value=value) for name, value in values.items()])
+    return _record(v1.Event(step=step, summary=summary))
 
 
-def _record(event: object) -> bytes:
+def _record(event: Any) -> bytes:
     """Returns an event as a record: its length and its bytes, each followed by its checksum.
 
     Source: tensorflow/core/lib/io/record_writer.h.
     """
-    from tensorboardX.record_writer import masked_crc32c
-
-    event.wall_time = time.time()  # type: ignore[attr-defined]
-    data = event.SerializeToString()  # type: ignore[attr-defined]
+    event.wall_time = time.time()
+    data = event.SerializeToString()
     length = struct.pack("<Q", len(data))
-    return length + struct.pack("<I", masked_crc32c(length)) + data + struct.pack("<I", masked_crc32c(data))
+    return length + _checksum(length) + data + _checksum(data)
+
+
+def _checksum(data: bytes) -> bytes:
+    """Returns the masked CRC-32C. Source: tensorflow/core/lib/hash/crc32c.h."""
+    import google_crc32c
+
+    crc = google_crc32c.value(data)
+    return struct.pack("<I", ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF)

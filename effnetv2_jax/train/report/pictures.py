@@ -88,15 +88,18 @@ def draw_grid(
     Characters that no installed font has are escaped in the captions.
     """
     rows = -(-len(images) // columns)
-    figure = Figure(figsize=(1.4 * columns, 1.8 * rows + 0.4), layout="constrained")
-    figure.suptitle(title, fontsize=11)
-    grid = figure.subplots(rows, columns, squeeze=False)
+    width, height = 1.4 * columns, 1.8 * rows + 0.4
+    # Fixed places, and titles at a fixed height: matplotlib would take seconds to find them.
+    places = {"left": 0.05 / width, "right": 1 - 0.05 / width, "bottom": 0.05 / height, "top": 1 - 0.9 / height}
+    figure = Figure(figsize=(width, height))
+    figure.suptitle(title, fontsize=11, y=1 - 0.1 / height, verticalalignment="top")
+    grid = figure.subplots(rows, columns, squeeze=False, gridspec_kw={**places, "wspace": 0.08, "hspace": 0.4})
     for axes in grid.flat:
         axes.axis("off")
     for axes, image, caption in zip(grid.flat, images, captions, strict=False):
         axes.imshow(image, interpolation="nearest")
         shown = "\n".join(map(drawable, caption.split("\n")))
-        axes.set_title(shown, fontsize=7, fontfamily=families(caption), parse_math=False)
+        axes.set_title(shown, y=1, pad=3, fontsize=7, fontfamily=families(caption), parse_math=False)
     save_figure(figure, path)
 
 

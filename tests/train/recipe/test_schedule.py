@@ -1,8 +1,8 @@
 """Learning rates by step."""
 
+import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from effnetv2_jax.train.recipe.schedule import ScheduleConfig, make_schedule
 
@@ -30,7 +30,7 @@ def test_rates_equal_those_of_the_official_steps(golden):
 
 def test_imagenet_rates_after_the_warm_up_equal_the_staircase_of_tensorflow():
     per_epoch = 1_256_144 / 4096  # not a whole number of steps
-    decay = tf.keras.optimizers.schedules.ExponentialDecay(0.256, 2.4 * per_epoch, 0.97, staircase=True)
+    decay = keras.optimizers.schedules.ExponentialDecay(0.256, 2.4 * per_epoch, 0.97, staircase=True)
     steps = np.random.default_rng(0).integers(5 * per_epoch + 1, 350 * per_epoch, 50).tolist()
     got = rates(steps, steps_per_epoch=per_epoch, total_steps=int(350 * per_epoch))
     np.testing.assert_allclose(got, [decay(step) for step in steps], rtol=1e-5)

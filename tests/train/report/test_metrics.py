@@ -9,7 +9,6 @@ import pytest
 import tensorflow as tf
 from etils import epath
 from fake_bucket import use_as_bucket
-from tensorboardX.proto.event_pb2 import Event, SessionLog
 
 from effnetv2_jax.train.report.metrics import MetricsWriter, read_metrics
 
@@ -26,7 +25,7 @@ def scalars(folder: Path) -> list[tuple[str, int, float]]:
     found = []
     for file in sorted(folder.glob("events*")):
         for record in tf.data.TFRecordDataset(str(file)).as_numpy_iterator():
-            event = Event.FromString(record)
+            event = tf.compat.v1.Event.FromString(record)
             found += [(value.tag, event.step, value.simple_value) for value in event.summary.value]
     return found
 
@@ -65,9 +64,9 @@ def test_metrics_and_events_are_written_and_continued_after_a_restart(place, buc
 def test_an_event_file_tells_tensorboard_to_drop_what_a_resumed_run_writes_again(tmp_path, said):
     MetricsWriter(epath.Path(tmp_path), 7, said.append).close()
     (file,) = (tmp_path / "tensorboard").glob("events.out.tfevents.*")
-    version, start = map(Event.FromString, tf.data.TFRecordDataset(str(file)).as_numpy_iterator())
+    version, start = map(tf.compat.v1.Event.FromString, tf.data.TFRecordDataset(str(file)).as_numpy_iterator())
     assert version.file_version == "brain.Event:2"
-    assert (start.session_log.status, start.step) == (SessionLog.START, 8)
+    assert (start.session_log.status, start.step) == (tf.compat.v1.SessionLog.START, 8)
 
 
 def test_a_failed_upload_is_told_and_retried(bucket, monkeypatch, said):
