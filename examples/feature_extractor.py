@@ -14,7 +14,7 @@ import jax
 import numpy as np
 
 import effnetv2_jax as e
-from effnetv2_jax.data.families import preprocessing_family
+from effnetv2_jax.data.images.families import preprocessing_family
 from effnetv2_jax.predict.images import evaluation_image, read_image
 
 

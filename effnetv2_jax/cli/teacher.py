@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from effnetv2_jax.convert.weights import load_weights
-from effnetv2_jax.data.families import preprocessing_family
+from effnetv2_jax.data.images.families import preprocessing_family
 
 if TYPE_CHECKING:
     from effnetv2_jax.train.config import TrainConfig

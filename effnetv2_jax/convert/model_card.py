@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from effnetv2_jax.convert.frameworks.timm import TIMM
 from effnetv2_jax.convert.verification import Verification
-from effnetv2_jax.data.families import preprocessing_family
+from effnetv2_jax.data.images.families import preprocessing_family
 from effnetv2_jax.model.provenance import Provenance
 from effnetv2_jax.model.summary import count_multiply_adds, count_parameters
 from effnetv2_jax.pretrained.hub_address import HUB, in_hub

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from effnetv2_jax.data.families import preprocessing_family
+from effnetv2_jax.data.images.families import preprocessing_family
 from effnetv2_jax.model.provenance import Provenance
 
 

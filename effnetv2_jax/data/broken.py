@@ -8,7 +8,7 @@ from typing import TypeVar
 import numpy as np
 
 from effnetv2_jax.data.cpu_tensorflow import tf
-from effnetv2_jax.data.image_header import why_not_decoded
+from effnetv2_jax.data.images.image_header import why_not_decoded
 
 _log = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from effnetv2_jax.data.broken import guard, why_broken
 from effnetv2_jax.data.config import DataConfig, thread_count
 from effnetv2_jax.data.cpu_tensorflow import tf
 from effnetv2_jax.data.dataset import open_source
-from effnetv2_jax.data.decoding import decode
+from effnetv2_jax.data.images.decoding import decode
 from effnetv2_jax.data.sources.source import Source, labels_fit
 from effnetv2_jax.data.stream import stream_options
 

@@ -14,7 +14,7 @@ from effnetv2_jax.data.broken import guard, why_broken
 from effnetv2_jax.data.config import DataConfig, thread_count
 from effnetv2_jax.data.cpu_tensorflow import tf
 from effnetv2_jax.data.dataset import open_source
-from effnetv2_jax.data.image_header import ruled_out, why_not_decoded
+from effnetv2_jax.data.images.image_header import ruled_out, why_not_decoded
 from effnetv2_jax.data.shard_writer import new_shard, remove_temporary_shards
 from effnetv2_jax.data.sources.converted import MANIFEST_NAME, SPLITS, Manifest, length_or_none, read_manifest
 from effnetv2_jax.data.sources.record_format import RECORD_FORMATS, record_of

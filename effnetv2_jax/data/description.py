@@ -1,7 +1,7 @@
 """What the input pipeline does to training images, in a sentence."""
 
 from effnetv2_jax.data.config import DataConfig
-from effnetv2_jax.data.families import preprocessing_family
+from effnetv2_jax.data.images.families import preprocessing_family
 
 
 def describe_training_images(config: DataConfig) -> str:

@@ -14,8 +14,8 @@ import numpy as np
 
 from effnetv2_jax.data.broken import allowed_broken, too_many_broken, training_limit
 from effnetv2_jax.data.config import DataConfig
-from effnetv2_jax.data.families import MAX_IMAGE_BYTES
-from effnetv2_jax.data.image_header import ruled_out, why_not_decoded
+from effnetv2_jax.data.images.families import MAX_IMAGE_BYTES
+from effnetv2_jax.data.images.image_header import ruled_out, why_not_decoded
 from effnetv2_jax.data.sources.datasets import FOLDER, dataset_spec, resolve_splits
 from effnetv2_jax.data.sources.folder import list_folder
 from effnetv2_jax.paths import in_bucket

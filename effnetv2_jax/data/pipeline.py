@@ -8,8 +8,8 @@ from effnetv2_jax.data.broken import BrokenImages, why_broken
 from effnetv2_jax.data.config import DataConfig, check_config, thread_count
 from effnetv2_jax.data.cpu_tensorflow import tf
 from effnetv2_jax.data.dataset import open_source
-from effnetv2_jax.data.host_memory import PREFETCHED_BATCHES, buffer_of_part
 from effnetv2_jax.data.host_rows import host_rows
+from effnetv2_jax.data.memory.host_memory import PREFETCHED_BATCHES, buffer_of_part
 from effnetv2_jax.data.sources.source import Source
 from effnetv2_jax.data.stream import batched, endless_entries, interleaved_rows
 from effnetv2_jax.data.transform import evaluation_transform, training_transform

@@ -4,11 +4,11 @@ import dataclasses
 import functools
 from collections.abc import Callable
 
-from effnetv2_jax.data import decoding, preprocess
 from effnetv2_jax.data.augment.augmentation import configured_augmentation
 from effnetv2_jax.data.config import DataConfig
 from effnetv2_jax.data.cpu_tensorflow import tf
-from effnetv2_jax.data.families import preprocessing_family
+from effnetv2_jax.data.images import decoding, preprocess
+from effnetv2_jax.data.images.families import preprocessing_family
 
 _Seeded = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from effnetv2_jax.data.config import DataConfig
-from effnetv2_jax.data.families import preprocessing_family
+from effnetv2_jax.data.images.families import preprocessing_family
 from effnetv2_jax.data.pipeline import batches_of_source
 from effnetv2_jax.evaluate.candidate import Candidate
 from effnetv2_jax.evaluate.image_results import ImageResults, gathered, joined

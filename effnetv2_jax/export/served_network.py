@@ -13,7 +13,7 @@ from jax import Array
 from jax.typing import DTypeLike
 
 from effnetv2_jax.convert.weights import Weights
-from effnetv2_jax.data.families import PreprocessingFamily, preprocessing_family
+from effnetv2_jax.data.images.families import PreprocessingFamily, preprocessing_family
 from effnetv2_jax.export.operations import Operation, network_operations
 from effnetv2_jax.model.efficientnetv2 import EfficientNetV2
 from effnetv2_jax.model.folding import fold_batch_norm

@@ -36,7 +36,7 @@ class Provenance:
       padding: the padding that the weights were trained with.
       bn_epsilon: the BatchNorm epsilon that the weights were trained with.
       averaging: `averaged` over the training steps, `raw` as trained, or `unknown`.
-      preprocessing: name of their preprocessing family in `data.families`; "" if unknown.
+      preprocessing: name of their preprocessing family in `data.images.families`; "" if unknown.
       eval_size: side in pixels of the images that they are evaluated on.
       class_names: the name of each class, if known.
       label_set: the data set that defines the classes, such as `imagenet-1k`, if known.

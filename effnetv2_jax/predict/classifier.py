@@ -13,7 +13,7 @@ import numpy as np
 from jax import Array
 
 from effnetv2_jax.convert.weights import Weights
-from effnetv2_jax.data.families import preprocessing_family
+from effnetv2_jax.data.images.families import preprocessing_family
 from effnetv2_jax.model.efficientnetv2 import EfficientNetV2
 from effnetv2_jax.model.folding import fold_batch_norm
 from effnetv2_jax.model.variables import Variables

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from effnetv2_jax.convert.weights import Weights
-from effnetv2_jax.data.families import preprocessing_family
+from effnetv2_jax.data.images.families import preprocessing_family
 from effnetv2_jax.drawable_text import drawable, families, shortened
 from effnetv2_jax.predict.attribution import grad_cam
 from effnetv2_jax.predict.classifier import Prediction

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from effnetv2_jax.data.families import MAX_IMAGE_BYTES
+from effnetv2_jax.data.images.families import MAX_IMAGE_BYTES
 from effnetv2_jax.predict.images import FORMATS
 from effnetv2_jax.regular_file import checked_size
 

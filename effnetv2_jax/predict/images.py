@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from effnetv2_jax.data.families import MAX_IMAGE_BYTES, MAX_PIXELS, PreprocessingFamily
-from effnetv2_jax.data.image_header import has_too_many_scans, is_costly_bitmap, why_not_decoded
+from effnetv2_jax.data.images.families import MAX_IMAGE_BYTES, MAX_PIXELS, PreprocessingFamily
+from effnetv2_jax.data.images.image_header import has_too_many_scans, is_costly_bitmap, why_not_decoded
 from effnetv2_jax.regular_file import checked_size
 
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF")

@@ -6,8 +6,8 @@ import dataclasses
 
 from effnetv2_jax.data.config import DatasetInfo
 from effnetv2_jax.data.dataset import dataset_info
-from effnetv2_jax.data.families import preprocessing_family
 from effnetv2_jax.data.host_rows import host_rows
+from effnetv2_jax.data.images.families import preprocessing_family
 from effnetv2_jax.model.efficientnetv2 import EfficientNetV2, create_model
 from effnetv2_jax.model.specs import ModelSpec
 from effnetv2_jax.model.variables import variable_shapes

@@ -11,7 +11,7 @@ import numpy as np
 
 from effnetv2_jax.data.config import DataConfig, DatasetInfo
 from effnetv2_jax.data.dataset import dataset_info
-from effnetv2_jax.data.families import preprocessing_family
+from effnetv2_jax.data.images.families import preprocessing_family
 from effnetv2_jax.data.pipeline import eval_batches
 from effnetv2_jax.model.efficientnetv2 import EfficientNetV2
 from effnetv2_jax.model.variables import Variables, variable_shapes

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 import jax
 
 from effnetv2_jax.data.dataset import open_source
-from effnetv2_jax.data.host_memory import HostMemory, Pipeline, check_host_memory, evaluation_pipeline
 from effnetv2_jax.data.host_rows import host_rows
+from effnetv2_jax.data.memory.host_memory import HostMemory, Pipeline, check_host_memory, evaluation_pipeline
 from effnetv2_jax.train.checkpoint.storage import state_bytes
 from effnetv2_jax.train.experiment import Experiment
 

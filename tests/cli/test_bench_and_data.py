@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from data.test_decoding import BROKEN
+from data.images.test_decoding import BROKEN
 from PIL import Image
 from train.smoke import OPTION, write_tuning_of_smoke
 

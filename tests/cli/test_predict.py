@@ -11,7 +11,7 @@ from PIL import Image
 
 from effnetv2_jax.cli.main import main
 from effnetv2_jax.convert.weights import load_weights, save_variables
-from effnetv2_jax.data.families import FAMILIES
+from effnetv2_jax.data.images.families import FAMILIES
 from effnetv2_jax.model.provenance import Provenance
 from effnetv2_jax.predict import classifier, picture
 from effnetv2_jax.predict.images import evaluation_image, read_image

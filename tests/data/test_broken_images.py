@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from data.images.test_decoding import BROKEN
 from data.pictures import encoded, picture
-from data.test_decoding import BROKEN
 
 from effnetv2_jax.data.pipeline import eval_batches, train_batches
 

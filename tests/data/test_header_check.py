@@ -6,8 +6,8 @@ import os
 from pathlib import Path
 
 import pytest
+from data.images.test_decoding import BROKEN
 from data.pictures import encoded, picture
-from data.test_decoding import BROKEN
 
 from effnetv2_jax.data import header_check
 from effnetv2_jax.data.config import DataConfig

@@ -8,7 +8,7 @@ from golden import reference
 
 from effnetv2_jax import VARIANTS
 from effnetv2_jax.convert.weights import Weights
-from effnetv2_jax.data.families import FAMILIES
+from effnetv2_jax.data.images.families import FAMILIES
 from effnetv2_jax.model.provenance import Provenance
 
 SIDE = 45  # its halves are odd, so that SAME pads one side more than the other

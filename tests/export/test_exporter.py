@@ -15,7 +15,7 @@ from PIL import Image
 
 from effnetv2_jax import export_model
 from effnetv2_jax.convert.weights import load_weights, save_variables
-from effnetv2_jax.data.families import FAMILIES
+from effnetv2_jax.data.images.families import FAMILIES
 from effnetv2_jax.export import exporter, verification
 from effnetv2_jax.export.files import saved_model
 from effnetv2_jax.export.formats import format_of

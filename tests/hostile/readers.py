@@ -95,8 +95,8 @@ def _picture(folder: Path, data: bytes) -> Any:
 def _decoded(_: Path, data: bytes) -> Any:
     """Decodes as training does: the whole image, parts of it, and what the look at its header says."""
     from effnetv2_jax.data.cpu_tensorflow import tf
-    from effnetv2_jax.data.decoding import decode
-    from effnetv2_jax.data.image_header import ruled_out, why_not_decoded
+    from effnetv2_jax.data.images.decoding import decode
+    from effnetv2_jax.data.images.image_header import ruled_out, why_not_decoded
 
     try:
         shape = tuple(decode(tf.constant(data)).shape)
@@ -112,7 +112,7 @@ def _decoded(_: Path, data: bytes) -> Any:
 @functools.cache
 def _part(least_size: int) -> Any:
     from effnetv2_jax.data.cpu_tensorflow import tf
-    from effnetv2_jax.data.decoding import decode_window
+    from effnetv2_jax.data.images.decoding import decode_window
 
     def window(height: Any, width: Any) -> Any:
         return height // 4, width // 4, (height + 1) // 2, (width + 1) // 2

@@ -7,7 +7,7 @@ import pytest
 
 from effnetv2_jax import VARIANTS, list_pretrained
 from effnetv2_jax.convert.frameworks.table import FRAMEWORKS
-from effnetv2_jax.data.families import FAMILIES
+from effnetv2_jax.data.images.families import FAMILIES
 from effnetv2_jax.pretrained.hub_address import hub_address
 from effnetv2_jax.pretrained.table import TABLE, best_pretrained, find_pretrained, is_pretrained_name, row_at
 

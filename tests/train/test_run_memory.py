@@ -4,7 +4,7 @@ import jax
 import pytest
 from train.smoke import smoke_config
 
-from effnetv2_jax.data import host_memory
+from effnetv2_jax.data.memory import host_memory
 from effnetv2_jax.data.pipeline import eval_batches, train_batches
 from effnetv2_jax.train.checkpoint.storage import state_bytes
 from effnetv2_jax.train.derivation import make_experiment

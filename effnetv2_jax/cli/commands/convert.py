@@ -11,7 +11,7 @@ from effnetv2_jax.cli.options.framework import add_framework_argument
 from effnetv2_jax.cli.options.numbers import above_zero, whole
 from effnetv2_jax.convert.conversion import Conversion, convert
 from effnetv2_jax.convert.frameworks.table import target_names
-from effnetv2_jax.data.families import FAMILIES
+from effnetv2_jax.data.images.families import FAMILIES
 from effnetv2_jax.model.specs import ModelSpec
 from effnetv2_jax.model.variants import get_spec
 from effnetv2_jax.predict.labels import read_names

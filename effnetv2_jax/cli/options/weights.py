@@ -10,7 +10,7 @@ from effnetv2_jax.cli.options.framework import add_framework_argument
 from effnetv2_jax.cli.options.numbers import whole
 from effnetv2_jax.convert.provenance_overrides import override_provenance
 from effnetv2_jax.convert.weights import Weights, load_weights
-from effnetv2_jax.data.families import FAMILIES
+from effnetv2_jax.data.images.families import FAMILIES
 from effnetv2_jax.predict.labels import read_names
 
 CHECKPOINT_HELP = (

@@ -7,7 +7,7 @@ from typing import Any
 
 from effnetv2_jax.convert.frameworks.architecture import Architecture
 from effnetv2_jax.convert.frameworks.folder_description import FolderDescription
-from effnetv2_jax.data.families import preprocessing_family
+from effnetv2_jax.data.images.families import preprocessing_family
 from effnetv2_jax.model.provenance import Provenance
 
 _LEAST_SIZE, _MOST_SIZE = 32, 8192

@@ -18,7 +18,7 @@ def stored_images(data: EvaluationData, names: Collection[bytes]) -> dict[bytes,
     This reads the entries of the whole data set, but decodes only these images.
     """
     from effnetv2_jax.data.cpu_tensorflow import tf
-    from effnetv2_jax.data.decoding import decode
+    from effnetv2_jax.data.images.decoding import decode
 
     source, wanted, found = data.open(0, 1), set(names), {}
     for entry in source.read(None).as_numpy_iterator():

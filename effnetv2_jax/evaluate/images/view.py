@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Literal
 
-from effnetv2_jax.data.families import preprocessing_family
+from effnetv2_jax.data.images.families import preprocessing_family
 from effnetv2_jax.model.provenance import Provenance
 
 Crop = Literal["centre", "whole"]

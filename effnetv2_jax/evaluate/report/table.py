@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from effnetv2_jax.data.families import preprocessing_family
+from effnetv2_jax.data.images.families import preprocessing_family
 from effnetv2_jax.evaluate.candidate import Candidate
 from effnetv2_jax.evaluate.images.view import View, ViewChoice
 from effnetv2_jax.evaluate.suite import Evaluation

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from effnetv2_jax.data.families import PreprocessingFamily
+from effnetv2_jax.data.images.families import PreprocessingFamily
 from effnetv2_jax.export.operations import IMAGES, Operation
 from effnetv2_jax.export.served_network import ServedNetwork
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from effnetv2_jax.data.cpu_tensorflow import tf
-from effnetv2_jax.data.preprocess import evaluation_image
+from effnetv2_jax.data.images.preprocess import evaluation_image
 from effnetv2_jax.export.files.attached_files import texts
 from effnetv2_jax.export.files.tensorflow_network import TensorflowNetwork
 from effnetv2_jax.export.program import Program

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from effnetv2_jax.data.families import PreprocessingFamily
+from effnetv2_jax.data.images.families import PreprocessingFamily
 from effnetv2_jax.model.efficientnetv2 import EfficientNetV2
 from effnetv2_jax.model.folding import fold_batch_norm
 from effnetv2_jax.model.variables import Variables

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
-from effnetv2_jax.data.families import PreprocessingFamily
+from effnetv2_jax.data.images.families import PreprocessingFamily
 from effnetv2_jax.model.efficientnetv2 import EfficientNetV2
 from effnetv2_jax.model.variables import Variables
 from effnetv2_jax.train.recipe import parameter_paths

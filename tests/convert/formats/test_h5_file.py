@@ -8,7 +8,7 @@ import pytest
 from effnetv2_jax import VARIANTS, load_weights
 from effnetv2_jax.convert.formats import h5_file, h5_reader
 from effnetv2_jax.convert.formats.h5_file import open_h5
-from effnetv2_jax.data.families import preprocessing_family
+from effnetv2_jax.data.images.families import preprocessing_family
 
 # Depth 0.34 keeps one block or more of every kind; the network has 5 classes and 64 px.
 FACTORS = (0.25, 0.34)

@@ -10,7 +10,7 @@ import torch
 from train.recipe.test_step import STAGE, golden_batches, make_recipe
 
 from effnetv2_jax import VARIANTS, create_model
-from effnetv2_jax.data.families import FAMILIES
+from effnetv2_jax.data.images.families import FAMILIES
 from effnetv2_jax.model.variables import init_variables
 from effnetv2_jax.train.recipe.distillation import (
     DistillationConfig,

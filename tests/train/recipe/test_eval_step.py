@@ -6,7 +6,7 @@ import pytest
 from golden import reference
 
 from effnetv2_jax import VARIANTS, create_model
-from effnetv2_jax.data.families import FAMILIES
+from effnetv2_jax.data.images.families import FAMILIES
 from effnetv2_jax.train.recipe.eval_step import make_eval_step
 from effnetv2_jax.train.recipe.losses import LossConfig, make_loss
 

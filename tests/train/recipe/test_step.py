@@ -13,7 +13,7 @@ from golden import reference
 from effnetv2_jax import create_model
 from effnetv2_jax.convert.frameworks.official import OFFICIAL
 from effnetv2_jax.convert.tensors import network_tensors
-from effnetv2_jax.data.families import FAMILIES
+from effnetv2_jax.data.images.families import FAMILIES
 from effnetv2_jax.model.convolution import convolve
 from effnetv2_jax.model.variables import init_variables
 from effnetv2_jax.train.recipe import parameter_paths

@@ -5,9 +5,9 @@ import re
 
 import pytest
 
-from effnetv2_jax.data import host_memory
 from effnetv2_jax.data.config import DataConfig
-from effnetv2_jax.data.host_memory import Pipeline, check_host_memory, evaluation_pipeline
+from effnetv2_jax.data.memory import host_memory
+from effnetv2_jax.data.memory.host_memory import Pipeline, check_host_memory, evaluation_pipeline
 from effnetv2_jax.data.sources.source import Source
 
 IMAGENET = Source(1_281_167, 1_281_167, ("one",), "", 110_000.0, read=lambda _: None)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from effnetv2_jax.data.families import FAMILIES, preprocessing_family
+from effnetv2_jax.data.images.families import FAMILIES, preprocessing_family
 
 
 @pytest.mark.parametrize(
@@ -74,6 +74,7 @@ def test_an_unknown_family_is_refused_with_the_allowed_names():
 
 
 def test_modules_for_the_training_step_import_no_tensorflow():
-    modules = ", ".join(f"effnetv2_jax.data.{name}" for name in ("families", "config", "host_rows", "sources.datasets"))
+    names = ("images.families", "config", "host_rows", "sources.datasets")
+    modules = ", ".join(f"effnetv2_jax.data.{name}" for name in names)
     code = f"import sys, {modules}; print('tensorflow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"

@@ -4,14 +4,14 @@ import io
 
 import numpy as np
 import pytest
+from data.images.test_decoding import BROKEN, FORMATS, JPEG
 from data.pictures import encoded, picture
-from data.test_decoding import BROKEN, FORMATS, JPEG
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from effnetv2_jax.data.cpu_tensorflow import tf
-from effnetv2_jax.data.decoding import decode
-from effnetv2_jax.data.image_header import ruled_out
+from effnetv2_jax.data.images.decoding import decode
+from effnetv2_jax.data.images.image_header import ruled_out
 
 ONLY_THE_BODY_IS_DAMAGED = {"JPEG cut in half", "PNG cut in half"}
 

@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from effnetv2_jax.data import preprocess
 from effnetv2_jax.data.cpu_tensorflow import tf
-from effnetv2_jax.data.decoding import decode
-from effnetv2_jax.data.families import FAMILIES
+from effnetv2_jax.data.images import preprocess
+from effnetv2_jax.data.images.decoding import decode
+from effnetv2_jax.data.images.families import FAMILIES
 
 
 def seeds(count: int) -> list[tf.Tensor]:

@@ -5,8 +5,8 @@ import logging
 from collections.abc import Mapping, Sequence
 
 from effnetv2_jax.byte_size import byte_size
-from effnetv2_jax.data.available_memory import available_bytes
 from effnetv2_jax.data.config import DataConfig, thread_count
+from effnetv2_jax.data.memory.available_memory import available_bytes
 from effnetv2_jax.data.sources.source import Source
 from effnetv2_jax.data.stream import holds_share
 

@@ -8,8 +8,8 @@ import numpy as np
 from PIL import Image
 
 from effnetv2_jax.data.cpu_tensorflow import tf
-from effnetv2_jax.data.families import MAX_IMAGE_BYTES, MAX_PIXELS
-from effnetv2_jax.data.image_header import PILLOW_FORMATS, has_too_many_scans, is_costly_bitmap, ruled_out
+from effnetv2_jax.data.images.families import MAX_IMAGE_BYTES, MAX_PIXELS
+from effnetv2_jax.data.images.image_header import PILLOW_FORMATS, has_too_many_scans, is_costly_bitmap, ruled_out
 
 _END_OF_JPEG = b"\xff\xd9"
 _QUICK = 2 * 10**11  # bytes × pixels up to which a JPEG is decoded in seconds, whatever its scans

@@ -5,7 +5,7 @@ import types
 import psutil
 import pytest
 
-from effnetv2_jax.data.available_memory import available_bytes
+from effnetv2_jax.data.memory.available_memory import available_bytes
 
 SYSTEM = 1e12
 

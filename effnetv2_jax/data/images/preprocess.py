@@ -2,8 +2,8 @@
 
 from effnetv2_jax.data.augment.kernels import cutout_mask
 from effnetv2_jax.data.cpu_tensorflow import tf
-from effnetv2_jax.data.decoding import Window, decode_window
-from effnetv2_jax.data.families import PreprocessingFamily
+from effnetv2_jax.data.images.decoding import Window, decode_window
+from effnetv2_jax.data.images.families import PreprocessingFamily
 
 CROP, FLIP, AUGMENTATION, CUTOUT = range(4)
 """The uses of an image's seed. Each use has a random stream of its own."""

@@ -7,7 +7,7 @@ from typing import BinaryIO
 
 from PIL import Image, UnidentifiedImageError
 
-from effnetv2_jax.data.families import MAX_IMAGE_BYTES, MAX_PIXELS
+from effnetv2_jax.data.images.families import MAX_IMAGE_BYTES, MAX_PIXELS
 
 PILLOW_FORMATS = ("GIF", "WEBP", "BMP")
 """The formats that Pillow decodes. TensorFlow decodes JPEG and PNG."""

@@ -10,10 +10,10 @@ import pytest
 from data.pictures import encoded, many_scans, picture
 from PIL import Image
 
-from effnetv2_jax.data import decoding, preprocess
 from effnetv2_jax.data.cpu_tensorflow import tf
-from effnetv2_jax.data.decoding import decode
-from effnetv2_jax.data.families import FAMILIES
+from effnetv2_jax.data.images import decoding, preprocess
+from effnetv2_jax.data.images.decoding import decode
+from effnetv2_jax.data.images.families import FAMILIES
 
 
 def png_of_16_bits(grey: np.ndarray) -> bytes:
