@@ -42,8 +42,8 @@ from effnetv2_jax.train.tuned_programs import EVALUATION
 class Loop:
     """A run in progress: its parts, the state after `step` steps, and `saved_step`, the step that was saved last.
 
-    `constants` are the arguments of a training step after the batch: a teacher's variables, if the run has one. `judge`
-    is called with the step and the results of each evaluation; an error that it raises ends the run.
+    `constants` are the arguments of a training step after the batch, see `constants_of`. `judge` is called with the
+    step and the results of each evaluation; an error that it raises ends the run.
     """
 
     experiment: Experiment

@@ -25,6 +25,7 @@ from effnetv2_jax.train.devices.platform import require_platform
 from effnetv2_jax.train.devices.profile import Trace, check_within, parse_steps
 from effnetv2_jax.train.experiment import Experiment, require_teacher
 from effnetv2_jax.train.loop import Loop
+from effnetv2_jax.train.programs import constants_of
 from effnetv2_jax.train.recipe.distillation import Teacher
 from effnetv2_jax.train.recipe.eval_step import Results
 from effnetv2_jax.train.recipe.state import TrainState
@@ -146,9 +147,7 @@ def train(
         programs = stack.enter_context(compiling(experiment, mesh, start.step, progress))
         bad_steps, step = BadSteps(config.optimizer.max_bad_steps), start.step
         run = Loop(experiment, mesh, claim, programs, saver, stop, alive, report, trace, state, step, step, bad_steps)
-        run.judge = judge
-        if teacher:
-            run.constants = (sharding.replicate(teacher.variables, mesh),)
+        run.constants, run.judge = sharding.replicate(constants_of(experiment), mesh), judge
         try:
             if not start.resumes:
                 run.save_first(checkpoints)

@@ -16,7 +16,7 @@ from effnetv2_jax.train.devices import sharding
 from effnetv2_jax.train.devices.compiler import BackgroundCompiler
 from effnetv2_jax.train.devices.memory import device_memory
 from effnetv2_jax.train.experiment import Experiment
-from effnetv2_jax.train.programs import train_program
+from effnetv2_jax.train.programs import constants_of, train_program
 from effnetv2_jax.train.recipe.progressive import Stage
 
 
@@ -55,7 +55,7 @@ def step_speed(
     whole, divided = sharding.replicated(mesh), sharding.batch_sharded(mesh)
     batch_size = experiment.config.batch_size
     state = jax.device_put(experiment.initial_state(init_variables(experiment.model, 0)), whole)
-    teacher = [jax.device_put(experiment.teacher.variables, whole)] if experiment.teacher else []
+    constants = jax.device_put(constants_of(experiment), whole)
     batch = jax.device_put(_random_batch(experiment, batch_size, stage.image_size), divided)
     available = device_memory(experiment.config.device_memory_gib)
     report("compiling the training step")
@@ -70,7 +70,7 @@ def step_speed(
     for number in range(steps + 1):  # the first call is a warm-up
         report(f"timing the training step, {number} of {steps} done" if number else "running the training step once")
         start = time.perf_counter()
-        state, metrics = program(state, batch, *teacher)
+        state, metrics = program(state, batch, *constants)
         jax.block_until_ready(metrics)
         seconds.append(time.perf_counter() - start)
     median = float(np.median(seconds[1:]))

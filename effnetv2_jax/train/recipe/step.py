@@ -38,7 +38,7 @@ class Recipe:
       learning_rate: step → learning rate, the same as the optimiser's; it is reported in the metrics.
       loss: (logits, targets) → each image's loss.
       family: how images are normalised.
-      seed: seed of mixing, dropout and drop path.
+      seed: seed of mixing, dropout and drop path; in a program that serves any seed, an argument of it.
       weight_decay: weight of the L2 penalty in the loss.
       ema_decay: highest decay of the moving averages; 0 keeps no averages.
       accumulation_steps: number of microbatches that each batch is processed in, one after another.
@@ -53,7 +53,7 @@ class Recipe:
     learning_rate: Schedule
     loss: Loss
     family: PreprocessingFamily
-    seed: int
+    seed: int | Array
     weight_decay: float = 0.0
     ema_decay: float = 0.0
     accumulation_steps: int = 1

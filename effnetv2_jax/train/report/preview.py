@@ -48,7 +48,7 @@ def draw_stage(run: RunDescription, data: DataConfig, stage: Stage, folder: Path
         magnitude=stage.magnitude,
         batch_size=min(IMAGES, run.batch_size),
         start_step=0,
-        seed=run.recipe.seed,
+        seed=int(run.recipe.seed),
     )
     draw_batch(run, stage, next(batches), stage.first_step, epath.Path(path))
     return path
