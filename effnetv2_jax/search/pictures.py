@@ -22,21 +22,23 @@ _MARKERS = "s^Dv<>p*"
 def draw_front(path: Path, results: Sequence[Result], references: Sequence[Result], title: str) -> None:
     """Writes a PNG file with the accuracy and the step time of each network, and the Pareto front.
 
-    Networks that failed are left out.
+    Networks that failed are left out. Those that were stopped early are not drawn below the least accurate one that was
+    trained to the end.
     """
     figure = Figure(figsize=(8, 5.5), layout="constrained")
     axes = figure.subplots()
     whole = [each for each in results if each.is_whole]
     stopped = [each for each in results if each.stopped and not each.failed]
+    compared = [each for each in references if not each.failed]
     axes.scatter(*_points(whole), s=22, color="#4c72b0", label=f"trained to the end ({len(whole)})")
-    axes.scatter(
-        *_points(stopped), s=22, facecolors="none", edgecolors="#999999", label=f"stopped early ({len(stopped)})"
-    )
+    lowest = min((each.top1 for each in (*whole, *compared)), default=0.0)
+    label = f"stopped early ({len(stopped)})"
+    axes.scatter(*_points(stopped, lowest), s=22, facecolors="none", edgecolors="#999999", clip_on=False, label=label)
     front = pareto_front(results)
     axes.step(*_points(front), where="post", color="#c44e52", linewidth=1.2, label=f"Pareto front ({len(front)})")
     if winner := best(results):
         axes.scatter(*_points([winner]), s=150, facecolors="none", edgecolors="#c44e52", label="highest reward")
-    for index, each in enumerate(each for each in references if not each.failed):
+    for index, each in enumerate(compared):
         marker = _MARKERS[index % len(_MARKERS)]
         name = shortened(drawable(each.network().name.partition(" (")[0]), 40)
         axes.scatter(*_points([each]), s=70, marker=marker, color="black", label=name, zorder=3)
@@ -78,7 +80,7 @@ def draw_spec(path: Path, spec: ModelSpec) -> None:
     axes.set_xlim(-0.1, max(layers) + 2.2)
     axes.set_ylim(len(layers) - 0.4, -0.6)
     axes.set_axis_off()
-    axes.set_title(drawable(f"{shortened(spec.name, 60)}: {sum(layers)} blocks"), fontsize=11)
+    figure.suptitle(drawable(f"{shortened(spec.name, 60)}: {sum(layers)} blocks"), fontsize=11)
     legend = [Patch(facecolor=_COLOURS[kind], label=_NAMES[kind]) for kind in _COLOURS]
     legend.append(Patch(facecolor="#888888", hatch="//", edgecolor="white", label="with squeeze and excitation"))
     figure.legend(handles=legend, frameon=False, fontsize=8, ncols=3, loc="outside lower center")
@@ -86,5 +88,6 @@ def draw_spec(path: Path, spec: ModelSpec) -> None:
     figure.savefig(path, dpi=120)
 
 
-def _points(results: Sequence[Result]) -> tuple[list[float], list[float]]:
-    return [1e3 * each.step_seconds for each in results], [each.top1 for each in results]
+def _points(results: Sequence[Result], lowest: float = 0.0) -> tuple[list[float], list[float]]:
+    """Returns the milliseconds of a step, and the top-1 in per cent, at least `lowest`."""
+    return [1e3 * each.step_seconds for each in results], [max(lowest, each.top1) for each in results]
