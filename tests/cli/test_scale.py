@@ -43,9 +43,31 @@ def test_a_budget_of_time_counts_the_estimated_step_of_a_tpu(monkeypatch, capsys
     assert scaled["step_ms"] <= 0.4
 
 
+def test_a_budget_of_time_may_count_the_last_stage_of_a_config(monkeypatch, capsys):
+    seen = []
+
+    def seconds(self, spec):
+        seen.append((self._config.batch_size, self._config.model.dtype, self._image_size))
+        return 1e-5 * sum(layers_of(spec))
+
+    monkeypatch.setattr(row_sum, "make_mesh", lambda topology: None)
+    monkeypatch.setattr(row_sum.RowSum, "seconds", seconds)
+    arguments = ["scale", "efficientnetv2-b0", "--step-ms", "0.4", "--topology", "v5e-1"]
+    assert main([*arguments, "--config", "digits", "--config.progressive.image_size=(17,32)"]) == 0
+    assert set(seen) == {(64, "float32", 32)}
+    assert "ms at 32 px" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "said", "code"),
     [
+        (["efficientnetv2-s", "--phi", "1", "--config", "digits"], "--config goes with --step-ms", 2),
+        (["efficientnetv2-s", "--phi", "1", "--config.epochs=3"], "--config.epochs=3 goes with --config", 2),
+        (
+            ["efficientnetv2-s", "--step-ms", "9", "--config", "digits", "--batch-per-chip", "8"],
+            "without --batch-per-chip",
+            2,
+        ),
         (["efficientnetv2-s", "--parameters", "1e6"], "must be at least those of efficientnetv2-s itself", 1),
         (["efficientnetv2-z", "--phi", "1"], "unknown variant 'efficientnetv2-z'", 1),
         (["efficientnetv2-s", "--phi", "1", "--topology", "v5e-1"], "--topology goes with --step-ms", 2),

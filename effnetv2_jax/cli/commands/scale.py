@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from effnetv2_jax.cli.options.config_file import UsageError
+from effnetv2_jax.cli.options.config_file import UsageError, add_config_argument, load_config
 from effnetv2_jax.cli.options.numbers import above_zero, whole
 from effnetv2_jax.model.scaling import LARGEST_PHI, largest_phi, layers_of, scale_spec
 from effnetv2_jax.model.spec_file import SUFFIX, write_spec
@@ -55,8 +55,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="with --step-ms: estimate the step for this TPU slice (default: time it on the devices of this machine)",
     )
     parser.add_argument(
-        "--batch-per-chip", type=whole(1), default=64, metavar="N", help="with --step-ms: images (default: 64)"
+        "--batch-per-chip",
+        type=whole(1),
+        metavar="N",
+        help="with --step-ms: images a chip (default: 64, or those of --config)",
     )
+    add_config_argument(parser, default="with --step-ms: a step at the network's own size, in bfloat16", required=False)
     parser.add_argument(
         "--out", metavar="FOLDER", help="write each network as a spec into this folder (default: no files)"
     )
@@ -70,6 +74,10 @@ def run(arguments: argparse.Namespace) -> int:
     base = get_spec(arguments.variant)
     if arguments.topology and not arguments.step_ms:
         raise UsageError("--topology goes with --step-ms")
+    if arguments.config and (arguments.batch_per_chip or not arguments.step_ms):
+        raise UsageError("--config goes with --step-ms and without --batch-per-chip")
+    if arguments.overrides and not arguments.config:
+        raise UsageError(f"{arguments.overrides[0]} goes with --config")
     alike = [get_spec(name) for name in arguments.like or ()]
     step_ms = _step_ms(arguments) if arguments.step_ms else None
     phis = _phis(arguments, base, alike, step_ms)
@@ -115,13 +123,16 @@ def _multiply_adds(spec: ModelSpec) -> float:
 
 
 def _step_ms(arguments: argparse.Namespace) -> Callable[[ModelSpec], float]:
-    """Returns what gives the milliseconds of a network's training step at its own size, computed once for each."""
+    """Returns what gives the milliseconds of a network's training step, computed once for each.
+
+    With a config, it is the step of the config's last stage, and otherwise one at the network's own size.
+    """
     import functools
 
     import jax
 
     from effnetv2_jax.analysis.benchmarks.timed_step import timed_step
-    from effnetv2_jax.analysis.plan import config_of_variant
+    from effnetv2_jax.analysis.plan import config_of_variant, planned_experiment
     from effnetv2_jax.analysis.row_sum import RowSum
     from effnetv2_jax.analysis.topology import parse_topology
 
@@ -130,6 +141,9 @@ def _step_ms(arguments: argparse.Namespace) -> Callable[[ModelSpec], float]:
         jax.config.update("jax_platforms", "cpu")  # leaves this machine's accelerator alone
         jax.config.update("jax_enable_compilation_cache", False)  # it cannot store programs for an absent TPU
     chips = topology.chips if topology else jax.device_count()
+    given = load_config(arguments) if arguments.config else None
+    devices = topology.devices if topology else chips
+    last_size = planned_experiment(given, devices).stages[-1].image_size if given else 0
 
     @functools.cache
     def sums(size: int) -> RowSum:
@@ -137,11 +151,12 @@ def _step_ms(arguments: argparse.Namespace) -> Callable[[ModelSpec], float]:
         return RowSum(_config(size), size, topology)
 
     def _config(size: int) -> Any:
-        return config_of_variant("efficientnetv2-b0", [size], arguments.batch_per_chip, chips, "bfloat16")
+        images = arguments.batch_per_chip or 64
+        return given or config_of_variant("efficientnetv2-b0", [size], images, chips, "bfloat16")
 
     @functools.cache
     def milliseconds(spec: ModelSpec) -> float:
-        size = spec.train_size
+        size = last_size or spec.train_size
         seconds = sums(size).seconds(spec) if topology else timed_step(_config(size), spec, size)
         print(f"{spec.name}: {1e3 * seconds:.4g} ms at {size} px", file=sys.stderr, flush=True)
         return 1e3 * seconds
