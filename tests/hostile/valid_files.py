@@ -17,7 +17,7 @@ from data.pictures import encoded, picture
 from golden import reference
 
 from effnetv2_jax.convert.formats.safetensors_file import write_safetensors
-from effnetv2_jax.convert.formats.sorted_table import masked_crc32c
+from effnetv2_jax.masked_checksum import masked_crc32c
 from effnetv2_jax.model.provenance import Provenance
 from effnetv2_jax.model.spec_file import spec_text
 from effnetv2_jax.train.config import TrainConfig, flatten

@@ -11,22 +11,13 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from typing import Any
 
-import google_crc32c
-import numpy as np
+from effnetv2_jax.masked_checksum import masked_crc32c
 
 _MAX_ROWS = 100_000  # XL with its averages and the slots of the optimiser has 6,000
 _MAX_KEY = 1024  # the longest name of a variable of these networks has 90 bytes
 _FOOTER = 48
 _MAGIC = 0xDB4775248B80FB57
-_MASK = 0xA282EAD8  # Source: tensorflow/core/lib/hash/crc32c.h
-
-
-def masked_crc32c(data: bytes | np.ndarray[Any, Any]) -> int:
-    """Returns the CRC-32C of bytes in the masked form that TensorFlow stores."""
-    crc: int = google_crc32c.value(data)
-    return (((crc >> 15) | (crc << 17)) + _MASK) & 0xFFFFFFFF
 
 
 def table_rows(data: bytes) -> Iterator[tuple[bytes, bytes]]:

@@ -19,8 +19,9 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from effnetv2_jax.convert.formats.sorted_table import masked_crc32c, table_rows, varint
+from effnetv2_jax.convert.formats.sorted_table import table_rows, varint
 from effnetv2_jax.convert.formats.tensor_file import MAX_WEIGHT_BYTES
+from effnetv2_jax.masked_checksum import masked_crc32c
 from effnetv2_jax.regular_file import checked_size
 
 _MAX_INDEX = 16 << 20  # XL with its averages and the slots of the optimiser takes 0.7 MB

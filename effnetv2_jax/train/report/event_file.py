@@ -8,6 +8,8 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from effnetv2_jax.masked_checksum import masked_crc32c
+
 
 def event_file_name() -> str:
     """Returns a new name, by which TensorBoard finds the file and sorts it after earlier ones."""
@@ -42,12 +44,5 @@ def _record(event: Any) -> bytes:
     event.wall_time = time.time()
     data = event.SerializeToString()
     length = struct.pack("<Q", len(data))
-    return length + _checksum(length) + data + _checksum(data)
-
-
-def _checksum(data: bytes) -> bytes:
-    """Returns the masked CRC-32C. Source: tensorflow/core/lib/hash/crc32c.h."""
-    import google_crc32c
-
-    crc = google_crc32c.value(data)
-    return struct.pack("<I", ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF)
+    checksums = [struct.pack("<I", masked_crc32c(part)) for part in (length, data)]
+    return length + checksums[0] + data + checksums[1]

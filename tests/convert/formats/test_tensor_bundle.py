@@ -10,8 +10,8 @@ from hostile import valid_files
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from effnetv2_jax.convert.formats.sorted_table import masked_crc32c
 from effnetv2_jax.convert.formats.tensor_bundle import TensorBundle
+from effnetv2_jax.masked_checksum import masked_crc32c
 
 NAME = "model.ckpt-0"
 FILES = (f"{NAME}.index", f"{NAME}.data-00000-of-00001")
