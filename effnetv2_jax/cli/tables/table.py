@@ -15,12 +15,13 @@ Columns = Mapping[str, tuple[Any, ...]]
 def make_table(rows: Sequence[Mapping[str, Any]], columns: Columns, title: str | None = None) -> rich.table.Table:
     """Returns a table with a line for each of `rows`.
 
-    A column that no row has a value for is left out; a missing value is shown as a dash.
+    A column that no row has a value for is left out; a missing value is shown as a dash. In a narrow terminal, the text
+    of the first column takes several lines.
     """
     table = rich.table.Table(title=title, box=rich.box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title_justify="left")
     shown = {heading: column for heading, column in columns.items() if any(column[0] in row for row in rows)}
-    for heading in shown:
-        table.add_column(heading, justify="right", no_wrap=True)
+    for place, heading in enumerate(shown):
+        table.add_column(heading, justify="right", no_wrap=place > 0)
     for row in rows:
         table.add_row(*(_cell(row, *column) for column in shown.values()))
     return table
