@@ -58,10 +58,11 @@ class Outline:
 
     def identity(self) -> str:
         """Returns a text that is the same for two runs that train in the same way, however their fields are written."""
-        written_otherwise = ("progressive.", "evaluation.image_size")
+        written_otherwise = ("progressive.", "evaluation.image_size", "model.variant", "model.width", "model.depth")
         fields = {name: value for name, value in flatten(self.config).items() if not name.startswith(written_otherwise)}
         stages = [dataclasses.astuple(stage) for stage in self.stages]
-        return json.dumps([fields, stages, self.eval_size], sort_keys=True)
+        network = dataclasses.replace(self.spec, name="", citation="", top1=None, top1_21k=None)
+        return json.dumps([fields, stages, self.eval_size, dataclasses.asdict(network)], sort_keys=True)
 
 
 def make_outline(config: TrainConfig, devices: int) -> Outline:
