@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,7 @@ class SearchReport:
 
 
 def write_report(folder: SearchFolder) -> SearchReport:
-    """Writes `report.json`, `front.png`, and a spec and a picture of the best network and of each on the front.
+    """Writes `report.json`, `front.png`, `best.png`, and the specs of the best network, the front and the references.
 
     The search may still be running.
 
@@ -60,6 +61,10 @@ def write_report(folder: SearchFolder) -> SearchReport:
     files = [target / "report.json", target / "front.png"]
     for each in pareto_front(results):
         files.append(target / f"candidate_{each.proposal.number:04d}.json")
+        write_spec(files[-1], each.network())
+    for each in references:
+        name = re.sub(r"[^\w.-]+", "_", each.network().name).strip("_")
+        files.append(target / f"{name}.json")
         write_spec(files[-1], each.network())
     winner = best(results)
     if winner:

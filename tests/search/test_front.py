@@ -79,7 +79,7 @@ def test_the_report_has_a_table_pictures_and_specs(folder, capsys):
     report = folder.path / "report"
     assert {each.name for each in report.iterdir()} == {
         *("report.json", "front.png", "best.json", "best.png"),
-        *("candidate_0000.json", "candidate_0001.json", "candidate_0003.json"),
+        *("candidate_0000.json", "candidate_0001.json", "candidate_0003.json", "candidate_-1.json"),
     }
     assert get_spec(str(report / "best.json")).name == "best"
     rows = json.loads((report / "report.json").read_text())["networks"]
