@@ -23,7 +23,7 @@ _OF_NETWORKS: Columns = {
     "steps/s here": ("steps_per_second", "{:.3g}"),
     "steps/s on TPU": ("tpu_steps_per_second", "{:.4g}"),
 }
-_UNITS = {"top1": " points", "seconds": " s", "steps_per_second": " steps/s"}
+_FORMS = {"top1": "{:+.2f} points", "seconds": "{:+.3g} s", "steps_per_second": "{:+.3g} steps/s"}
 _ANSWERS = {"yes": "holds here", "no": "does not hold here", "undecided": "undecided"}
 
 
@@ -47,5 +47,5 @@ def print_tables(results: Sequence[TableResult], finished: int, runs: int, topol
 
 def _line(verdict: Verdict) -> str:
     margin = "one run a row" if math.isnan(verdict.margin) else f"± {verdict.margin:.2g}, 95 %"
-    value = f"{verdict.value:+.2g}{_UNITS[verdict.claim.measure]}"
+    value = _FORMS[verdict.claim.measure].format(verdict.value)
     return f"{_ANSWERS[verdict.holds]}: {verdict.claim.text} ({value}, {margin})"
