@@ -45,14 +45,16 @@ class Bar:
     Attributes:
       known: the results of the candidates before it.
       percentile: the percentile of their rewards at the same step; 0 lets every candidate go on.
+      first_step: the first step at which it counts.
     """
 
     known: Sequence[Result]
     percentile: float
+    first_step: float = 0.0
 
     def is_below(self, result: Result) -> bool:
         """Returns whether a candidate is hopeless at any of the steps at which it was evaluated."""
-        return any(self._is_below(result, step) for step, _ in result.curve)
+        return any(self._is_below(result, step) for step, _ in result.curve if step >= self.first_step)
 
     def _is_below(self, result: Result, step: int) -> bool:
         rewards = [reward for each in self.known if (reward := each.reward_at(step)) is not None]

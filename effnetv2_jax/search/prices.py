@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import jax
 
@@ -27,13 +28,29 @@ def compare_with_whole_programs(settings: SearchSettings, results: Sequence[Resu
 
     It compiles each program, which takes minutes. The search must have a topology.
     """
-    config, image_size, _ = run_of(settings)
-    rows = RowSum(config, image_size, parse_topology(settings.topology), cache)
+    run = run_of(settings)
+    rows = RowSum(run.config, run.image_size, parse_topology(settings.topology), cache)
     return [each.step_seconds / rows.whole_seconds(each.network()) for each in results]
 
 
-def run_of(settings: SearchSettings) -> tuple[TrainConfig, int, int]:
-    """Returns the config of the candidates' runs, the image size of their last stage in pixels, and the classes.
+class CandidateRun(NamedTuple):
+    """What the runs of all candidates have in common.
+
+    Attributes:
+      config: their config, with the network that the search was started with.
+      image_size: side of the images of the last stage in pixels.
+      num_classes: classes of the data.
+      steps: number of steps.
+    """
+
+    config: TrainConfig
+    image_size: int
+    num_classes: int
+    steps: int
+
+
+def run_of(settings: SearchSettings) -> CandidateRun:
+    """Returns what the runs of all candidates have in common.
 
     Raises:
       ValueError: for a config that cannot run.
@@ -41,7 +58,8 @@ def run_of(settings: SearchSettings) -> tuple[TrainConfig, int, int]:
     """
     config = settings.train_config()
     experiment = planned_experiment(with_network(config, settings.base), jax.device_count())
-    return config, experiment.stages[-1].image_size, experiment.dataset_info.num_classes
+    image_size, classes = experiment.stages[-1].image_size, experiment.dataset_info.num_classes
+    return CandidateRun(config, image_size, classes, experiment.total_steps)
 
 
 def with_network(config: TrainConfig, spec: str) -> TrainConfig:

@@ -31,6 +31,7 @@ class SearchSettings:
       at_once: candidates that may be trained at the same time: each is proposed from the results of those that are this
         much older, however many processes there are.
       stop_below: percentile of the rewards at the same step below which a candidate is stopped; 0 for never.
+      stop_after: share of a run's steps before which no candidate is stopped.
       topology: the TPU slice that steps are estimated for; "" to time them on the devices of the machine.
       references: networks to compare with, as texts of specs.
     """
@@ -43,6 +44,7 @@ class SearchSettings:
     population: int = 16
     at_once: int = 1
     stop_below: float = 25.0
+    stop_after: float = 0.5
     topology: str = ""
     references: tuple[str, ...] = ()
 
@@ -83,5 +85,7 @@ def check_settings(settings: SearchSettings) -> None:
             raise ValueError(f"{name} must be at least {least}, got {getattr(settings, name)}")
     if not 0 <= settings.stop_below < 100:
         raise ValueError(f"stop_below must be at least 0 and less than 100, got {settings.stop_below}")
+    if not 0 <= settings.stop_after <= 1:
+        raise ValueError(f"stop_after must be from 0 to 1, got {settings.stop_after}")
     for text in (settings.base, *settings.references):
         get_spec(text)

@@ -41,8 +41,8 @@ def search(
 
     if jax.process_count() > 1:
         raise RuntimeError("the processes of a search are independent: start each without joining the others")
-    config, image_size, num_classes = run_of(settings)
-    price = functools.cache(make_price(settings, config, image_size))
+    run = run_of(settings)
+    price = functools.cache(make_price(settings, run.config, run.image_size))
     waiting = False
     while not folder.is_over(settings):
         with folder.taken(settings, propose) as task:
@@ -51,8 +51,8 @@ def search(
                 report(f"{_name(task.proposal.number)}: {get_spec(task.spec).name}")
                 number = task.proposal.number
                 known = folder.results()[: settings.needed(number)] if number >= 0 else []
-                bar = Bar(known, settings.stop_below)
-                result = run_candidate(config, task, num_classes, price, bar, own_process=own_process)
+                bar = Bar(known, settings.stop_below, settings.stop_after * run.steps)
+                result = run_candidate(run.config, task, run.num_classes, price, bar, own_process=own_process)
                 folder.finish(task, result)
                 report(f"{_name(number)}: {describe(result)}")
         if task is None:

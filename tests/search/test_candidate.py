@@ -70,6 +70,14 @@ def test_the_bar_is_a_percentile_of_the_rewards_at_the_same_step():
     assert not Bar(KNOWN, 25.0).is_below(result(9, 41.0, step_seconds=0.005))
 
 
+def test_before_its_first_step_the_bar_does_not_count(trained):
+    late = Bar(KNOWN, 25.0, first_step=8.0)
+    found, _ = trained(5.0, 60.0, bar=late)
+    assert not found.stopped
+    assert not late.is_below(result(9, 41.0))
+    assert Bar(KNOWN, 25.0, first_step=4.0).is_below(result(9, 41.0))
+
+
 def test_a_process_that_takes_over_keeps_the_price_and_knows_the_curve(trained, tmp_path):
     (tmp_path / "price.json").write_text('{"step_seconds": 0.5}')
     (tmp_path / "run").mkdir()

@@ -90,6 +90,7 @@ def test_a_damaged_result_is_named(folder, content):
         ({"samples": 0}, "samples must be at least 1, got 0"),
         ({"method": "luck"}, "method must be 'random', 'evolution' or 'nsga2', got 'luck'"),
         ({"stop_below": 100.0}, "stop_below must be at least 0 and less than 100, got 100.0"),
+        ({"stop_after": 1.5}, "stop_after must be from 0 to 1, got 1.5"),
         ({"base": "efficientnetv2-z"}, "unknown variant 'efficientnetv2-z'"),
         ({"colour": "red"}, "unknown field 'colour' of a search"),
     ],

@@ -24,7 +24,7 @@ from effnetv2_jax.search.folder import SearchFolder
 from effnetv2_jax.search.worker import search
 from effnetv2_jax.train.report.metrics import read_metrics
 
-SETTINGS = settings(samples=12, at_once=2, references=(spec_text(BASE),), stop_below=25.0)
+SETTINGS = settings(samples=12, at_once=2, references=(spec_text(BASE),), stop_below=25.0, stop_after=0.0)
 
 # A process of a search whose trainings only take a tenth of a second, so that it is killed in the middle of one.
 CHILD = """

@@ -8,7 +8,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from effnetv2_jax.cli.options.config_file import UsageError, add_config_argument, load_config
-from effnetv2_jax.cli.options.numbers import whole
+from effnetv2_jax.cli.options.numbers import from_zero_to, whole
 
 if TYPE_CHECKING:
     from effnetv2_jax.search.folder import SearchFolder
@@ -19,7 +19,8 @@ _ACTIONS = {
     "report": "print what was found so far, and write tables, pictures and specs into DIR/report",
 }
 _METHODS = ("random", "evolution", "nsga2")
-_SETTINGS = ("method", "samples", "seed", "population", "at_once", "stop_below", "topology", "base", "references")
+_NUMBERS = ("method", "samples", "seed", "population", "at_once", "stop_below", "stop_after", "topology")
+_SETTINGS = (*_NUMBERS, "base", "references")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -47,10 +48,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--stop-below",
-        type=_percentile,
+        type=from_zero_to(100),
         metavar="P",
         help="stop a candidate whose reward is below this percentile of those at the same step; 0 for never "
         "(default: 25)",
+    )
+    parser.add_argument(
+        "--stop-after",
+        type=from_zero_to(1),
+        metavar="S",
+        help="share of a run, from 0 to 1, before which no candidate is stopped (default: 0.5)",
     )
     parser.add_argument(
         "--topology",
@@ -129,8 +136,9 @@ def _settings(arguments: argparse.Namespace) -> SearchSettings:
         return spec_text(get_spec(name).scaled(width, depth))
 
     names = REFERENCES if arguments.references is None else arguments.references
-    numbers = ("method", "samples", "seed", "population", "at_once", "stop_below", "topology")
-    given: dict[str, Any] = {name: getattr(arguments, name) for name in numbers if getattr(arguments, name) is not None}
+    given: dict[str, Any] = {
+        name: getattr(arguments, name) for name in _NUMBERS if getattr(arguments, name) is not None
+    }
     try:
         settings = SearchSettings(
             config=flatten(config),
@@ -179,13 +187,3 @@ def _compare(folder: SearchFolder, settings: SearchSettings) -> None:
             file=sys.stderr,
             flush=True,
         )
-
-
-def _percentile(text: str) -> float:
-    try:
-        number = float(text)
-    except ValueError:
-        number = -1.0
-    if not 0 <= number < 100:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to less than 100")
-    return number
