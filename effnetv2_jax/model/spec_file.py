@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -93,3 +94,8 @@ def _fields(spec: ModelSpec) -> dict[str, Any]:
 def _changed(owner: Any) -> dict[str, Any]:
     values = {field.name: (getattr(owner, field.name), field.default) for field in dataclasses.fields(owner)}
     return {name: value for name, (value, default) in values.items() if value != default}
+
+
+def plain_name(name: str) -> str:
+    """Returns the name of a network as a file can have it: letters, digits, `_`, `.` and `-`."""
+    return re.sub(r"[^\w.-]+", "_", name).strip("_")

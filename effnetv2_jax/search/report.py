@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from etils import epath
 
-from effnetv2_jax.model.spec_file import write_spec
+from effnetv2_jax.model.spec_file import plain_name, write_spec
 from effnetv2_jax.search.folder import SearchFolder
 from effnetv2_jax.search.front import best, figures, pareto_front
 from effnetv2_jax.search.pictures import draw_front, draw_spec
@@ -63,8 +62,7 @@ def write_report(folder: SearchFolder) -> SearchReport:
         files.append(target / f"candidate_{each.proposal.number:04d}.json")
         write_spec(files[-1], each.network())
     for each in references:
-        name = re.sub(r"[^\w.-]+", "_", each.network().name).strip("_")
-        files.append(target / f"{name}.json")
+        files.append(target / f"{plain_name(each.network().name)}.json")
         write_spec(files[-1], each.network())
     winner = best(results)
     if winner:

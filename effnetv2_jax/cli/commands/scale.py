@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 from effnetv2_jax.cli.options.config_file import UsageError, add_config_argument, load_config
 from effnetv2_jax.cli.options.numbers import above_zero, whole
 from effnetv2_jax.model.scaling import LARGEST_PHI, largest_phi, layers_of, scale_spec
-from effnetv2_jax.model.spec_file import SUFFIX, write_spec
+from effnetv2_jax.model.spec_file import SUFFIX, plain_name, write_spec
 from effnetv2_jax.model.specs import ModelSpec
 from effnetv2_jax.model.summary import count_multiply_adds, count_parameters
 from effnetv2_jax.model.variants import get_spec
@@ -180,8 +179,7 @@ def _figures(spec: ModelSpec, phi: float, step_ms: Callable[[ModelSpec], float] 
 
 
 def _file_name(base: ModelSpec, phi: float) -> str:
-    name = re.sub(r"[^\w.-]+", "_", base.name).strip("_")
-    return f"{name}_phi{phi:.2f}{SUFFIX}"
+    return f"{plain_name(base.name)}_phi{phi:.2f}{SUFFIX}"
 
 
 def _phi(text: str) -> float:

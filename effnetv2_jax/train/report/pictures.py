@@ -89,7 +89,7 @@ def draw_grid(
     """
     rows = -(-len(images) // columns)
     width, height = 1.4 * columns, 1.8 * rows + 0.4
-    # Fixed places, and titles at a fixed height: matplotlib would take seconds to find them.
+    # Fixed places, and titles at a fixed height: to find them, matplotlib would take longer than for all the rest.
     places = {"left": 0.05 / width, "right": 1 - 0.05 / width, "bottom": 0.05 / height, "top": 1 - 0.9 / height}
     figure = Figure(figsize=(width, height))
     figure.suptitle(title, fontsize=11, y=1 - 0.1 / height, verticalalignment="top")
